@@ -1,0 +1,63 @@
+"""The exceptions of the native library, and the one place where status codes become exceptions."""
+
+from __future__ import annotations
+
+
+class NativeError(Exception):
+    """Base of everything `sheily_native` raises on purpose."""
+
+
+class NotBuiltError(NativeError):
+    """The compiled library is not there, or cannot be loaded by this Python."""
+
+
+class IncompatibleCPUError(NativeError):
+    """The library was built with instruction sets that this CPU does not have."""
+
+
+class InvalidArgumentError(NativeError, ValueError):
+    """A value that llama.cpp would not survive was refused; nothing was changed."""
+
+
+class OutOfMemoryError(NativeError, MemoryError):
+    """An allocation failed."""
+
+
+class ModelLoadError(NativeError):
+    """The model file is missing, broken or of a kind that llama.cpp does not know."""
+
+
+class KVFullError(NativeError):
+    """The KV cache has no room for the step; nothing was computed."""
+
+
+class AbortedError(NativeError):
+    """A load was cancelled or a step was aborted."""
+
+
+class DecodeError(NativeError):
+    """A step failed half way: the sequences in it are not to be trusted."""
+
+
+class ClosedError(NativeError):
+    """The handle was closed before."""
+
+
+class WrongThreadError(NativeError):
+    """A context was used by another thread than the one that made it."""
+
+
+_BY_STATUS: dict[int, type[NativeError]] = {
+    1: InvalidArgumentError,
+    2: OutOfMemoryError,
+    3: ModelLoadError,
+    4: KVFullError,
+    5: AbortedError,
+    6: DecodeError,
+}
+
+
+def error_for(status: int, message: str) -> NativeError:
+    """The exception that stands for an `sn_status` other than `SN_OK` (see csrc/api.h)."""
+    assert status != 0
+    return _BY_STATUS.get(status, NativeError)(message)

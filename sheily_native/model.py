@@ -1,0 +1,229 @@
+"""A loaded GGUF: its vocabulary, metadata and tokenizer; knows nothing of contexts or of chats."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+from ._library import library
+from ._status import check
+from .errors import ClosedError, ModelLoadError, NativeError
+
+_PROGRESS_INTERVAL_S = 0.05
+_SN_BUFFER_TOO_SMALL = 7
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    """Shape and vocabulary of a model; counts, and `n_bytes` of all tensors in bytes.
+
+    `token_bos`, `token_eos` and `token_eot` are None where the vocabulary has none.
+    """
+
+    n_vocab: int
+    n_ctx_train: int
+    n_embd: int
+    n_layer: int
+    n_head: int
+    n_head_kv: int
+    token_bos: int | None
+    token_eos: int | None
+    token_eot: int | None
+    add_bos: bool
+    has_decoder: bool
+    is_recurrent: bool
+    n_params: int
+    n_bytes: int
+
+
+class Model:
+    """A GGUF file loaded for the CPU.
+
+    May be shared by threads: tokenizing and looking up pieces is thread-safe. Close it, or leave
+    its `with` block, after every `Context` made from it was closed.
+
+    `progress` is called on the calling thread with a fraction from 0 to 1 while the file loads;
+    raising from it cancels the load. `use_extra_buffers=False` keeps the stock kernels, for
+    comparison. `vocab_only=True` loads the tokenizer alone.
+
+    Raises ModelLoadError (with the path and llama.cpp's reason), IncompatibleCPUError or
+    NotBuiltError.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        progress: Callable[[float], None] | None = None,
+        use_mmap: bool = True,
+        use_extra_buffers: bool = True,
+        vocab_only: bool = False,
+    ) -> None:
+        self._handle: Any = None
+        self.path = os.path.abspath(os.fspath(path))
+        if not os.path.isfile(self.path):
+            raise ModelLoadError(f"there is no model file at {self.path}")
+        ffi, lib = library()
+        params = ffi.new(
+            "sn_model_params *",
+            {
+                "use_mmap": use_mmap,
+                "use_extra_buffers": use_extra_buffers,
+                "vocab_only": vocab_only,
+            },
+        )
+        self._handle = _load(self.path, params, progress)
+        native = ffi.new("sn_model_info *")
+        lib.sn_model_info_get(self._handle, native)
+        self.info = ModelInfo(
+            n_vocab=native.n_vocab,
+            n_ctx_train=native.n_ctx_train,
+            n_embd=native.n_embd,
+            n_layer=native.n_layer,
+            n_head=native.n_head,
+            n_head_kv=native.n_head_kv,
+            token_bos=_token_or_none(native.token_bos),
+            token_eos=_token_or_none(native.token_eos),
+            token_eot=_token_or_none(native.token_eot),
+            add_bos=bool(native.add_bos),
+            has_decoder=bool(native.has_decoder),
+            is_recurrent=bool(native.is_recurrent),
+            n_params=native.n_params,
+            n_bytes=native.n_bytes,
+        )
+        self.metadata: Mapping[str, str] = _metadata(self._handle)
+
+    @property
+    def handle(self) -> Any:
+        """The native pointer. Raises ClosedError after close()."""
+        if self._handle is None:
+            raise ClosedError("the model is closed")
+        return self._handle
+
+    def tokenize(self, text: str | bytes, special: bool = False) -> list[int]:
+        """The token ids of `text` (UTF-8), with no BOS or EOS added.
+
+        `special=True` turns the text of a control token such as `<|eot_id|>` into that token: only
+        for text that the program itself wrote. With False such text stays ordinary characters;
+        tokens of the type USER_DEFINED match all the same (see `is_user_defined`).
+        """
+        ffi, lib = library()
+        data = text.encode("utf-8") if isinstance(text, str) else text
+        capacity = len(data) + 1  # a token covers at least one byte
+        tokens = ffi.new("int32_t[]", capacity)
+        count = ffi.new("int32_t *")
+        status = lib.sn_tokenize(self.handle, data, len(data), special, tokens, capacity, count)
+        if status == _SN_BUFFER_TOO_SMALL:  # normalizing made the text longer
+            capacity = count[0]
+            tokens = ffi.new("int32_t[]", capacity)
+            status = lib.sn_tokenize(self.handle, data, len(data), special, tokens, capacity, count)
+        check(status)
+        return list(ffi.unpack(tokens, count[0])) if count[0] else []
+
+    def piece(self, token: int, special: bool = False) -> bytes:
+        """The bytes a token stands for, which may be part of a character.
+
+        Control tokens give b"", or their text such as b"<|eot_id|>" with `special=True`.
+        """
+        ffi, lib = library()
+        size = 64
+        count = ffi.new("int32_t *")
+        while True:
+            buffer = ffi.new("char[]", size)
+            status = lib.sn_piece(self.handle, token, special, buffer, size, count)
+            if status != _SN_BUFFER_TOO_SMALL:
+                check(status)
+                return bytes(ffi.buffer(buffer, count[0]))
+            size = count[0]
+
+    def is_end(self, token: int) -> bool:
+        """Whether the token ends a generation (end of text, of turn, of message)."""
+        return bool(library()[1].sn_is_end(self.handle, token))
+
+    def is_control(self, token: int) -> bool:
+        """Whether the token is a control token, which no plain text can produce."""
+        return bool(library()[1].sn_is_control(self.handle, token))
+
+    def is_user_defined(self, token: int) -> bool:
+        """Whether the token is matched in plain text too, whatever `special` says."""
+        return bool(library()[1].sn_is_user_defined(self.handle, token))
+
+    def close(self) -> None:
+        """Frees the weights. Closing twice is allowed."""
+        if self._handle is not None:
+            library()[1].sn_model_free(self._handle)
+            self._handle = None
+
+    def __enter__(self) -> Model:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _token_or_none(token: int) -> int | None:
+    return None if token < 0 else token
+
+
+def _load(path: str, params: Any, progress: Callable[[float], None] | None) -> Any:
+    """Loads on a thread of its own, where progress is wanted, and reports from this one."""
+    ffi, lib = library()
+    state = ffi.new("sn_progress *")
+    out = ffi.new("sn_model **")
+    failure: list[NativeError] = []
+
+    def load() -> None:
+        try:
+            check(lib.sn_model_load(os.fsencode(path), params, state, out))
+        except NativeError as error:
+            failure.append(error)
+
+    if progress is None:
+        load()
+    else:
+        thread = threading.Thread(target=load, name="model-load")
+        thread.start()
+        try:
+            while thread.is_alive():
+                progress(float(state.fraction))
+                thread.join(_PROGRESS_INTERVAL_S)
+        except BaseException:
+            state.cancel = 1
+            thread.join()
+            if not failure:
+                lib.sn_model_free(out[0])
+            raise
+    if failure:
+        raise type(failure[0])(f"cannot load {path}: {failure[0]}") from failure[0]
+    if progress is not None:
+        progress(1.0)
+    return out[0]
+
+
+def _metadata(handle: Any) -> dict[str, str]:
+    """The scalar GGUF metadata as text; arrays (the vocabulary) are left out by llama.cpp."""
+    ffi, lib = library()
+
+    def text(read: Callable[[Any, int, Any, int], int], i: int) -> str:
+        size = 256
+        while True:
+            buffer = ffi.new("char[]", size)
+            length = read(handle, i, buffer, size)
+            if length < size:
+                return bytes(ffi.buffer(buffer, max(length, 0))).decode("utf-8", "replace")
+            size = length + 1
+
+    count = lib.sn_model_metadata_count(handle)
+    return {
+        text(lib.sn_model_metadata_key, i): text(lib.sn_model_metadata_value, i)
+        for i in range(count)
+    }

@@ -1,0 +1,1 @@
+"""A local, OpenAI-compatible server for one Llama model on the CPU."""

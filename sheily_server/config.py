@@ -1,0 +1,177 @@
+"""The server's settings: read once from the environment and the command line, checked, frozen."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import math
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+DEFAULT_MODEL_PATH = "models/Llama-3.2-3B-Instruct-Q8_0.gguf"
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+class ConfigError(ValueError):
+    """A setting that cannot be used; the message is one sentence that names it."""
+
+
+def _setting(default: Any, parse: Callable[[str], Any], help: str) -> Any:
+    return field(default=default, metadata={"parse": parse, "help": help})
+
+
+def _integer(least: int, most: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            raise ValueError(f"is {text!r}, not a whole number") from None
+        if not least <= value <= most:
+            raise ValueError(f"is {value}, not in {least} to {most}")
+        return value
+
+    return parse
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise ValueError(f"is {text!r}, not a number of seconds") from None
+    if not (math.isfinite(value) and 0 < value <= 86_400):
+        raise ValueError(f"is {text}, not more than 0 and at most 86400 seconds")
+    return value
+
+
+def _path(text: str) -> Path:
+    if not text.strip():
+        raise ValueError("is empty: it must be the path of a GGUF file")
+    return Path(text).expanduser().absolute()
+
+
+def _host(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is empty: it must be an address, such as 127.0.0.1")
+    return text.strip()
+
+
+def _log_level(text: str) -> str:
+    if text.lower() not in LOG_LEVELS:
+        raise ValueError(f"is {text!r}, not one of {', '.join(LOG_LEVELS)}")
+    return text.lower()
+
+
+def _origins(text: str) -> tuple[str, ...]:
+    return tuple(_origin(part.strip()) for part in text.split(",") if part.strip())
+
+
+def _origin(text: str) -> str:
+    parts = urlsplit(text)
+    exact = parts.scheme in ("http", "https") and parts.netloc and text == text.rstrip("/")
+    if text != "*" and not (exact and not parts.path and not parts.query):
+        raise ValueError(f"has {text!r}, not an origin such as http://localhost:3000, nor *")
+    return text
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Every setting. Sizes are in tokens, times in seconds.
+
+    Each field is the environment variable `LLM_` + its name in capitals, and the flag `--` + its
+    name with dashes; the flag wins.
+    """
+
+    model_path: Path = _setting(  # noqa: RUF009 - it returns a dataclass field
+        Path(DEFAULT_MODEL_PATH),
+        _path,
+        f"the GGUF file (default: {DEFAULT_MODEL_PATH} under the current folder)",
+    )
+    context_size: int = _setting(
+        4096, _integer(64, 1_048_576), "tokens one conversation may use, prompt and answer"
+    )
+    max_tokens: int = _setting(
+        2048, _integer(1, 1_048_576), "default and cap of an answer's length in tokens"
+    )
+    max_history: int = _setting(
+        10, _integer(1, 100_000), "most messages kept of a conversation, system messages aside"
+    )
+    host: str = _setting("127.0.0.1", _host, "address to listen on")
+    port: int = _setting(8005, _integer(0, 65_535), "port to listen on; 0 takes a free one")
+    parallel: int = _setting(4, _integer(1, 64), "requests that run at the same time")
+    queue: int = _setting(16, _integer(0, 10_000), "requests that may wait beside those")
+    threads: int = _setting(
+        0, _integer(0, 1024), "compute threads; 0: the CPUs this process may run on"
+    )
+    timeout: float = _setting(
+        280.0, _seconds, "deadline of a request in seconds, over waiting, prompt and answer"
+    )
+    cors_origins: tuple[str, ...] = _setting(
+        (),
+        _origins,
+        "origins of browser pages that may call, comma-separated, or *; default: loopback pages",
+    )
+    log_level: str = _setting("info", _log_level, f"one of {', '.join(LOG_LEVELS)}")
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return f"LLM_{name.upper()}"
+
+
+def flag(name: str) -> str:
+    """The command-line flag of a setting."""
+    return f"--{name.replace('_', '-')}"
+
+
+def load(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> Config:
+    """The settings of this run. Raises ConfigError; exits for `--help` and unknown flags."""
+    environment = os.environ if environment is None else environment
+    parser = argparse.ArgumentParser(
+        prog="python -m sheily_server",
+        description="A local, OpenAI-compatible server for one GGUF model.",
+        epilog="Every flag is an environment variable too: --model-path is LLM_MODEL_PATH.",
+    )
+    for setting in fields(Config):
+        default = "" if setting.name in ("model_path", "cors_origins") else setting.default
+        suffix = f" (default: {default})" if default != "" else ""
+        parser.add_argument(
+            flag(setting.name), metavar="VALUE", help=setting.metadata["help"] + suffix
+        )
+    flags = vars(parser.parse_args(arguments))
+    values: dict[str, Any] = {}
+    for setting in fields(Config):
+        source, text = flag(setting.name), flags[setting.name]
+        if text is None:
+            source, text = variable(setting.name), environment.get(variable(setting.name))
+        if text is not None:
+            try:
+                values[setting.name] = setting.metadata["parse"](text)
+            except ValueError as error:
+                raise ConfigError(f"{source} {error}.") from None
+    values.setdefault("model_path", Path(DEFAULT_MODEL_PATH).absolute())
+    config = Config(**values)
+    if config.max_tokens >= config.context_size:
+        if "max_tokens" in values:
+            raise ConfigError(
+                f"LLM_MAX_TOKENS is {config.max_tokens}, which leaves no room for a prompt in "
+                f"LLM_CONTEXT_SIZE, which is {config.context_size}."
+            )
+        values["max_tokens"] = config.context_size // 2
+        config = Config(**values)
+    return config
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """One sentence for each LLM_* variable that is no setting: a typo is not passed over."""
+    known = [variable(setting.name) for setting in fields(Config)]
+    sentences = []
+    for name in sorted(environment):
+        if name.startswith("LLM_") and name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            hint = f"; did you mean {near[0]}?" if near else "."
+            sentences.append(f"{name} is not a setting of this server and has no effect{hint}")
+    return sentences

@@ -1,0 +1,58 @@
+"""Which browser pages may call this server; knows origins and header names alone."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+ALLOWED_METHODS = "GET, POST, OPTIONS"
+ALLOWED_HEADERS = "Authorization, Content-Type"
+EXPOSED_HEADERS = "X-Request-Id, Retry-After"
+
+
+def allowed_origin(origin: str | None, configured: Sequence[str]) -> str | None:
+    """The value of Access-Control-Allow-Origin, or None for no such header.
+
+    With nothing configured, pages on the loopback names are allowed, on any port.
+    """
+    if not origin:
+        return None
+    if "*" in configured:
+        return "*"
+    if configured:
+        return origin if origin in configured else None
+    return origin if _is_loopback(origin) else None
+
+
+def headers(origin: str | None, configured: Sequence[str]) -> list[tuple[str, str]]:
+    """The CORS headers of a response to a request with this Origin header."""
+    vary = [] if "*" in configured else [("Vary", "Origin")]
+    allowed = allowed_origin(origin, configured)
+    if allowed is None:
+        return vary
+    return [
+        *vary,
+        ("Access-Control-Allow-Origin", allowed),
+        ("Access-Control-Expose-Headers", EXPOSED_HEADERS),
+    ]
+
+
+def preflight_headers() -> list[tuple[str, str]]:
+    """What an OPTIONS response says beside `headers`."""
+    return [
+        ("Access-Control-Allow-Methods", ALLOWED_METHODS),
+        ("Access-Control-Allow-Headers", ALLOWED_HEADERS),
+        ("Access-Control-Max-Age", "600"),
+    ]
+
+
+def _is_loopback(origin: str) -> bool:
+    try:
+        parts = urlsplit(origin)
+        host = parts.hostname or ""
+        if parts.scheme not in ("http", "https") or parts.username is not None:
+            return False
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,1 @@
+"""The engine child process: everything that runs beside the native library."""

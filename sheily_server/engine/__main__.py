@@ -1,0 +1,82 @@
+"""Starts the engine process: `python -m sheily_server.engine FD`, by the supervisor alone."""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import signal
+import socket
+import sys
+import threading
+
+import sheily_native
+from sheily_native import NativeError
+
+from ..prompts import UnknownDialectError
+from .messages import Channel, LoadFailed, Loading, Ready, Start
+from .runner import CHUNK, CHUNK_BESIDE_STREAMS, Runner, Tokenizer, UnusableModelError, load_model
+from .scheduler import Scheduler
+from .worker import Engine, Inbox, read_commands
+
+_NATIVE_LOG_LEVELS = {"debug": 4, "info": 2, "warning": 2, "error": 1}
+
+
+class _TaggedLines(logging.Formatter):
+    """One line a record, beginning with the level's letter: what the supervisor reads."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        text = super().format(record).replace("\n", " | ")
+        return f"{record.levelname[0]} {text}"
+
+
+def main(fd: int) -> None:
+    # The server process decides when this one ends; a Ctrl-C on the terminal reaches both.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_TaggedLines())
+    channel = Channel(socket.socket(fileno=fd))
+    start = channel.receive_command()
+    if not isinstance(start, Start):
+        os._exit(0)
+    logging.basicConfig(handlers=[handler], level=start.log_level.upper())
+    try:
+        _serve(channel, start)
+    except OSError:  # the server process is gone
+        os._exit(0)
+
+
+def _serve(channel: Channel, start: Start) -> None:
+    try:
+        sheily_native.set_log_level(_NATIVE_LOG_LEVELS[start.log_level])
+        model, dialect = load_model(
+            start.model_path, lambda fraction: channel.send_events([Loading(fraction)])
+        )
+        runner = Runner(model, start.parallel, start.context_size, start.threads)
+    except (NativeError, UnknownDialectError, UnusableModelError) as error:
+        channel.send_events([LoadFailed(str(error))])
+        channel.receive_command()  # stay until the server process has read that
+        os._exit(0)
+    tokenizer = Tokenizer(model)
+    inbox: Inbox = queue.SimpleQueue()
+    threading.Thread(
+        target=read_commands, args=(channel, tokenizer, start, inbox), name="reader", daemon=True
+    ).start()
+    channel.send_events(
+        [
+            Ready(
+                dialect,
+                model.metadata.get("general.name", ""),
+                model.info.n_bytes,
+                runner.kv_bytes,
+                model.info.n_ctx_train,
+                runner.n_threads,
+            )
+        ]
+    )
+    scheduler = Scheduler(start.parallel, CHUNK, CHUNK_BESIDE_STREAMS)
+    Engine(channel, tokenizer, runner, scheduler, inbox).run()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

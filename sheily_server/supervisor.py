@@ -1,0 +1,388 @@
+"""The parent's side of the engine: starts the process, watches it, restarts it, and hands each
+request's events to whoever waits for them. Knows nothing of HTTP, prompts or native code."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import logging
+import math
+import os
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import IO
+
+from .config import Config
+from .engine.messages import (
+    Cancel,
+    Channel,
+    Event,
+    Finished,
+    LoadFailed,
+    Loading,
+    ProtocolError,
+    Ready,
+    RequestEvent,
+    RequestFailed,
+    Sampling,
+    Start,
+    Stop,
+    Submit,
+    TooLong,
+)
+from .errors import ApiError, engine_crashed, model_unavailable, not_ready, queue_full
+from .prompts import Dialect
+from .prompts.message import Segment
+
+log = logging.getLogger(__name__)
+
+ENGINE_COMMAND = (sys.executable, "-m", "sheily_server.engine")
+BACKOFF_S = (0.1, 0.5, 2.0, 10.0, 30.0)
+STOP_GRACE_S = 2.0
+_LOG_LEVELS = {"D": 10, "I": 20, "W": 30, "E": 40, "F": 50}
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """What `/health` says. `state` is loading, ready, restarting or failed; `progress` (0 to 1) is
+    there while a model loads; `reason` says why the state is not ready."""
+
+    state: str
+    reason: str | None
+    progress: float | None
+    running: int
+    restarts: int
+    engine: Ready | None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request for the engine, in the server's terms; see `engine.messages.Submit`."""
+
+    segments: list[Segment]
+    sampling: Sampling
+    max_tokens: int | None
+    max_tokens_cap: int
+    stop: list[str]
+    timeout: float
+
+
+class Ticket:
+    """A request's place in the engine: its events arrive here, in order.
+
+    Ends with Finished, TooLong or RequestFailed, or with an ApiError when the engine dies.
+    """
+
+    def __init__(self, id: int, cancel: Callable[[int], None]) -> None:
+        self.id = id
+        self._cancel = cancel
+        self._events: queue.SimpleQueue[RequestEvent | ApiError] = queue.SimpleQueue()
+
+    def put(self, event: RequestEvent | ApiError) -> None:
+        self._events.put(event)
+
+    def next(self, timeout: float) -> RequestEvent | None:
+        """The next event, or None after `timeout` seconds. Raises the ApiError of a dead engine."""
+        try:
+            event = self._events.get(timeout=timeout)
+        except queue.Empty:
+            return None
+        if isinstance(event, ApiError):
+            raise event
+        return event
+
+    def cancel(self) -> None:
+        """Frees the request's slot at once. After its end this does nothing."""
+        self._cancel(self.id)
+
+
+class Supervisor:
+    """Keeps one engine process alive.
+
+    A request is admitted to the bounded queue, or refused, under one lock, so that what waits is
+    never more than configured. A crash fails the requests in flight; none is repeated by itself.
+
+    `on_load` is called, on the supervisor's thread, with the fraction of the model that is loaded.
+    `command` starts the engine, with the number of its socket's file descriptor behind it.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        on_load: Callable[[float], None] | None = None,
+        command: Sequence[str] = ENGINE_COMMAND,
+    ) -> None:
+        self._config = config
+        self._on_load = on_load
+        self._command = command
+        self._lock = threading.Lock()
+        self._ids = itertools.count(1)
+        self._tickets: dict[int, Ticket] = {}
+        self._state = "loading"
+        self._reason: str | None = None
+        self._progress: float | None = 0.0
+        self._engine: Ready | None = None
+        self._channel: Channel | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._restarts = 0
+        self._crashes_in_row = 0
+        self._stopping = threading.Event()
+        self._last_words = ""
+        self._mean_seconds = 1.0
+        self._submitted: dict[int, float] = {}
+        self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
+
+    def start(self) -> None:
+        """Begins to load the model; returns at once."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the engine process and waits for it; requests in flight fail."""
+        self._stopping.set()
+        with self._lock:
+            channel, process = self._channel, self._process
+            tickets = list(self._tickets.values())
+            self._tickets.clear()
+        for ticket in tickets:
+            ticket.put(not_ready("The server is shutting down.", "shutting_down", 5))
+        if channel is not None:
+            with contextlib.suppress(OSError):
+                channel.send_command(Stop())
+            channel.close()
+        if process is not None:
+            try:
+                process.wait(STOP_GRACE_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+        if self._thread.is_alive():
+            self._thread.join(STOP_GRACE_S)
+
+    def health(self) -> Health:
+        with self._lock:
+            return Health(
+                self._state,
+                self._reason,
+                self._progress,
+                len(self._tickets),
+                self._restarts,
+                self._engine,
+            )
+
+    def dialect(self) -> Dialect:
+        """The prompt format of the model. Raises ApiError when no request can be served."""
+        with self._lock:
+            return self._ready().dialect
+
+    def submit(self, request: Request) -> Ticket:
+        """Sends a request to the engine. Raises ApiError: 429 when the queue is full, 503 while the
+        model loads, 500 when it cannot be loaded."""
+        with self._lock:
+            self._ready()
+            n = len(self._tickets)
+            if n >= self._config.parallel + self._config.queue:
+                waiting = max(n - self._config.parallel, 0)
+                raise queue_full(n - waiting, waiting, self._retry_after(waiting))
+            ticket = Ticket(next(self._ids), self._cancel)
+            self._tickets[ticket.id] = ticket
+            self._submitted[ticket.id] = time.monotonic()
+            channel = self._channel
+            assert channel is not None  # as the state is ready
+        # If the engine died just now, the supervisor's thread puts its end on the ticket.
+        with contextlib.suppress(OSError):
+            channel.send_command(
+                Submit(
+                    ticket.id,
+                    request.segments,
+                    request.sampling,
+                    request.max_tokens,
+                    request.max_tokens_cap,
+                    request.stop,
+                    request.timeout,
+                )
+            )
+        return ticket
+
+    def _ready(self) -> Ready:
+        """Raises unless the state is ready; the lock is held."""
+        if self._state == "ready":
+            assert self._engine is not None
+            return self._engine
+        if self._state == "failed":
+            raise model_unavailable(self._reason or "The model cannot be used.")
+        if self._state == "restarting":
+            raise not_ready(f"The engine is being restarted: {self._reason}", "restarting", 2)
+        percent = round(100 * (self._progress or 0.0))
+        raise not_ready(f"The model is being loaded ({percent} %).", "loading", 2)
+
+    def _retry_after(self, waiting: int) -> int:
+        """Seconds until a place is free, by how long the last requests took."""
+        rounds = (waiting + 1) / self._config.parallel
+        return max(1, min(math.ceil(rounds * self._mean_seconds), 60))
+
+    def _cancel(self, id: int) -> None:
+        with self._lock:
+            known = self._tickets.pop(id, None)
+            self._submitted.pop(id, None)
+            channel = self._channel
+        if known is not None and channel is not None:
+            with contextlib.suppress(OSError):  # it died, and the request with it
+                channel.send_command(Cancel(id))
+
+    def _run(self) -> None:
+        """The supervisor's thread: one engine process after the other."""
+        path = self._config.model_path
+        while not self._stopping.is_set():
+            if not path.is_file():
+                what = "is no file" if path.exists() else "does not exist"
+                self._fail(f"The model {path} {what}. Set LLM_MODEL_PATH to a GGUF file.")
+                return
+            process, channel = self._spawn()
+            self._read(channel)
+            code = process.wait()
+            channel.close()
+            if self._stopping.is_set() or self._state == "failed":
+                return
+            self._crashed(_death(code))
+            if self._crashes_in_row >= len(BACKOFF_S):
+                self._fail(
+                    f"The engine stopped {self._crashes_in_row} times in a row, the last time "
+                    f"because: {self._reason}"
+                )
+                return
+            self._stopping.wait(BACKOFF_S[self._crashes_in_row - 1])
+
+    def _spawn(self) -> tuple[subprocess.Popen[bytes], Channel]:
+        ours, theirs = socket.socketpair()
+        self._last_words = ""
+        with theirs:
+            process = subprocess.Popen(
+                [*self._command, str(theirs.fileno())],
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+            )
+        assert process.stderr is not None
+        relay = threading.Thread(
+            target=self._relay, args=(process.stderr,), name="engine-log", daemon=True
+        )
+        relay.start()
+        channel = Channel(ours)
+        with self._lock:
+            self._process, self._channel = process, channel
+        config = self._config
+        with contextlib.suppress(OSError):  # it is dead already, which `_read` will find
+            channel.send_command(
+                Start(
+                    os.fspath(config.model_path),
+                    config.context_size,
+                    config.parallel,
+                    config.threads,
+                    config.log_level,
+                )
+            )
+        return process, channel
+
+    def _read(self, channel: Channel) -> None:
+        """Takes events until the engine closes its end, which it does by dying at the latest."""
+        while True:
+            try:
+                events = channel.receive_events()
+            except ProtocolError as error:
+                log.error("the engine sent nonsense: %s", error)
+                events = None
+            if events is None:
+                process = self._process
+                if process is not None:
+                    process.kill()  # it may be alive, if what it sent was nonsense
+                return
+            for event in events:
+                self._take(event)
+
+    def _take(self, event: Event) -> None:
+        if isinstance(event, Loading):
+            with self._lock:
+                self._progress = event.fraction
+            if self._on_load is not None:
+                self._on_load(event.fraction)
+        elif isinstance(event, Ready):
+            with self._lock:
+                self._state, self._reason, self._progress = "ready", None, None
+                self._engine = event
+            log.info(
+                "ready: %s, %.2f GB, %s prompts; context: %d x %d tokens, %.2f GB; %d threads",
+                self._config.model_path.name,
+                event.model_bytes / 1e9,
+                event.dialect.name,
+                self._config.parallel,
+                self._config.context_size,
+                event.kv_bytes / 1e9,
+                event.n_threads,
+            )
+        elif isinstance(event, LoadFailed):
+            self._fail(event.reason)
+        else:
+            self._deliver(event)
+
+    def _deliver(self, event: RequestEvent) -> None:
+        last = isinstance(event, Finished | TooLong | RequestFailed)
+        with self._lock:
+            ticket = self._tickets.get(event.id)
+            if last:
+                self._tickets.pop(event.id, None)
+                began = self._submitted.pop(event.id, None)
+                if isinstance(event, Finished) and began is not None:
+                    self._crashes_in_row = 0
+                    seconds = time.monotonic() - began
+                    self._mean_seconds += 0.2 * (seconds - self._mean_seconds)
+        if ticket is not None:
+            ticket.put(event)
+
+    def _fail(self, reason: str) -> None:
+        log.error("%s", reason)
+        with self._lock:
+            self._state, self._reason, self._progress = "failed", reason, None
+
+    def _crashed(self, death: str) -> None:
+        reason = f"the engine process {death}"
+        if self._last_words:
+            reason += f"; its last words: {self._last_words}"
+        log.error("%s", reason)
+        with self._lock:
+            self._state, self._reason, self._progress = "restarting", reason, 0.0
+            self._engine = self._channel = None
+            self._restarts += 1
+            self._crashes_in_row += 1
+            tickets = list(self._tickets.values())
+            self._tickets.clear()
+            self._submitted.clear()
+        for ticket in tickets:
+            ticket.put(engine_crashed(reason))
+
+    def _relay(self, stderr: IO[bytes]) -> None:
+        """Writes the engine's tagged lines to this process's log, and keeps the last bad one."""
+        for raw in stderr:
+            line = raw.decode("utf-8", "replace").rstrip()
+            tagged = line[1:2] == " " and line[:1] in _LOG_LEVELS
+            level = _LOG_LEVELS[line[0]] if tagged else logging.ERROR
+            text = line[2:] if tagged else line
+            if level >= logging.ERROR:
+                self._last_words = text
+            if text:
+                log.log(level, "engine: %s", text)
+        stderr.close()
+
+
+def _death(code: int) -> str:
+    if code >= 0:
+        return f"left with exit code {code}"
+    try:
+        return f"was killed by signal {-code} ({signal.Signals(-code).name})"
+    except ValueError:
+        return f"was killed by signal {-code}"

@@ -1,0 +1,34 @@
+"""The models that tests run: made or fetched once, kept under the checkout."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+LLAMA_CPP = ROOT / "vendor" / "llama.cpp"
+VOCABULARY = LLAMA_CPP / "models" / "ggml-vocab-llama-bpe.gguf"
+SMOLLM2 = ROOT / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf"
+TINY = ROOT / "build" / "test-models" / "llama3-tiny.gguf"
+
+
+def tiny_llama3() -> Path:
+    """A few MB with Llama 3.2's architecture and real vocabulary, and random weights."""
+    from benchmarks import shapes
+
+    made_by = Path(shapes.__file__).stat().st_mtime
+    if not TINY.exists() or TINY.stat().st_mtime < made_by:
+        TINY.parent.mkdir(parents=True, exist_ok=True)
+        fresh = TINY.with_suffix(f".{os.getpid()}")
+        shapes.write_shape("tiny", fresh)
+        fresh.replace(TINY)
+    return TINY
+
+
+def smollm2() -> Path:
+    """The small real model. Skips the test, with what to type, when it was not fetched."""
+    if not SMOLLM2.exists():
+        pytest.skip("no SmolLM2: python -m sheily_server.models fetch smollm2")
+    return SMOLLM2

@@ -1,0 +1,120 @@
+"""Which GGUF metadata is taken for which dialect, and what is said of the rest."""
+
+from __future__ import annotations
+
+import datetime
+
+import msgspec
+import pytest
+
+from sheily_server.prompts import (
+    SUPPORTED,
+    Dialect,
+    Message,
+    UnknownDialectError,
+    check,
+    markers,
+    recognize,
+    render,
+)
+
+CHATML = (
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content']"
+    " + '<|im_end|>' + '\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+
+
+def of(template: str) -> Dialect:
+    return recognize({"general.architecture": "llama", "tokenizer.chat_template": template})
+
+
+def test_plain_chatml_has_no_default_system_message() -> None:
+    assert of(CHATML) == Dialect("chatml", None)
+
+
+def test_the_default_system_message_is_carried() -> None:
+    template = (
+        "{% if messages[0].role != 'system' %}{{ '<|im_start|>system\\nYou help.<|im_end|>\\n' }}"
+        "{% endif %}" + CHATML
+    )
+    assert of(template) == Dialect("chatml", "You help.")
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ bos_token }}" + CHATML,
+        CHATML.replace("message['content']", "message['content'] | trim"),
+        CHATML.replace("assistant\\n", "assistant\\n<think>\\n"),
+        CHATML.replace("{% endif %}", "{{ '<|im_middle|>' }}{% endif %}"),
+        CHATML.replace("'<|im_end|>' + '\\n'", "'<|im_end|>'"),
+        CHATML + "{{ 'more' }}",
+        "{{ '<|im_start|>system\\nAlways there.<|im_end|>\\n' }}" + CHATML,
+    ],
+    ids=["bos", "trim", "think", "marker", "newline", "after", "unconditional"],
+)
+def test_chatml_with_something_of_its_own_is_refused(template: str) -> None:
+    with pytest.raises(UnknownDialectError):
+        of(template)
+
+
+def test_the_original_llama3_is_refused() -> None:
+    with pytest.raises(UnknownDialectError, match=r"<\|start_header_id\|>.*Llama 3\.1, 3\.2"):
+        of(
+            "{% for message in messages %}{{ '<|start_header_id|>' + message['role'] + "
+            "'<|end_header_id|>\\n\\n' + message['content'] | trim + '<|eot_id|>' }}{% endfor %}"
+        )
+
+
+def test_the_error_names_what_was_found_and_what_is_supported() -> None:
+    with pytest.raises(UnknownDialectError) as raised:
+        recognize(
+            {
+                "general.architecture": "gemma2",
+                "general.name": "Gemma",
+                "tokenizer.chat_template": "<start_of_turn>{{ x }}<end_of_turn><start_of_turn>",
+            }
+        )
+    assert str(raised.value) == (
+        "the model 'Gemma' (architecture: gemma2) has a chat template that is not known "
+        "(its markers: <start_of_turn> <end_of_turn>); supported prompt dialects: "
+        "llama3 (Llama 3.1, 3.2 and 3.3 Instruct), "
+        "chatml (plain ChatML, such as SmolLM2 and Qwen2.5 Instruct)"
+    )
+
+
+def test_a_file_without_a_template_is_refused() -> None:
+    with pytest.raises(UnknownDialectError, match=r"has no chat template") as raised:
+        recognize({})
+    assert all(name in str(raised.value) for name in SUPPORTED)
+
+
+def test_a_template_without_markers_is_refused() -> None:
+    with pytest.raises(UnknownDialectError, match="its markers: none"):
+        of("{{ messages }}")
+
+
+def test_a_dialect_survives_msgpack() -> None:
+    dialect = Dialect("chatml", "You help.")
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(dialect), type=Dialect) == dialect
+
+
+def test_every_supported_dialect_can_be_used() -> None:
+    messages = [Message("user", "hi")]
+    for name in SUPPORTED:
+        check(Dialect(name), messages)
+        segments = render(Dialect(name), messages, date=datetime.date(2024, 7, 26))
+        emitted = {segment.text for segment in segments if segment.special}
+        assert emitted == set(markers(Dialect(name)))
+
+
+def test_a_dialect_that_is_none_is_an_error_everywhere() -> None:
+    none = Dialect("gemma")
+    messages = [Message("user", "hi")]
+    with pytest.raises(UnknownDialectError, match="gemma"):
+        markers(none)
+    with pytest.raises(UnknownDialectError, match="gemma"):
+        check(none, messages)
+    with pytest.raises(UnknownDialectError, match="gemma"):
+        render(none, messages, date=datetime.date(2024, 7, 26))
