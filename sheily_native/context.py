@@ -33,6 +33,8 @@ class Entry:
     - `mask`: which tokens may be sampled, uint32 bits of shape (len(drafts) + 1, ceil(n_vocab/32)).
     - `top_logprobs`: None for no logprobs, else 0 to 20 alternatives for each sampled token.
     - `logits`: keep the row of the last token for `Context.logits`, where nothing is sampled.
+
+    Raises InvalidArgumentError for drafts, a mask or logprobs without a sampler.
     """
 
     sequence: int
@@ -42,6 +44,12 @@ class Entry:
     mask: npt.NDArray[np.uint32] | None = None
     top_logprobs: int | None = None
     logits: bool = False
+
+    def __post_init__(self) -> None:
+        if self.sampler is None and (self.drafts or self.mask is not None or self.top_logprobs):
+            raise InvalidArgumentError(
+                "drafts, a mask and logprobs are of use with a sampler alone"
+            )
 
     @property
     def has_row(self) -> bool:

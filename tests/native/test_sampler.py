@@ -220,9 +220,9 @@ def test_rows_and_masks_of_a_wrong_shape() -> None:
 
 def test_a_very_small_temperature_is_greedy_in_effect() -> None:
     logits = row(5)
-    assert draws(logits, SamplingParams(temperature=1e-40, seed=1), 5) == [
-        int(np.argmax(logits))
-    ] * 5
+    assert (
+        draws(logits, SamplingParams(temperature=1e-40, seed=1), 5) == [int(np.argmax(logits))] * 5
+    )
 
 
 def test_a_vocabulary_of_llamas_size() -> None:

@@ -13,7 +13,9 @@ SEPARATOR = "\n__ggml_vocab_test__\n"
 def vectors() -> list[tuple[str, list[int]]]:
     texts = VOCABULARY.with_name(VOCABULARY.name + ".inp").read_text("utf-8").split(SEPARATOR)
     lines = VOCABULARY.with_name(VOCABULARY.name + ".out").read_text("utf-8").splitlines()
-    return [(text, [int(id) for id in line.split()]) for text, line in zip(texts, lines)]
+    return [
+        (text, [int(id) for id in line.split()]) for text, line in zip(texts, lines, strict=False)
+    ]
 
 
 def test_there_are_vectors() -> None:
