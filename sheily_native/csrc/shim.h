@@ -1,0 +1,73 @@
+// What the parts of the shim share: the handles behind api.h's pointers, and how errors get out.
+#pragma once
+
+#include "llama.h"
+#include "sampler.h"
+
+extern "C" {
+#include "api.h"
+}
+
+#include <atomic>
+#include <exception>
+#include <new>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+struct sn_model {
+    llama_model *model;
+    const llama_vocab *vocab;
+    int32_t n_vocab;
+};
+
+struct sn_context {
+    llama_context *context;
+    const llama_vocab *vocab;
+    int32_t n_vocab;
+    int32_t n_batch;
+    int32_t n_seq_max;
+    int32_t n_outputs_max;
+    uint64_t kv_bytes;
+    std::vector<int32_t> length; // KV cells of each sequence: position 0 to length - 1
+    std::vector<int8_t> has_logits;
+    std::atomic<bool> aborted{false};
+    std::atomic<int64_t> heartbeat{0};
+};
+
+struct sn_sampler {
+    sheily::Sampler sampler;
+};
+namespace sheily {
+
+constexpr int32_t MAX_TOP_LOGPROBS = 20;
+
+// Leaves a sentence for sn_last_error() and returns `status`.
+int fail(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+// Runs `body` and turns C++ exceptions, which must not cross into Python, into statuses.
+template <typename Body> int guarded(Body body) {
+    try {
+        return body();
+    } catch (const std::bad_alloc &) {
+        return fail(SN_OUT_OF_MEMORY, "out of memory");
+    } catch (const std::invalid_argument &error) {
+        return fail(SN_INVALID_ARGUMENT, "%s", error.what());
+    } catch (const std::exception &error) {
+        return fail(SN_INTERNAL, "%s", error.what());
+    } catch (...) {
+        return fail(SN_INTERNAL, "an unknown C++ exception");
+    }
+}
+
+// Once a process: llama.cpp's logs and aborts come to us from here on.
+void start_backend();
+
+// What llama.cpp logged as errors on this thread since the last call; a reason where there is none.
+std::string take_logged_errors();
+
+// Samples a row and appends the token, with its logprobs where n_top >= 0, to `out`.
+void sample_one(Sampler &sampler, const float *logits, const uint32_t *mask, int32_t n_top,
+                sn_sampled *out);
+
+} // namespace sheily
