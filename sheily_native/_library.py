@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import functools
+import os
 from typing import Any
 
 from .build import BuildInfo, build_info
-from .errors import IncompatibleCPUError, NotBuiltError, error_for
+from .errors import IncompatibleCPUError, NotBuiltError
 
-SN_OK = 0
+
+# How long an OpenMP thread spins for the others before it sleeps, in turns of libgomp's loop. Its
+# own 300,000 are about a millisecond, hundreds of times a token: with any other program on the same
+# cores that is most of the time. docs/architecture.md has what was measured.
+SPIN_COUNT = "1000"
 
 
 @functools.cache
@@ -19,6 +24,8 @@ def library() -> tuple[Any, Any]:
     anything native is loaded, if it was built with instruction sets that this CPU does not have.
     """
     refuse_other_cpu(build_info())
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)  # read when libgomp is loaded
     try:
         from ._native import ffi, lib
     except ImportError as error:
@@ -37,10 +44,3 @@ def refuse_other_cpu(info: BuildInfo) -> None:
             f"{', '.join(info.missing)}; build it for this machine with `pip install "
             "--force-reinstall --no-deps .` in its source folder"
         )
-
-
-def check(status: int) -> None:
-    """Raises the exception for a status other than SN_OK, with the library's own sentence."""
-    if status != SN_OK:
-        ffi, lib = library()
-        raise error_for(status, ffi.string(lib.sn_last_error()).decode("utf-8", "replace"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import select
 import socket
 import threading
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -14,6 +15,9 @@ from urllib.parse import urlsplit
 
 HEALTH_TIMEOUT = 10.0
 """Seconds that `/health` may take at most: it answers at once under any load."""
+
+LAST_CHUNK_WAIT = 1.0
+"""Seconds that a finished stream waits for the connection's proper end."""
 
 _READ_BYTES = 65536
 
@@ -251,6 +255,7 @@ class LLMClient:
                 raise LLMProtocolError(f"{self._server()} sent {kind} instead of a stream")
             for data in self._events(answer):
                 if data == "[DONE]":
+                    _await_last_chunk(answer)
                     return
                 text = _delta(_parse_object(data, "an event of the stream"))
                 if text:
@@ -380,13 +385,20 @@ def _raise_for_status(answer: http.client.HTTPResponse, body: bytes) -> None:
     try:
         error = _parse_object(body, "the error").get("error")
     except LLMProtocolError:
-        error = body.decode("utf-8", "replace").strip()[:500] or answer.reason
+        error = " ".join(body.decode("utf-8", "replace").split())[:500] or answer.reason
     raise _api_error(
         status,
         error,
         request_id=answer.getheader("x-request-id"),
         retry_after=_seconds(answer.getheader("Retry-After")),
     )
+
+
+def _await_last_chunk(answer: http.client.HTTPResponse) -> None:
+    # A client that leaves before the response's end looks to the server like one that gave up.
+    with contextlib.suppress(OSError, ValueError, http.client.HTTPException):
+        if select.select([answer], [], [], LAST_CHUNK_WAIT)[0]:
+            answer.read1(_READ_BYTES)
 
 
 def _api_error(status: int, error: object, **headers: Any) -> LLMAPIError:

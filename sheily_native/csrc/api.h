@@ -1,6 +1,6 @@
 /* The boundary between Python and llama.cpp: plain C declarations, read twice.
  *
- * cffi reads this file as its cdef, shim.cpp includes it inside extern "C". So: no #include, no
+ * cffi reads this file as its cdef, shim.h includes it inside extern "C". So: no #include, no
  * #ifdef, no extern "C", and no type that is not built into C or declared here.
  *
  * Every function that can fail returns an sn_status (0 = SN_OK) and leaves a sentence in

@@ -18,7 +18,6 @@ constexpr float MINUS_INFINITY = -std::numeric_limits<float>::infinity();
 // Buffers of one vocabulary each; a thread samples one row at a time, so its rows share them.
 thread_local std::vector<float> logits_scratch;
 thread_local std::vector<float> weight_scratch;
-thread_local std::vector<float> block_scratch;
 
 struct Candidate {
     float weight;
@@ -68,34 +67,26 @@ inline float exp_nonpositive(float x) {
     return x > -87.0f ? p * scale : 0.0f;
 }
 
-// weight[i] = exp((x[i] - top) * scale); sums[b] is the sum of block b. Returns the sum of all.
-double softmax_weights(const float *x, int32_t n, float top, float scale, float *weight,
-                       std::vector<float> &sums) {
-    const int32_t n_blocks = (n + BLOCK - 1) / BLOCK;
-    sums.resize(static_cast<size_t>(n_blocks));
+// weight[i] = exp((x[i] - top) * scale). Returns the sum of all, added block by block in double.
+double softmax_weights(const float *x, int32_t n, float top, float scale, float *weight) {
     double total = 0.0;
-    for (int32_t b = 0; b < n_blocks; b++) {
-        const int32_t begin = b * BLOCK;
-        const int32_t count = std::min(BLOCK, n - begin);
+    int32_t i = 0;
+    while (i < n) {
         float lane[LANES] = {};
-        int32_t i = 0;
-        for (; i + LANES <= count; i += LANES) {
+        const int32_t end = std::min(i + BLOCK, n);
+        for (; i + LANES <= end; i += LANES) {
             for (int32_t j = 0; j < LANES; j++) {
-                const float w = exp_nonpositive((x[begin + i + j] - top) * scale);
-                weight[begin + i + j] = w;
-                lane[j] += w;
+                weight[i + j] = exp_nonpositive((x[i + j] - top) * scale);
+                lane[j] += weight[i + j];
             }
         }
-        float sum = 0.0f;
-        for (; i < count; i++) {
-            weight[begin + i] = exp_nonpositive((x[begin + i] - top) * scale);
-            sum += weight[begin + i];
+        for (; i < end; i++) {
+            weight[i] = exp_nonpositive((x[i] - top) * scale);
+            lane[0] += weight[i];
         }
-        for (float s : lane) {
-            sum += s;
+        for (float sum : lane) {
+            total += sum;
         }
-        sums[static_cast<size_t>(b)] = sum;
-        total += sum;
     }
     return total;
 }
@@ -145,7 +136,7 @@ bool cut_at_mass(std::vector<Candidate> &sorted, double mass) {
 std::vector<Candidate> nucleus(const float *weight, int32_t n, double mass, float least) {
     constexpr float NOTHING_LEFT = 1e-38f; // what is lighter is 0
     std::vector<Candidate> sorted;
-    for (float limit = 1e-3f;; limit *= 1e-6f) {
+    for (float limit = 1e-3f;; limit *= 0.1f) {
         limit = std::max({limit, least, NOTHING_LEFT});
         sorted.clear();
         for (int32_t token = 0; token < n; token++) {
@@ -160,51 +151,81 @@ std::vector<Candidate> nucleus(const float *weight, int32_t n, double mass, floa
     }
 }
 
-int32_t pick(const std::vector<Candidate> &candidates, double uniform) {
-    double total = 0.0;
-    for (const Candidate &candidate : candidates) {
-        total += candidate.weight;
-    }
-    double left = uniform * total;
-    for (const Candidate &candidate : candidates) {
-        left -= candidate.weight;
-        if (left < 0.0) {
-            return candidate.token;
-        }
-    }
-    return candidates.back().token;
-}
-
-// Walks the vocabulary in token order, whole blocks first.
-int32_t pick(const float *weight, int32_t n, const std::vector<float> &sums, double total,
-             double uniform) {
-    double left = uniform * total;
-    size_t b = 0;
-    while (b + 1 < sums.size() && left >= sums[b]) {
-        left -= sums[b];
-        b++;
-    }
-    int32_t last = -1;
-    for (int32_t token = static_cast<int32_t>(b) * BLOCK; token < n; token++) {
-        if (weight[token] > 0.0f) {
-            last = token;
-            left -= weight[token];
-            if (left < 0.0) {
-                return token;
-            }
-        }
-    }
-    // Rounding left a crumb behind the last token, or the last blocks weigh nothing.
-    for (int32_t token = n - 1; last < 0; token--) {
-        last = weight[token] > 0.0f ? token : -1;
-    }
-    return last;
-}
-
 uint64_t mix(uint64_t x) { // the finalizer of splitmix64 (Steele, Lea, Flood 2014)
     x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
     x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
     return x ^ (x >> 31);
+}
+
+// The randomness of one draw: an independent uniform number for each token.
+struct Noise {
+    uint32_t low;
+    uint32_t high;
+};
+
+inline uint32_t scramble(uint32_t h) { // the finalizer of MurmurHash3 (Appleby, public domain)
+    h = (h ^ (h >> 16)) * 0x85ebca6bu;
+    h = (h ^ (h >> 13)) * 0xc2b2ae35u;
+    return h ^ (h >> 16);
+}
+
+// -log(1 - v) for v in [0, 1]: a standard exponential variate when v is uniform. Near 0, where the
+// winners of a race are decided, it keeps the full relative precision of v. Relative error < 3e-6.
+inline float exponential(float v) {
+    float series = 1.0f / 9.0f; // v + v^2 / 2 + v^3 / 3 + ...
+    series = series * v + 1.0f / 8.0f;
+    series = series * v + 1.0f / 7.0f;
+    series = series * v + 1.0f / 6.0f;
+    series = series * v + 1.0f / 5.0f;
+    series = series * v + 1.0f / 4.0f;
+    series = series * v + 1.0f / 3.0f;
+    series = series * v + 1.0f / 2.0f;
+    series = series * v + 1.0f;
+
+    // Elsewhere 1 - v = 2^e * m with m in [1, 2), and log(m) = 2 atanh((m - 1) / (m + 1)).
+    const float u = 1.0f - v;
+    uint32_t bits;
+    std::memcpy(&bits, &u, sizeof(bits));
+    const float e = static_cast<float>(static_cast<int32_t>(bits >> 23) - 127);
+    bits = (bits & 0x007fffffu) | 0x3f800000u;
+    float m;
+    std::memcpy(&m, &bits, sizeof(m));
+    const float t = (m - 1.0f) / (m + 1.0f);
+    const float t2 = t * t;
+    float log_m = 2.0f / 9.0f;
+    log_m = log_m * t2 + 2.0f / 7.0f;
+    log_m = log_m * t2 + 2.0f / 5.0f;
+    log_m = log_m * t2 + 2.0f / 3.0f;
+    log_m = (log_m * t2 + 2.0f) * t;
+    return v < 0.2f ? series * v : -(e * 0.693147181f + log_m);
+}
+
+// When each token arrives in a race in which it arrives at rate `weight`: token i is the first with
+// probability weight_i / sum, and the winner changes only if two arrivals are closer than the
+// weights' errors. That is what makes a seed hold when a batch changes the last bits of the logits.
+inline float arrival(Noise noise, int32_t token, float weight) {
+    const uint32_t h = scramble(scramble(static_cast<uint32_t>(token) ^ noise.low) + noise.high);
+    const float v = (static_cast<float>(h) + 0.5f) * 0x1.0p-32f;
+    return exponential(v) / weight;
+}
+
+int32_t race(const std::vector<Candidate> &candidates, Noise noise) {
+    Candidate winner = {std::numeric_limits<float>::infinity(), candidates.front().token};
+    for (const Candidate &candidate : candidates) {
+        const float time = arrival(noise, candidate.token, candidate.weight);
+        if (time < winner.weight) {
+            winner = {time, candidate.token};
+        }
+    }
+    return winner.token;
+}
+
+// Among all tokens, LANES at a time; tokens of weight 0 never arrive.
+int32_t race(float *weight, int32_t n, Noise noise) {
+    for (int32_t token = 0; token < n; token++) {
+        weight[token] = -arrival(noise, token, weight[token]);
+    }
+    return static_cast<int32_t>(std::find(weight, weight + n, maximum(weight, n)) - weight);
 }
 
 } // namespace
@@ -266,11 +287,6 @@ const float *Sampler::adjusted(const float *logits, const uint32_t *mask) {
     return row;
 }
 
-double Sampler::next_uniform() {
-    const uint64_t bits = mix(mix(params_.seed) + (n_drawn_ + 1) * 0x9e3779b97f4a7c15ULL);
-    return static_cast<double>(bits >> 11) * 0x1.0p-53;
-}
-
 int32_t Sampler::draw(const float *logits) {
     const float top = maximum(logits, n_vocab_);
     if (!std::isfinite(top)) {
@@ -283,14 +299,16 @@ int32_t Sampler::draw(const float *logits) {
     float *weight = weight_scratch.data();
     // A temperature near zero makes 1 / temperature infinite, and 0 * infinity not a number.
     const float scale = std::min(1.0f / params_.temperature, 1e30f);
-    const double total = softmax_weights(logits, n_vocab_, top, scale, weight, block_scratch);
+    const double total = softmax_weights(logits, n_vocab_, top, scale, weight);
     if (!std::isfinite(total)) {
         throw std::runtime_error("the logits are not numbers");
     }
+    const uint64_t bits = mix(mix(params_.seed) + (n_drawn_ + 1) * 0x9e3779b97f4a7c15ULL);
+    const Noise noise = {static_cast<uint32_t>(bits), static_cast<uint32_t>(bits >> 32)};
 
     const bool limited = params_.top_k > 0 && params_.top_k < n_vocab_;
     if (!limited && params_.top_p >= 1.0f && params_.min_p <= 0.0f) {
-        return pick(weight, n_vocab_, block_scratch, total, next_uniform());
+        return race(weight, n_vocab_, noise);
     }
     std::vector<Candidate> candidates;
     if (limited) {
@@ -311,7 +329,7 @@ int32_t Sampler::draw(const float *logits) {
             params_.top_p < 1.0f ? params_.top_p * total : std::numeric_limits<double>::infinity();
         candidates = nucleus(weight, n_vocab_, mass, params_.min_p);
     }
-    return pick(candidates, next_uniform());
+    return race(candidates, noise);
 }
 
 int32_t Sampler::sample(const float *logits, const uint32_t *mask) {
@@ -330,8 +348,7 @@ Logprob logprobs(const float *logits, int32_t n_vocab, int32_t token, int32_t n_
                  std::vector<Logprob> &top) {
     const float best = maximum(logits, n_vocab);
     weight_scratch.resize(static_cast<size_t>(n_vocab));
-    const double total =
-        softmax_weights(logits, n_vocab, best, 1.0f, weight_scratch.data(), block_scratch);
+    const double total = softmax_weights(logits, n_vocab, best, 1.0f, weight_scratch.data());
     const double log_total = std::log(total) + best;
     top.clear();
     if (n_top > 0) {

@@ -47,7 +47,6 @@ class Sampler {
   private:
     const float *adjusted(const float *logits, const uint32_t *mask);
     int32_t draw(const float *logits);
-    double next_uniform();
 
     int32_t n_vocab_;
     SamplingParams params_;

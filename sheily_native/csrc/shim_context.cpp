@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <memory>
 
 using sheily::fail;
@@ -26,6 +27,26 @@ bool on_compute(void *data) {
 
 bool valid_sequence(const sn_context *context, int32_t sequence) {
     return sequence >= 0 && sequence < context->n_seq_max;
+}
+
+// A head's width; the file says it where it is not what the embedding's width and heads give.
+int64_t head_size(const llama_model *model) {
+    char name[128];
+    char value[32];
+    if (llama_model_meta_val_str(model, "general.architecture", name, sizeof(name)) > 0) {
+        const std::string key = std::string(name) + ".attention.key_length";
+        if (llama_model_meta_val_str(model, key.c_str(), value, sizeof(value)) > 0) {
+            return std::atoll(value);
+        }
+    }
+    return llama_model_n_embd(model) / std::max(llama_model_n_head(model), 1);
+}
+
+// K and V of all layers for one token.
+uint64_t bytes_a_cell(const llama_model *model, ggml_type type) {
+    const int64_t row = head_size(model) * llama_model_n_head_kv(model);
+    const uint64_t layers = static_cast<uint64_t>(llama_model_n_layer(model));
+    return 2 * layers * ggml_row_size(type, row);
 }
 
 // Positions may have been left half way by a step that failed: ask what is there.
@@ -210,17 +231,13 @@ int sn_context_new(sn_model *model, const sn_context_params *params, sn_context 
             return fail(SN_OUT_OF_MEMORY, "no context of %d cells: %s", params->n_ctx,
                         sheily::take_logged_errors().c_str());
         }
-        const uint64_t row = static_cast<uint64_t>(llama_model_n_embd(model->model)) /
-                             static_cast<uint64_t>(std::max(llama_model_n_head(model->model), 1)) *
-                             static_cast<uint64_t>(llama_model_n_head_kv(model->model));
         context->vocab = model->vocab;
         context->n_vocab = model->n_vocab;
         context->n_batch = static_cast<int32_t>(llama_n_batch(context->context));
         context->n_seq_max = params->n_seq_max;
         context->n_outputs_max = static_cast<int32_t>(native.n_outputs_max);
-        context->kv_bytes = 2 * static_cast<uint64_t>(llama_model_n_layer(model->model)) *
-                            llama_n_ctx(context->context) *
-                            ggml_row_size(native.type_k, static_cast<int64_t>(row));
+        context->kv_bytes = static_cast<uint64_t>(llama_n_ctx(context->context)) *
+                            bytes_a_cell(model->model, native.type_k);
         context->length.assign(static_cast<size_t>(params->n_seq_max), 0);
         context->has_logits.assign(static_cast<size_t>(context->n_batch), 0);
         *out = context.release();

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import select
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sheily_server import client as client_module
 from sheily_server.client import (
     EventParser,
     LLMClient,
@@ -49,6 +51,19 @@ def client(server: FakeServer) -> Iterator[LLMClient]:
 # streams
 
 
+@dataclass
+class _Hangup:
+    """A script that streams some events and then notes that the client has gone."""
+
+    events: tuple[bytes, ...] = (event("one"),)
+    gone: threading.Event = field(default_factory=threading.Event)
+
+    def __call__(self, handler: Handler) -> None:
+        handler.events(*self.events)
+        handler.wait_for_hangup()
+        self.gone.set()
+
+
 def test_stream_yields_the_text_in_pieces(server: FakeServer, client: LLMClient) -> None:
     first = b'data: {"choices":[{"index":0,"delta":{"role":"assistant","content":""}}]}\n\n'
     usage = b'data: {"choices":[],"usage":{"total_tokens":5}}\n\n'
@@ -76,6 +91,33 @@ def test_stream_split_at_every_byte(server: FakeServer, client: LLMClient) -> No
     assert list(client.stream("x")) == ["ñ🙂"]
 
 
+def test_a_finished_stream_waits_for_the_end_of_the_response(
+    server: FakeServer, client: LLMClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "LAST_CHUNK_WAIT", WAIT)
+    hung_up = []
+
+    def script(handler: Handler) -> None:
+        handler.events(event("a"), DONE)
+        readable, _, _ = select.select([handler.connection], [], [], 0.05)
+        hung_up.append(bool(readable))
+        handler.wfile.write(b"0\r\n\r\n")
+        handler.wait_for_hangup()
+
+    server.script = script
+    assert list(client.stream("x")) == ["a"]
+    assert hung_up[0] is False
+
+
+def test_a_finished_stream_does_not_wait_for_ever(
+    server: FakeServer, client: LLMClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "LAST_CHUNK_WAIT", 0.01)
+    script = server.script = _Hangup((event("a"), DONE))
+    assert list(client.stream("x")) == ["a"]
+    assert script.gone.wait(WAIT)
+
+
 def test_a_piece_comes_while_the_stream_goes_on(server: FakeServer, client: LLMClient) -> None:
     taken = threading.Event()
 
@@ -90,18 +132,6 @@ def test_a_piece_comes_while_the_stream_goes_on(server: FakeServer, client: LLMC
     assert next(deltas) == "one"
     taken.set()
     assert list(deltas) == ["two"]
-
-
-@dataclass
-class _Hangup:
-    """A script that streams one piece and then notes that the client has gone."""
-
-    gone: threading.Event = field(default_factory=threading.Event)
-
-    def __call__(self, handler: Handler) -> None:
-        handler.events(event("one"))
-        handler.wait_for_hangup()
-        self.gone.set()
 
 
 def test_closing_the_generator_hangs_up(server: FakeServer, client: LLMClient) -> None:
