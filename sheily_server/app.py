@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
-from werkzeug.exceptions import HTTPException
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 
 from . import cors, openai
-from .chat import Chat, ClientGoneError, Turn, simple_messages
+from .chat import Chat, ClientGoneError, Turn, simple_messages, simple_param
 from .config import Config
 from .errors import ApiError, invalid_request
 from .supervisor import Supervisor
@@ -51,6 +51,7 @@ class App:
                 Rule("/chat", endpoint="simple", methods=["POST"]),
             ],
             strict_slashes=False,
+            merge_slashes=False,
             redirect_defaults=False,
         )
 
@@ -77,7 +78,10 @@ class App:
             _log_request(request_id, 499, detail="client gone")
             return Response(status=499)
         except HTTPException as error:
-            return _error_response(_http_error(error, request))
+            response = _error_response(_http_error(error, request))
+            if isinstance(error, MethodNotAllowed):
+                response.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
+            return response
         except Exception:
             log.exception("%s failed", request_id)
             return _error_response(
@@ -124,7 +128,7 @@ class App:
         gone = _gone(request)
         turn = self._chat.begin(body, body.messages, gone)
         if body.stream:
-            include_usage = body.stream_options is not None and body.stream_options.include_usage
+            include_usage = bool(body.stream_options and body.stream_options.include_usage)
             return self._stream(turn, include_usage, gone, request_id)
         text = self._collect(turn, gone, request_id)
         assert turn.finished is not None
@@ -141,7 +145,11 @@ class App:
     def _simple(self, request: Request, request_id: str) -> Response:
         body = openai.decode_request(_body(request), openai.SimpleChatRequest)
         gone = _gone(request)
-        turn = self._chat.begin(body, simple_messages(body), gone)
+        try:
+            turn = self._chat.begin(body, simple_messages(body), gone)
+        except ApiError as error:
+            error.param = simple_param(body, error.param)
+            raise
         text = self._collect(turn, gone, request_id)
         assert turn.finished is not None
         answer = openai.SimpleChatResponse(

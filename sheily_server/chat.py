@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import json
+import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+
+import msgspec
 
 from . import openai
 from .config import Config
@@ -155,9 +157,9 @@ class Chat:
     def _next(self, turn: Turn, gone: Callable[[], bool]) -> Admitted | Text | Finished | None:
         """The next event, None after a short while; errors are raised."""
         event = turn.ticket.next(POLL_S)
+        if gone():
+            raise ClientGoneError
         if event is None:
-            if gone():
-                raise ClientGoneError
             if time.monotonic() - turn.began > self._config.timeout + ENGINE_GRACE_S:
                 raise timed_out(self._config.timeout)
             return None
@@ -206,6 +208,19 @@ def simple_messages(request: openai.SimpleChatRequest) -> list[openai.ChatMessag
     return messages
 
 
+def simple_param(request: openai.SimpleChatRequest, param: str | None) -> str | None:
+    """A place in the messages of `simple_messages`, by its name in the body of POST /chat."""
+    if request.message is None or param is None or not param.startswith("messages"):
+        return param
+    place = re.fullmatch(r"messages\[(\d+)\](.*)", param)
+    if place is None:
+        return "message"
+    index = int(place[1]) - (request.system is not None)
+    if index < 0:
+        return "system"
+    return f"history[{index}]{place[2]}" if index < len(request.history or ()) else "message"
+
+
 def sampling(options: openai.Options) -> Sampling:
     """OpenAI's defaults where the request says nothing: temperature 1, top_p 1, a new seed."""
     return Sampling(
@@ -244,9 +259,9 @@ def _text(content: openai.Content) -> str:
 
 
 def _tool_call(call: openai.ToolCallParam, param: str) -> ToolCall:
-    try:
-        arguments = json.loads(call.function.arguments or "{}")
-    except (ValueError, RecursionError):
+    try:  # not json.loads, which lets NaN and lone surrogates in
+        arguments = msgspec.json.decode(call.function.arguments or "{}")
+    except (msgspec.DecodeError, RecursionError):
         arguments = None
     if not isinstance(arguments, dict):
         raise invalid_request("arguments must be a JSON object in a string.", param)

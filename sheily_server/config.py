@@ -43,14 +43,17 @@ def _seconds(text: str) -> float:
     except ValueError:
         raise ValueError(f"is {text!r}, not a number of seconds") from None
     if not (math.isfinite(value) and 0 < value <= 86_400):
-        raise ValueError(f"is {text}, not more than 0 and at most 86400 seconds")
+        raise ValueError(f"is {value:g}, not more than 0 and at most 86400 seconds")
     return value
 
 
 def _path(text: str) -> Path:
     if not text.strip():
         raise ValueError("is empty: it must be the path of a GGUF file")
-    return Path(text).expanduser().absolute()
+    try:
+        return Path(text).expanduser().absolute()
+    except RuntimeError:
+        raise ValueError(f"is {text!r}, in the home folder of a user who is not there") from None
 
 
 def _host(text: str) -> str:
@@ -70,11 +73,23 @@ def _origins(text: str) -> tuple[str, ...]:
 
 
 def _origin(text: str) -> str:
-    parts = urlsplit(text)
-    exact = parts.scheme in ("http", "https") and parts.netloc and text == text.rstrip("/")
-    if text != "*" and not (exact and not parts.path and not parts.query):
+    if text != "*" and not _is_origin(text):
         raise ValueError(f"has {text!r}, not an origin such as http://localhost:3000, nor *")
     return text
+
+
+def _is_origin(text: str) -> bool:
+    """Whether a browser could send this: scheme, host in small letters, port if unusual."""
+    try:
+        parts = urlsplit(text)
+        port, host = parts.port, parts.hostname or ""
+    except ValueError:
+        return False
+    name = f"[{host}]" if ":" in host else host
+    usual_port = 80 if parts.scheme == "http" else 443
+    suffix = "" if port in (None, usual_port) else f":{port}"
+    known = parts.scheme in ("http", "https")
+    return known and bool(host) and text == f"{parts.scheme}://{name}{suffix}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +147,7 @@ def load(arguments: Sequence[str], environment: Mapping[str, str] | None = None)
     environment = os.environ if environment is None else environment
     parser = argparse.ArgumentParser(
         prog="python -m sheily_server",
+        allow_abbrev=False,
         description="A local, OpenAI-compatible server for one GGUF model.",
         epilog="Every flag is an environment variable too: --model-path is LLM_MODEL_PATH.",
     )

@@ -86,10 +86,10 @@ def engine_crashed(reason: str) -> ApiError:
 
 
 def timed_out(seconds: float) -> ApiError:
-    """The request's deadline passed before its first token."""
+    """The request's deadline passed, and the engine had no answer for it."""
     return ApiError(
         504,
-        f"No token was ready within {seconds:g} seconds (LLM_TIMEOUT).",
+        f"The answer was not ready within {seconds:g} seconds (LLM_TIMEOUT).",
         type="server_error",
         code="timeout",
         retry=False,

@@ -82,7 +82,10 @@ ChatMessage = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage 
 
 
 class StreamOptions(Struct, forbid_unknown_fields=True, frozen=True):
-    include_usage: bool = False
+    """`include_obfuscation` asks for padding against listeners on the wire: it has no effect."""
+
+    include_usage: bool | None = None
+    include_obfuscation: bool | None = None
 
 
 class Options(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -218,6 +221,8 @@ RequestT = TypeVar("RequestT", ChatRequest, SimpleChatRequest)
 # clients that send the neutral value are not turned away.
 _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "n": (1,),
+    "stream": (False,),
+    "stream_options": (),
     "logprobs": (False,),
     "top_logprobs": (0,),
     "logit_bias": ({},),
@@ -241,6 +246,11 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
     "safety_identifier": (),
 }
 
+_FIELD_ERRORS = (
+    ("Object missing required field `", "missing_required_parameter"),
+    ("Object contains unknown field `", "unknown_parameter"),
+)
+
 
 def decode_request(body: bytes, shape: type[RequestT]) -> RequestT:
     """Parses and checks a request body. Raises ApiError (400) with the field in `param`."""
@@ -257,7 +267,7 @@ def decode_request(body: bytes, shape: type[RequestT]) -> RequestT:
         request = msgspec.convert(raw, shape)
     except msgspec.ValidationError as error:
         raise _validation_error(error) from None
-    _check_stops(request.stops())
+    _check_stops(request.stop)
     return request
 
 
@@ -272,7 +282,7 @@ def _refuse_unsupported(raw: dict[str, Any], shape: type[Struct]) -> None:
             continue
         if name not in _NEUTRAL:
             raise invalid_request(f"Unknown field {name!r}.", param=name, code="unknown_parameter")
-        if raw[name] is not None and raw[name] not in _NEUTRAL[name]:
+        if raw[name] is not None and not _is_neutral(raw[name], _NEUTRAL[name]):
             raise invalid_request(
                 f"{name!r} is not supported by this server.",
                 param=name,
@@ -281,31 +291,38 @@ def _refuse_unsupported(raw: dict[str, Any], shape: type[Struct]) -> None:
         del raw[name]
 
 
+def _is_neutral(value: Any, neutral: tuple[Any, ...]) -> bool:
+    """Equal in type too: Python holds True for equal to 1."""
+    return any(type(value) is type(other) and value == other for other in neutral)
+
+
 def _validation_error(error: msgspec.ValidationError) -> ApiError:
-    """msgspec ends its sentence with " - at `$.path`": the path is OpenAI's `param`."""
-    sentence, _, path = str(error).rpartition(" - at `$")
-    param = path.rstrip("`").lstrip(".") or None
-    if not sentence:
-        sentence = str(error)
-    missing = "missing required field" in sentence
-    if missing and param is None:
-        param = sentence.rpartition("`")[0].rpartition("`")[2]
+    """msgspec ends its sentence with " - at `$.path`", where the path is not the top: with the
+    field that is missing or unknown behind it, that is OpenAI's `param`."""
+    sentence, at, path = str(error).rpartition(" - at `$")
+    if not at:
+        sentence, path = path, ""
+    param = path.rstrip("`").lstrip(".")
+    wrong_type = sentence.startswith("Expected ") and ", got `" in sentence
+    code = "invalid_type" if wrong_type else "invalid_value"
+    for words, field_code in _FIELD_ERRORS:
+        if sentence.startswith(words):
+            field = sentence.removeprefix(words).rstrip("`")
+            param, code = f"{param}.{field}".lstrip("."), field_code
     where = f" (at {param})" if param else ""
-    code = "missing_required_parameter" if missing else _code_for(sentence)
-    return invalid_request(f"{sentence}{where}.", param=param, code=code)
+    return invalid_request(f"{sentence}{where}.", param=param or None, code=code)
 
 
-def _code_for(sentence: str) -> str:
-    if "unknown field" in sentence:
-        return "unknown_parameter"
-    return "invalid_type" if ", got `" in sentence else "invalid_value"
-
-
-def _check_stops(stops: list[str]) -> None:
-    if len(stops) > MAX_STOPS:
+def _check_stops(stop: str | list[str] | None) -> None:
+    named = {"stop": stop} if isinstance(stop, str) else _named_stops(stop or [])
+    if len(named) > MAX_STOPS:
         raise invalid_request(
-            f"stop has {len(stops)} strings; at most {MAX_STOPS} are taken.", "stop"
+            f"stop has {len(named)} strings; at most {MAX_STOPS} are taken.", "stop"
         )
-    for i, stop in enumerate(stops):
-        if not stop or len(stop.encode()) > MAX_STOP_BYTES:
-            raise invalid_request(f"stop[{i}] must have 1 to {MAX_STOP_BYTES} bytes.", "stop")
+    for name, text in named.items():
+        if not text or len(text.encode()) > MAX_STOP_BYTES:
+            raise invalid_request(f"{name} must have 1 to {MAX_STOP_BYTES} bytes.", name)
+
+
+def _named_stops(stops: list[str]) -> dict[str, str]:
+    return {f"stop[{i}]": text for i, text in enumerate(stops)}

@@ -11,12 +11,14 @@ import os
 import queue
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO
 
 from .config import Config
@@ -33,7 +35,6 @@ from .engine.messages import (
     RequestFailed,
     Sampling,
     Start,
-    Stop,
     Submit,
     TooLong,
 )
@@ -45,7 +46,7 @@ log = logging.getLogger(__name__)
 
 ENGINE_COMMAND = (sys.executable, "-m", "sheily_server.engine")
 BACKOFF_S = (0.1, 0.5, 2.0, 10.0, 30.0)
-STOP_GRACE_S = 2.0
+EXIT_GRACE_S = 2.0
 _LOG_LEVELS = {"D": 10, "I": 20, "W": 30, "E": 40, "F": 50}
 
 
@@ -130,7 +131,6 @@ class Supervisor:
         self._progress: float | None = 0.0
         self._engine: Ready | None = None
         self._channel: Channel | None = None
-        self._process: subprocess.Popen[bytes] | None = None
         self._restarts = 0
         self._crashes_in_row = 0
         self._stopping = threading.Event()
@@ -147,22 +147,17 @@ class Supervisor:
         """Ends the engine process and waits for it; requests in flight fail."""
         self._stopping.set()
         with self._lock:
-            channel, process = self._channel, self._process
+            channel = self._channel
             tickets = list(self._tickets.values())
             self._tickets.clear()
+            self._submitted.clear()
         for ticket in tickets:
-            ticket.put(not_ready("The server is shutting down.", "shutting_down", 5))
+            ticket.put(_shutting_down())
         if channel is not None:
-            with contextlib.suppress(OSError):
-                channel.send_command(Stop())
+            # Nothing is sent: that would wait for an engine which does not read any more.
             channel.close()
-        if process is not None:
-            try:
-                process.wait(STOP_GRACE_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
         if self._thread.is_alive():
-            self._thread.join(STOP_GRACE_S)
+            self._thread.join(2 * EXIT_GRACE_S + 1.0)
 
     def health(self) -> Health:
         with self._lock:
@@ -211,6 +206,8 @@ class Supervisor:
 
     def _ready(self) -> Ready:
         """Raises unless the state is ready; the lock is held."""
+        if self._stopping.is_set():
+            raise _shutting_down()
         if self._state == "ready":
             assert self._engine is not None
             return self._engine
@@ -237,19 +234,18 @@ class Supervisor:
 
     def _run(self) -> None:
         """The supervisor's thread: one engine process after the other."""
-        path = self._config.model_path
         while not self._stopping.is_set():
-            if not path.is_file():
-                what = "is no file" if path.exists() else "does not exist"
-                self._fail(f"The model {path} {what}. Set LLM_MODEL_PATH to a GGUF file.")
+            problem = _file_problem(self._config.model_path)
+            if problem is not None:
+                self._fail(problem)
                 return
-            process, channel = self._spawn()
-            self._read(channel)
-            code = process.wait()
-            channel.close()
+            try:
+                death = self._live()
+            except OSError as error:
+                death = f"could not be started: {error}"
             if self._stopping.is_set() or self._state == "failed":
                 return
-            self._crashed(_death(code))
+            self._crashed(death)
             if self._crashes_in_row >= len(BACKOFF_S):
                 self._fail(
                     f"The engine stopped {self._crashes_in_row} times in a row, the last time "
@@ -258,24 +254,44 @@ class Supervisor:
                 return
             self._stopping.wait(BACKOFF_S[self._crashes_in_row - 1])
 
-    def _spawn(self) -> tuple[subprocess.Popen[bytes], Channel]:
+    def _live(self) -> str:
+        """One engine process from its start to its end; how it ended. Raises OSError when there
+        can be none."""
         ours, theirs = socket.socketpair()
+        channel = Channel(ours)
         self._last_words = ""
-        with theirs:
-            process = subprocess.Popen(
-                [*self._command, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-            )
+        try:
+            with theirs:
+                process = subprocess.Popen(
+                    [*self._command, str(theirs.fileno())],
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                    stderr=subprocess.PIPE,
+                )
+        except OSError:
+            channel.close()
+            raise
         assert process.stderr is not None
         relay = threading.Thread(
             target=self._relay, args=(process.stderr,), name="engine-log", daemon=True
         )
         relay.start()
-        channel = Channel(ours)
+        self._send_start(channel)
+        nonsense = self._read(channel)
+        channel.close()  # which is the engine's sign to leave, if it has not
+        try:
+            code = process.wait(EXIT_GRACE_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            code = process.wait()
+        relay.join(EXIT_GRACE_S)
+        return nonsense or _death(code)
+
+    def _send_start(self, channel: Channel) -> None:
         with self._lock:
-            self._process, self._channel = process, channel
+            self._channel = channel
+            if self._stopping.is_set():  # and `stop` has not seen this channel
+                channel.close()
         config = self._config
         with contextlib.suppress(OSError):  # it is dead already, which `_read` will find
             channel.send_command(
@@ -287,23 +303,20 @@ class Supervisor:
                     config.log_level,
                 )
             )
-        return process, channel
 
-    def _read(self, channel: Channel) -> None:
-        """Takes events until the engine closes its end, which it does by dying at the latest."""
-        while True:
+    def _read(self, channel: Channel) -> str | None:
+        """Takes events until the engine closes its end, which it does by dying at the latest, or
+        cannot load the model, or sends nonsense: then that is returned as the way it ended."""
+        while self._state != "failed":
             try:
                 events = channel.receive_events()
             except ProtocolError as error:
-                log.error("the engine sent nonsense: %s", error)
-                events = None
+                return f"sent nonsense: {error}"
             if events is None:
-                process = self._process
-                if process is not None:
-                    process.kill()  # it may be alive, if what it sent was nonsense
-                return
+                return None
             for event in events:
                 self._take(event)
+        return None
 
     def _take(self, event: Event) -> None:
         if isinstance(event, Loading):
@@ -377,6 +390,23 @@ class Supervisor:
             if text:
                 log.log(level, "engine: %s", text)
         stderr.close()
+
+
+def _file_problem(path: Path) -> str | None:
+    """Why a path is no model file, as far as can be seen without reading it."""
+    try:
+        if stat.S_ISREG(os.stat(path).st_mode):
+            return None
+        what = "is no file"
+    except (FileNotFoundError, NotADirectoryError):
+        what = "does not exist"
+    except OSError as error:
+        what = f"cannot be looked at ({error.strerror})"
+    return f"The model {path} {what}. Set LLM_MODEL_PATH to a GGUF file."
+
+
+def _shutting_down() -> ApiError:
+    return not_ready("The server is shutting down.", "shutting_down", 5)
 
 
 def _death(code: int) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import gzip
 import hashlib
 import os
 import re
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
@@ -145,8 +147,9 @@ def extract(archive: Path, folder: str, target: Path) -> None:
                     shutil.copyfileobj(source, file, 1 << 20)
                 destination.chmod(0o755 if member.mode & 0o100 else 0o644)
                 n_files += 1
-    except (tarfile.TarError, EOFError) as error:
-        raise FetchError(f"{archive.name} is not a readable sdist: {error}.") from error
+    except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
+        reason = (str(error).splitlines() or ["no data"])[0].rstrip(".:")
+        raise FetchError(f"{archive.name} is not a readable sdist: {reason}.") from error
     if not n_files:
         raise FetchError(f"{archive.name} holds no folder {folder}/.")
 

@@ -1,0 +1,130 @@
+# The commands of this project; `make` alone lists them.
+#
+#   PYTHON         the Python that the environment is made from: make serve PYTHON=python3.12
+#   BUILD_OPTIONS  for the build: make serve BUILD_OPTIONS="-C cmake.define.GGML_NATIVE=OFF"
+#   VENV, BUILD    where the environment and the compiled objects are kept
+
+PYTHON ?= python3
+VENV ?= .venv
+BUILD ?= build/editable
+BUILD_OPTIONS ?=
+LLM_PORT ?= 8005
+
+BIN := $(VENV)/bin
+SMOLLM2 := models/SmolLM2-135M-Instruct.Q4_1.gguf
+BUILT_FROM := CMakeLists.txt pyproject.toml vendor/fetch.py vendor/llama.cpp.toml \
+	$(wildcard cmake/* sheily_native/csrc/* sheily_native/csrc/*/*)
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+unexport PYTHONHOME
+
+ifeq ($(origin PYTHON),command line)
+ifneq ($(wildcard $(BIN)/python),)
+ifneq ($(shell '$(PYTHON)' --version 2>&1),$(shell $(BIN)/python --version 2>&1))
+$(error $(VENV) was made with another Python: remove it, or add VENV=.venv-other BUILD=build/other)
+endif
+endif
+endif
+
+.DELETE_ON_ERROR:
+.PHONY: help serve test check lint types format format-check test-packaging clean FORCE
+
+help:
+	@echo 'make serve           build, fetch a small model, start the server on port $(LLM_PORT)'
+	@echo 'make test            build, run every quick test'
+	@echo 'make check           lint, types, format-check'
+	@echo 'make format          format Python and C++ files'
+	@echo 'make test-packaging  build and install sdist and wheels (minutes)'
+	@echo 'make clean           remove what was built (not .venv, models and vendor/llama.cpp)'
+
+# --- the environment and the one build in it ------------------------------------------------------
+
+$(BIN)/python:
+	@sh cmake/check_machine.sh '$(PYTHON)' '$(VENV)'
+	'$(PYTHON)' -m venv '$(VENV)'
+
+# pip 23.1 and newer know -C; build isolation is off below, so that a second build is a matter of
+# seconds, and its requirements are installed here.
+$(VENV)/.tools: | $(BIN)/python
+	@echo 'Installing the build tools in $(VENV).'
+	$(PIP) install --quiet --upgrade 'pip>=23.1' 'scikit-build-core>=1.0' 'cffi>=2.1' \
+		'cmake>=3.26' 'ninja>=1.11'
+	@touch $@
+
+# Changed only when the options are others than last time; CMake then forgets the former ones.
+$(VENV)/.build-options: FORCE | $(BIN)/python
+	@echo '$(BUILD_OPTIONS)' | cmp -s - $@ || \
+		{ echo '$(BUILD_OPTIONS)' > $@; rm -f '$(BUILD)/CMakeCache.txt'; }
+
+# One build for all: a stamp for each set of extras, the larger set standing for the smaller. The
+# first line shows the compiler's progress; the second finds everything compiled.
+NEEDS := $(VENV)/.tools $(VENV)/.build-options $(BUILT_FROM)
+INSTALL := $(PIP) install --no-build-isolation -C build-dir='$(BUILD)' $(BUILD_OPTIONS)
+define install
+@echo 'Building in $(BUILD): minutes the first time, then seconds.'
+$(INSTALL) --verbose --no-deps --editable .
+$(INSTALL) --quiet --editable '$(1)'
+endef
+
+$(VENV)/.installed: $(NEEDS)
+	$(call install,.)
+	@touch $@
+
+$(VENV)/.installed-test: $(NEEDS)
+	$(call install,.[test])
+	@touch $(VENV)/.installed $@
+
+$(VENV)/.installed-dev: $(NEEDS)
+	$(call install,.[dev])
+	@touch $(VENV)/.installed $(VENV)/.installed-test $@
+
+$(SMOLLM2): | $(VENV)/.installed
+	$(BIN)/python -m sheily_server.models fetch smollm2
+
+# --- first run ------------------------------------------------------------------------------------
+
+ifdef LLM_MODEL_PATH
+SERVED := $(LLM_MODEL_PATH)
+serve: $(VENV)/.installed
+else
+SERVED := $(SMOLLM2)
+serve: $(VENV)/.installed $(SMOLLM2)
+endif
+	@echo
+	@echo 'The server starts; ask it from another terminal:'
+	@echo
+	@echo "  curl http://127.0.0.1:$(LLM_PORT)/v1/chat/completions -H 'Content-Type: application/json' \\"
+	@echo "    -d '{\"messages\": [{\"role\": \"user\", \"content\": \"What is the capital of France?\"}]}'"
+	@echo
+	@LLM_PORT='$(LLM_PORT)' LLM_MODEL_PATH='$(SERVED)' exec $(BIN)/python -m sheily_server
+
+test: $(VENV)/.installed-test $(SMOLLM2)
+	$(BIN)/python -m pytest -m 'not packaging'
+
+# --- for developers -------------------------------------------------------------------------------
+
+CSRC = $(shell find sheily_native/csrc -name '*.h' -o -name '*.cpp' -o -name '*.c')
+
+check: lint types format-check
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+
+types: $(VENV)/.installed-dev
+	$(BIN)/mypy
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(CSRC)
+
+format-check: $(VENV)/.installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/clang-format --dry-run -Werror $(CSRC)
+
+test-packaging: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m packaging tests/packaging
+
+clean:
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -f $(VENV)/.installed $(VENV)/.installed-test $(VENV)/.installed-dev
+	find . -name __pycache__ -not -path './$(VENV)/*' -not -path './vendor/*' -prune -exec rm -rf {} +

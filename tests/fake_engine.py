@@ -1,0 +1,289 @@
+"""An engine without a model, for tests: it speaks `sheily_server.engine.messages` as the real one
+does, and each request's last user message says how it is to be answered.
+
+`python tests/fake_engine.py [--log FILE] [--dialect NAME] [--gate FILE] [--load WAY] [--stay]
+[--deaf] FD`
+
+The first word of the last user message is the order, what follows are its arguments:
+
+    show                the Submit command itself, as JSON
+    slow N SECONDS      N tokens `w0 w1 ...`, with a pause before each
+    hang                admitted, then silence; `hang-early`: silence; `hang-late`: one token first
+    too-long P C        TooLong, with P prompt tokens and C for the completion
+    fail CODE           RequestFailed after Admitted; `fail-early CODE`: instead of it
+    timed-out           one token, then Finished because of the deadline
+    crash               one token, then SIGKILL; `crash-early`: before Admitted
+    exit CODE WORDS     leaves with CODE, after WORDS on stderr
+    nonsense            sends a frame that no decoder takes
+    close               closes the socket
+
+Any other text comes back word by word. `--load` is `ok`, `fail` (LoadFailed), `crash` or `exit`;
+`--gate FILE` stops the load at a quarter until the file is there. `--log FILE` gets a line for each
+command that comes in, and `eof` at the socket's end. A wedged engine: `--stay` lives on when the
+socket ends, `--deaf` reads nothing once it is ready; both for half a minute.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import signal
+import socket
+import struct
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NoReturn
+
+if __name__ == "__main__":  # in the place of this folder, which has an `http` in it
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+import msgspec
+
+from sheily_server.engine.messages import (
+    Admitted,
+    Cancel,
+    Channel,
+    Event,
+    Finished,
+    LoadFailed,
+    Loading,
+    Ready,
+    RequestFailed,
+    Start,
+    Stop,
+    Submit,
+    Text,
+    TooLong,
+)
+from sheily_server.prompts import Dialect
+from sheily_server.prompts.message import Segment
+
+PATIENCE_S = 30.0
+LOAD_FAILURE = "the file has no chat template that is known"
+LOAD_LAST_WORDS = "GGML_ASSERT(false) failed while loading"
+
+
+class Log:
+    """Lines in a file that another process reads while it grows."""
+
+    def __init__(self, path: str | None) -> None:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        self._file = os.open(path, flags, 0o600) if path else None
+
+    def __call__(self, line: str) -> None:
+        if self._file is not None:
+            os.write(self._file, f"{line}\n".encode())
+
+
+def last_user_text(segments: Sequence[Segment]) -> str:
+    """The text of the last user message in a prompt, ChatML's or Llama 3's."""
+    texts = [segment.text for segment in segments]
+    for i in range(len(texts) - 1, -1, -1):
+        if texts[i].startswith("user\n"):
+            return texts[i].removeprefix("user\n")
+        if texts[i] == "user":
+            return texts[i + 2].strip()
+    return ""
+
+
+class Answer:
+    """Carries out one request's order, in a thread of its own."""
+
+    def __init__(self, submit: Submit, channel: Channel, cancelled: threading.Event) -> None:
+        self._submit = submit
+        self._channel = channel
+        self._cancelled = cancelled
+        self._n_prompt = sum(len(segment.text.split()) or 1 for segment in submit.segments)
+
+    def run(self) -> None:
+        text = last_user_text(self._submit.segments)
+        order, *arguments = text.split() or [""]
+        orders: dict[str, Callable[[list[str]], None]] = {
+            "show": self._show,
+            "slow": self._slow,
+            "hang": self._hang,
+            "hang-early": self._hang_early,
+            "hang-late": self._hang_late,
+            "too-long": self._too_long,
+            "fail": self._fail,
+            "fail-early": self._fail_early,
+            "timed-out": self._timed_out,
+            "crash": self._crash,
+            "crash-early": self._crash_early,
+            "exit": self._exit,
+            "nonsense": self._nonsense,
+            "close": self._close,
+        }
+        if order in orders:
+            orders[order](arguments)
+        else:
+            self._answer(re.findall(r"\s*\S+|\s+", text))
+
+    def _send(self, *events: Event) -> None:
+        if not self._cancelled.is_set():
+            self._channel.send_events(list(events))
+
+    def _admit(self) -> None:
+        self._send(Admitted(self._submit.id, self._n_prompt))
+
+    def _tokens(self, words: Sequence[str], pause: float = 0.0) -> int:
+        """Sends words until max_tokens or a Cancel; how many were sent."""
+        limit = self._submit.max_tokens or self._submit.max_tokens_cap
+        for i, word in enumerate(words[:limit]):
+            if self._cancelled.wait(pause) if pause else self._cancelled.is_set():
+                return i
+            self._send(Text(self._submit.id, word))
+        return min(len(words), limit)
+
+    def _finish(self, n: int, reason: str = "stop", timed_out: bool = False) -> None:
+        self._send(
+            Finished(
+                self._submit.id,
+                reason,
+                timed_out,
+                prompt_tokens=self._n_prompt,
+                cached_tokens=1,
+                completion_tokens=n,
+                queued_s=0.0,
+                prefill_s=0.001,
+                decode_s=0.01,
+            )
+        )
+
+    def _answer(self, words: Sequence[str], pause: float = 0.0) -> None:
+        self._admit()
+        n = self._tokens(words, pause)
+        self._finish(n, "stop" if n == len(words) else "length")
+
+    def _show(self, arguments: list[str]) -> None:
+        self._answer([msgspec.json.encode(self._submit).decode()])
+
+    def _slow(self, arguments: list[str]) -> None:
+        n, pause = int(arguments[0]), float(arguments[1])
+        self._answer([f"w{i} " for i in range(n)], pause)
+
+    def _hang(self, arguments: list[str]) -> None:
+        self._admit()
+
+    def _hang_early(self, arguments: list[str]) -> None:
+        pass
+
+    def _hang_late(self, arguments: list[str]) -> None:
+        self._admit()
+        self._tokens(["once"])
+
+    def _too_long(self, arguments: list[str]) -> None:
+        self._send(TooLong(self._submit.id, int(arguments[0]), int(arguments[1])))
+
+    def _fail(self, arguments: list[str]) -> None:
+        self._admit()
+        self._fail_early(arguments)
+
+    def _fail_early(self, arguments: list[str]) -> None:
+        self._send(RequestFailed(self._submit.id, arguments[0], "as it was told"))
+
+    def _timed_out(self, arguments: list[str]) -> None:
+        self._admit()
+        self._finish(self._tokens(["half"]), "length", timed_out=True)
+
+    def _crash(self, arguments: list[str]) -> None:
+        self._admit()
+        self._tokens(["last"])
+        self._crash_early(arguments)
+
+    def _crash_early(self, arguments: list[str]) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def _exit(self, arguments: list[str]) -> None:
+        os.write(2, (" ".join(arguments[1:]) + "\n").encode())
+        os._exit(int(arguments[0]))
+
+    def _nonsense(self, arguments: list[str]) -> None:
+        self._channel._socket.sendall(struct.pack("<I", 3) + b"\xc1\xc1\xc1")
+
+    def _close(self, arguments: list[str]) -> None:
+        self._channel.close()
+
+
+class FakeEngine:
+    """Reads commands and starts an Answer for each Submit."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self._log = Log(options.log)
+        self._channel = Channel(socket.socket(fileno=options.fd))
+        self._cancels: dict[int, threading.Event] = {}
+
+    def run(self) -> None:
+        """Never returns."""
+        start = self._channel.receive_command()
+        if not isinstance(start, Start):
+            self._leave()
+        self._log(f"start {os.getpid()} {msgspec.json.encode(start).decode()}")
+        self._load(start)
+        if self._options.deaf:
+            time.sleep(PATIENCE_S)
+        while True:
+            command = self._channel.receive_command()
+            if isinstance(command, Submit):
+                self._log(f"submit {command.id}")
+                self._begin(command)
+            elif isinstance(command, Cancel):
+                self._log(f"cancel {command.id}")
+                self._cancels[command.id].set()
+            elif command is None or isinstance(command, Stop):
+                self._leave()
+
+    def _load(self, start: Start) -> None:
+        self._channel.send_events([Loading(0.25)])
+        while self._options.gate and not Path(self._options.gate).exists():
+            time.sleep(0.005)
+        if self._options.load == "fail":
+            self._channel.send_events([LoadFailed(LOAD_FAILURE)])
+            return
+        if self._options.load == "crash":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if self._options.load == "exit":
+            os.write(2, f"E {LOAD_LAST_WORDS}\n".encode())
+            os._exit(3)
+        os.write(2, b"I the fake model is loaded\n")
+        self._channel.send_events(
+            [
+                Loading(1.0),
+                Ready(Dialect(self._options.dialect), "fake", 10**9, 10**8, 8192, start.threads),
+            ]
+        )
+
+    def _begin(self, submit: Submit) -> None:
+        cancelled = self._cancels[submit.id] = threading.Event()
+        answer = Answer(submit, self._channel, cancelled)
+        threading.Thread(target=answer.run, daemon=True).start()
+
+    def _leave(self) -> NoReturn:
+        self._log("eof")
+        if self._options.stay:
+            time.sleep(PATIENCE_S)
+        os._exit(0)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--log")
+    parser.add_argument("--gate")
+    parser.add_argument("--dialect", default="chatml")
+    parser.add_argument("--load", default="ok", choices=["ok", "fail", "crash", "exit"])
+    parser.add_argument("--stay", action="store_true")
+    parser.add_argument("--deaf", action="store_true")
+    parser.add_argument("fd", type=int)
+    try:
+        FakeEngine(parser.parse_args()).run()
+    except OSError:  # the server process is gone
+        os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

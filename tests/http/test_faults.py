@@ -1,0 +1,211 @@
+"""Clients that go away, engines that die or hang, and more requests than there is room for."""
+
+from __future__ import annotations
+
+import io
+import json
+import socket
+import struct
+import threading
+from typing import Any
+
+import pytest
+
+from sheily_server import chat
+from tests.http.conftest import Serve
+from tests.http.serving import Answer, Server, completion, parse_events, read_until
+
+pytestmark = pytest.mark.http
+
+ENDLESS = "slow 1000000 0.002"
+
+
+def reset(connection: socket.socket) -> None:
+    """Closes with RST instead of FIN, as a process that dies may."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+
+
+def idle(server: Server) -> None:
+    """Returns once the server counts no request."""
+    health = server.health()
+    while health["active_requests"]:
+        health = server.health()
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("order", ["hang-early", "hang", "hang-late", ENDLESS])
+def test_a_client_that_goes_away_frees_its_slot(serve: Serve, order: str, stream: bool) -> None:
+    server = serve(parallel=1, queue=0)
+    server.wait_for("ready")
+    for n, leave in enumerate((socket.socket.close, reset), 1):
+        with server.opened(order, stream=stream) as connection:
+            server.wait_for_engine("submit", 2 * n - 1)
+            if stream and order != "hang-early":
+                read_until(connection, b"assistant")
+            leave(connection)
+        server.wait_for_engine("cancel", n)
+        idle(server)
+        assert server.complete("next").status == 200
+
+
+@pytest.mark.parametrize("n_chunks", [1, 2, 3])
+def test_a_stream_that_is_closed_early_frees_its_slot(server: Server, n_chunks: int) -> None:
+    """After any of its chunks: what waitress does when it cannot write one."""
+    n_cancels = len(server.engine_lines("cancel"))
+    body = json.dumps(completion(ENDLESS, stream=True)).encode()
+    environ = {
+        "REQUEST_METHOD": "POST",
+        "PATH_INFO": "/v1/chat/completions",
+        "SERVER_NAME": "localhost",
+        "SERVER_PORT": "80",
+        "wsgi.url_scheme": "http",
+        "wsgi.input": io.BytesIO(body),
+        "CONTENT_LENGTH": str(len(body)),
+    }
+    chunks: Any = iter(server.app(environ, lambda status, headers: None))
+    for _ in range(n_chunks):
+        assert next(chunks)
+    chunks.close()
+    server.wait_for_engine("cancel", n_cancels + 1)
+    assert server.health()["active_requests"] == 0
+
+
+def test_one_client_that_goes_leaves_the_others_alone(serve: Serve) -> None:
+    server = serve()
+    server.wait_for("ready")
+    answers: list[Answer] = []
+    patient = threading.Thread(target=lambda: answers.append(server.complete("slow 100 0.005")))
+    patient.start()
+    server.wait_for_engine("submit 1")
+    with server.opened(ENDLESS, stream=True) as connection:
+        read_until(connection, b"w3 ")
+    server.wait_for_engine("cancel 2")
+    patient.join()
+    assert answers[0].status == 200
+    assert answers[0].json()["usage"]["completion_tokens"] == 100
+    assert server.engine_lines("cancel") == ["cancel 2"]
+
+
+def test_a_full_queue_is_told_at_once(serve: Serve) -> None:
+    server = serve(parallel=2, queue=1)
+    server.wait_for("ready")
+    with server.opened("hang"), server.opened("hang", stream=True), server.opened("hang-early"):
+        server.wait_for_engine("submit", 3)
+        for answer in (
+            server.complete("hi"),
+            server.complete("hi", stream=True),
+            server.simple(message="hi"),
+        ):
+            assert answer.status == 429
+            assert 1 <= int(answer.headers["retry-after"]) <= 60
+            error = answer.error()
+            assert (error["type"], error["code"]) == ("rate_limit_error", "queue_full")
+        assert server.get("/health").status == 200
+        assert len(server.engine_lines("submit")) == 3
+    server.wait_for_engine("cancel", 3)
+    assert server.complete("hi").status == 200
+
+
+def test_a_crash_in_the_middle_of_a_stream(serve: Serve) -> None:
+    server = serve()
+    server.wait_for("ready")
+    answer = server.complete("crash", stream=True)
+    assert answer.status == 200
+    *chunks, last = answer.events()
+    assert [chunk["choices"][0]["delta"].get("content") for chunk in chunks] == ["", "last"]
+    assert set(last) == {"error"}
+    error = last["error"]
+    assert (error["type"], error["param"], error["code"]) == (
+        "server_error",
+        None,
+        "engine_crashed",
+    )
+    assert "SIGKILL" in error["message"]
+    server.wait_for("ready")
+    assert server.health()["engine_restarts"] == 1
+    assert server.complete("and on").status == 200
+
+
+@pytest.mark.parametrize("order", ["crash", "crash-early", "exit 1 bang", "nonsense", "close"])
+def test_a_crash_under_a_request_that_is_not_streamed(serve: Serve, order: str) -> None:
+    server = serve()
+    server.wait_for("ready")
+    answer = server.complete(order)
+    assert answer.status == 503
+    assert int(answer.headers["retry-after"]) > 0
+    assert answer.error()["code"] == "engine_crashed"
+    server.wait_for("ready")
+    assert server.simple(message="and on").status == 200
+
+
+def test_a_crash_before_a_stream_began_is_a_status(serve: Serve) -> None:
+    server = serve()
+    server.wait_for("ready")
+    answer = server.complete("crash-early", stream=True)
+    assert (answer.status, answer.error()["code"]) == (503, "engine_crashed")
+
+
+def test_a_crash_fails_all_that_was_in_flight(serve: Serve) -> None:
+    server = serve()
+    server.wait_for("ready")
+    with server.opened("hang-late", stream=True) as streamed, server.opened("hang") as waiting:
+        read_until(streamed, b"once")
+        server.wait_for_engine("submit", 2)
+        assert server.complete("crash").status == 503
+        data = read_until(streamed, b"engine_crashed")
+        assert b"[DONE]" not in data
+        assert read_until(waiting, b"engine_crashed").startswith(b"HTTP/1.1 503")
+    server.wait_for("ready")
+    assert server.health()["active_requests"] == 0
+
+
+def test_five_crashes_in_a_row(serve: Serve) -> None:
+    server = serve()
+    for crash in range(5):
+        server.wait_for("ready")
+        assert server.complete("crash").status == 503
+        assert server.health()["engine_restarts"] == crash + 1
+    assert "5 times in a row" in server.wait_for("failed")["reason"]
+    answer = server.complete("hi")
+    assert (answer.status, answer.headers["x-should-retry"]) == (500, "false")
+
+
+@pytest.mark.parametrize(("code", "status"), [("engine_error", 500), ("timeout", 504)])
+def test_failures_of_one_request(server: Server, code: str, status: int) -> None:
+    for order in (f"fail {code}", f"fail-early {code}"):
+        answer = server.complete(order)
+        assert answer.status == status
+        assert answer.error()["code"] == code
+    answer = server.complete(f"fail-early {code}", stream=True)
+    assert (answer.status, answer.error()["code"]) == (status, code)
+    answer = server.complete(f"fail {code}", stream=True)
+    assert answer.status == 200
+    first, last = answer.events()
+    assert first["choices"][0]["delta"]["role"] == "assistant"
+    assert last["error"]["code"] == code
+    assert server.simple(message=f"fail {code}").status == status
+    assert server.health()["engine_restarts"] == 0
+
+
+@pytest.mark.parametrize("order", ["hang-early", "hang", "hang-late"])
+def test_an_engine_that_hangs_is_not_waited_for_beyond_the_deadline(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, order: str
+) -> None:
+    monkeypatch.setattr(chat, "ENGINE_GRACE_S", 0.05)
+    server = serve(timeout=0.1)
+    server.wait_for("ready")
+    answer = server.complete(order)
+    assert answer.status == 504
+    assert answer.headers["x-should-retry"] == "false"
+    error = answer.error()
+    assert error["code"] == "timeout"
+    assert "LLM_TIMEOUT" in error["message"]
+    server.wait_for_engine("cancel 1")
+    streamed = server.complete(order, stream=True)
+    if order == "hang-early":
+        assert streamed.status == 504
+    else:
+        assert parse_events(streamed.body)[-1]["error"]["code"] == "timeout"
+    server.wait_for_engine("cancel 2")
+    assert server.complete("next").status == 200

@@ -1,0 +1,288 @@
+"""`python -m sheily_server` as a process: its start, its log, its signals, its end."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from sheily_server.client import LLMClient
+from tests.http.serving import WAIT, Endpoint, engine_command, read_until, until
+
+pytestmark = pytest.mark.http
+
+ROOT = Path(__file__).resolve().parents[2]
+# The program as it is, but for the command that starts the engine.
+PROGRAM = """
+import functools, json, sys
+import sheily_server.__main__ as program
+command = json.loads(sys.argv[1])
+program.Supervisor = functools.partial(program.Supervisor, command=command)
+sys.exit(program.main(sys.argv[2:]))
+"""
+
+
+class Program(Endpoint):
+    """The server in a process of its own; its standard error goes to a file."""
+
+    def __init__(self, folder: Path, *arguments: str, **variables: str) -> None:
+        self.model = folder / "fake-model.gguf"
+        self.model.write_bytes(b"GGUF")
+        engine_log = folder / "engine.log"
+        self._stderr = folder / "stderr"
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("LLM_")}
+        environment |= {"PYTHONPATH": str(ROOT), "LLM_MODEL_PATH": str(self.model)} | variables
+        with self._stderr.open("wb") as stderr:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", PROGRAM, json.dumps(engine_command(engine_log)), *arguments],
+                env=environment,
+                cwd=folder,
+                stderr=stderr,
+            )
+        super().__init__(0, engine_log)
+
+    def errors(self) -> str:
+        return self._stderr.read_text()
+
+    def listening(self) -> Program:
+        """Waits until the server has its port, and the model."""
+        found = until(lambda: re.search(r"listening on http://127\.0\.0\.1:(\d+)", self.errors()))
+        self.port = int(found[1])
+        self.wait_for("ready")
+        return self
+
+    def ended(self) -> int:
+        """The exit code, once there is one."""
+        return self.process.wait(WAIT)
+
+    def request_lines(self, count: int) -> list[str]:
+        """The log's lines on requests, without the time, once there are that many."""
+
+        def lines() -> list[str] | None:
+            found = re.findall(r"INFO (req_[0-9a-f]{16} .*)$", self.errors(), re.MULTILINE)
+            return found if len(found) >= count else None
+
+        return until(lines)
+
+
+Start = Callable[..., Program]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    started: list[Program] = []
+
+    def start(*arguments: str, **variables: str) -> Program:
+        started.append(Program(tmp_path, *arguments, **variables))
+        return started[-1]
+
+    yield start
+    for program in started:
+        program.process.kill()
+        program.process.wait()
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended, be it unburied."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def test_flags_and_variables(start: Start) -> None:
+    program = start("--port=0", "--context-size", "512", LLM_PORT="1", LLM_PARALLEL="3")
+    health = program.listening().health()
+    assert (health["context_size"], health["parallel"]) == (512, 3)
+    assert health["model_path"] == str(program.model)
+    assert program.complete("hi").status == 200
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "words"),
+    [
+        (["--port", "x"], {}, "--port is 'x', not a whole number."),
+        ([], {"LLM_CONTEXT_SIZE": "1"}, "LLM_CONTEXT_SIZE is 1, not in 64 to 1048576."),
+        (["--cors-origins", "me"], {}, "--cors-origins has 'me'"),
+    ],
+)
+def test_a_bad_setting_ends_the_program_with_one_sentence(
+    start: Start, arguments: list[str], variables: dict[str, str], words: str
+) -> None:
+    program = start(*arguments, **variables)
+    assert program.ended() == 2
+    (line,) = program.errors().splitlines()
+    assert line.startswith(f"sheily_server: {words}")
+
+
+def test_a_port_in_use_ends_the_program_with_one_sentence(start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        program = start("--port", str(port))
+        assert program.ended() == 1
+    (line,) = program.errors().splitlines()
+    assert line.startswith(f"sheily_server: cannot listen on 127.0.0.1:{port}: ")
+    assert "in use" in line
+    assert not program.engine_lines("start")
+
+
+def test_a_host_that_is_not_there_ends_the_program_with_one_sentence(start: Start) -> None:
+    program = start("--port", "0", "--host", "192.0.2.1")
+    assert program.ended() == 1
+    (line,) = program.errors().splitlines()
+    assert line.startswith("sheily_server: cannot listen on 192.0.2.1:0: ")
+
+
+def test_unknown_variables_are_warned_of(start: Start) -> None:
+    program = start("--port=0", LLM_MODELPATH="x").listening()
+    assert "WARNING LLM_MODELPATH is not a setting" in program.errors()
+    assert "did you mean LLM_MODEL_PATH?" in program.errors()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_end_both_processes(start: Start, number: signal.Signals) -> None:
+    program = start("--port=0").listening()
+    engine = program.engine_pid()
+    program.process.send_signal(number)
+    assert program.ended() == 0
+    assert gone(engine)
+    assert "Traceback" not in program.errors()
+
+
+def test_a_signal_while_requests_run(start: Start) -> None:
+    program = start("--port=0").listening()
+    engine = program.engine_pid()
+    with program.opened("hang-late", stream=True) as streamed, program.opened("hang") as waiting:
+        read_until(streamed, b"once")
+        program.wait_for_engine("submit", 2)
+        program.process.terminate()
+        assert program.ended() == 0
+        assert gone(engine)
+        rest = read_to_end(streamed)
+        assert b"[DONE]" not in rest
+        assert b"shutting_down" in rest
+        assert b"shutting_down" in read_to_end(waiting)
+
+
+def read_to_end(connection: socket.socket) -> bytes:
+    return b"".join(iter(lambda: connection.recv(65536), b""))
+
+
+def test_the_engine_ends_when_its_server_is_killed(start: Start) -> None:
+    program = start("--port=0").listening()
+    engine = program.engine_pid()
+    with program.opened("slow 1000000 0.01", stream=True) as connection:
+        read_until(connection, b"w1 ")
+        program.process.kill()
+        program.ended()
+        until(lambda: gone(engine))
+
+
+def test_the_engine_killed_from_outside_in_the_middle_of_a_stream(start: Start) -> None:
+    program = start("--port=0").listening()
+    engine = program.engine_pid()
+    with program.opened("slow 1000000 0.01", stream=True) as connection:
+        read_until(connection, b"w1 ")
+        os.kill(engine, signal.SIGKILL)
+        rest = read_to_end(connection)
+    assert b"engine_crashed" in rest
+    assert b"[DONE]" not in rest
+    program.wait_for("ready")
+    assert program.complete("next").status == 200
+    assert program.engine_pid() != engine
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("order", ["hang-early", "hang-late", "slow 1000000 0.01"])
+def test_a_client_that_goes_away(program: Program, order: str, stream: bool) -> None:
+    n_submits, n_cancels = (len(program.engine_lines(word)) for word in ("submit", "cancel"))
+    with program.opened(order, stream=stream):
+        program.wait_for_engine("submit", n_submits + 1)
+    program.wait_for_engine("cancel", n_cancels + 1)
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    """A process that tests share."""
+    program = Program(tmp_path_factory.mktemp("program"), "--port=0")
+    try:
+        yield program.listening()
+    finally:
+        program.process.terminate()
+        program.process.wait()
+
+
+def test_the_log_of_requests(start: Start) -> None:
+    program = start("--port=0").listening()
+    answer = program.complete("one two three")
+    program.complete("one two", stream=True)
+    program.simple(message="one")
+    program.complete("x", temperature=9)
+    program.complete("too-long 300 1")
+    program.complete("fail engine_error", stream=True)
+    program.get("/health")
+    with program.opened("hang"):
+        program.wait_for_engine("submit", 6)
+    lines = program.request_lines(7)
+    n_prompt = answer.json()["usage"]["prompt_tokens"]
+    assert lines[0].startswith(answer.headers["x-request-id"])
+    assert f" prompt={n_prompt} " in lines[0]
+    counts = r"prompt=\d+ cached=1 completion=%d finish=stop first_token=\d\.\d{3}s%s"
+    speed = r" speed=\d+\.\d\dtok/s"
+    expected = [
+        "200 " + counts % (3, speed),
+        "200 " + counts % (2, speed),
+        "200 " + counts % (1, ""),
+        r"400 \(invalid_value\)",
+        r"400 \(context_length_exceeded\)",
+        r"200 prompt=\d+ \(engine_error\)",
+        r"499 \(client gone\)",
+    ]
+    assert len(lines) == len(expected)
+    for line, pattern in zip(lines, expected, strict=True):
+        assert re.fullmatch(f"req_[0-9a-f]{{16}} {pattern}", line), line
+
+
+def test_the_log_has_no_words_of_a_conversation(start: Start) -> None:
+    program = start("--port=0", "--log-level=debug").listening()
+    program.complete("secretword", user="secretuser")
+    program.complete("secretword", stream=True)
+    program.complete("secretword", temperature=9)
+    program.request_lines(3)
+    assert "secret" not in program.errors()
+
+
+def test_a_missing_model_at_the_default_path(tmp_path: Path, start: Start) -> None:
+    program = start("--port=0", LLM_MODEL_PATH="models/none.gguf")
+    found = until(lambda: re.search(r"listening on http://127\.0\.0\.1:(\d+)", program.errors()))
+    program.port = int(found[1])
+    reason = program.wait_for("failed")["reason"]
+    assert str(tmp_path / "models" / "none.gguf") in reason
+    until(lambda: reason in program.errors())
+    assert program.complete("hi").status == 500
+    program.process.terminate()
+    assert program.ended() == 0
+
+
+def test_our_client_with_the_program(program: Program) -> None:
+    with LLMClient(program.url) as client:
+        assert client.chat("one two").text == "one two"
+
+
+def test_the_server_process_loads_no_native_code() -> None:
+    script = (
+        "import sys, sheily_server.__main__\n"
+        "print([m for m in sys.modules if m.startswith(('sheily_native', 'numpy', '_cffi'))])"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "[]"

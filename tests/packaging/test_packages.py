@@ -1,0 +1,182 @@
+"""The sdist builds with nothing downloaded, and its wheel runs on every supported Python."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+pytestmark = [pytest.mark.packaging, pytest.mark.timeout(1800)]
+
+ROOT = Path(__file__).resolve().parents[2]
+VERSIONS = ("3.10", "3.11", "3.12", "3.13")
+
+# What an installed package is asked to do: to load the library and to use it.
+SMOKE = """
+import sys
+import sheily_native
+from sheily_native._library import library
+
+info = sheily_native.build_info()
+assert not info.missing, info.missing
+assert "sheily_native._native" not in sys.modules
+library()
+with sheily_native.Model(sys.argv[1], vocab_only=True) as model:
+    tokens = model.tokenize("Hello world", special=False)
+    assert b"".join(model.piece(token) for token in tokens) == b"Hello world", tokens
+print(info.version, info.llama_cpp_build)
+"""
+
+LOADED_LIBRARIES = """
+from sheily_native._library import library
+
+library()
+print(open("/proc/self/maps").read())
+"""
+
+
+def offline() -> dict[str, str]:
+    """An environment in which pip can download nothing."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
+    return kept | {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull}
+
+
+def run(*command: str | Path, cwd: Path, env: dict[str, str] | None = None) -> str:
+    """Standard output; a failure shows everything the command said."""
+    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{command}\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The sdist of this tree."""
+    folder = tmp_path_factory.mktemp("sdist")
+    run(sys.executable, "-m", "build", "--sdist", "--no-isolation", "-o", folder, ROOT, cwd=folder)
+    (made,) = folder.iterdir()
+    return made
+
+
+@pytest.fixture(scope="module")
+def source(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The unpacked sdist, outside of this tree."""
+    folder = tmp_path_factory.mktemp("source")
+    run(sys.executable, "-m", "tarfile", "--extract", sdist, folder, cwd=folder)
+    (top,) = folder.iterdir()
+    return top
+
+
+def build_wheel(source: Path, folder: Path, *options: str) -> Path:
+    """A wheel of the unpacked sdist, built in this environment without a package index."""
+    command = [sys.executable, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "."]
+    run(*command, "-w", folder, *options, cwd=source, env=offline())
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+@pytest.fixture(scope="module")
+def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel that the sdist makes with default options."""
+    return build_wheel(source, tmp_path_factory.mktemp("wheel"))
+
+
+def find_python(version: str) -> str | None:
+    """A Python of this version that runs: on the PATH, or one of pyenv's."""
+    name = f"python{version}"
+    candidates = [shutil.which(name)] if shutil.which(name) else []
+    candidates += sorted(map(str, Path.home().glob(f".pyenv/versions/{version}.*/bin/{name}")))
+    for candidate in filter(None, candidates):
+        command = [candidate, "-c", "import ensurepip, venv"]
+        if subprocess.run(command, capture_output=True, check=False).returncode == 0:
+            return candidate
+    return None
+
+
+def install(python: str, wheel: Path, folder: Path) -> Path:
+    """A fresh environment with the wheel and what it depends on; returns its Python."""
+    run(python, "-m", "venv", folder / "venv", cwd=folder)
+    inside = folder / "venv" / "bin" / "python"
+    run(inside, "-m", "pip", "install", "--quiet", wheel, cwd=folder)
+    return inside
+
+
+def vocabulary(source: Path) -> Path:
+    return source / "vendor" / "llama.cpp" / "models" / "ggml-vocab-llama-bpe.gguf"
+
+
+def test_the_sdist_carries_what_builds_and_no_more(sdist: Path) -> None:
+    with tarfile.open(sdist) as tar:
+        names = [PurePosixPath(*PurePosixPath(name).parts[1:]) for name in tar.getnames()]
+    files = {str(name) for name in names}
+    llama = "vendor/llama.cpp"
+    assert files >= {
+        "LICENSE",
+        "pyproject.toml",
+        "vendor/fetch.py",
+        "vendor/llama.cpp.toml",
+        "sheily_native/csrc/api.h",
+        f"{llama}/LICENSE",
+        f"{llama}/.sheily-pin",
+        f"{llama}/src/llama.cpp",
+        f"{llama}/ggml/src/ggml-cpu/ops.cpp",
+        f"{llama}/ggml/src/ggml-blas/ggml-blas.cpp",
+        f"{llama}/models/ggml-vocab-llama-bpe.gguf.out",
+    }
+    backends = {name.parts[4] for name in names if str(name).startswith(f"{llama}/ggml/src/ggml-")}
+    assert {name for name in backends if "." not in name} == {"ggml-cpu", "ggml-blas"}
+    unwanted = ("common", "tools", "examples", "tests", "gguf-py", "app")
+    assert not [name for name in names if len(name.parts) > 2 and name.parts[2] in unwanted]
+    assert not [name for name in files if name.startswith(("build/", "models/", ".venv/"))]
+    assert 2e6 < sdist.stat().st_size < 10e6
+
+
+def test_without_its_source_the_same_build_could_not_download_it(
+    source: Path, tmp_path: Path
+) -> None:
+    fetch = source / "vendor" / "fetch.py"
+    command = [sys.executable, str(fetch), "--into", str(tmp_path / "llama.cpp")]
+    done = subprocess.run(command, env=offline(), capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "could not be downloaded" in done.stderr
+
+
+def test_the_wheel_holds_the_packages_and_nothing_of_the_source(wheel: Path) -> None:
+    assert wheel.name.startswith("sheily_server-0.1.0-cp310-abi3-")
+    with zipfile.ZipFile(wheel) as archive:
+        files = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert {name.split("/")[0] for name in files} == {"sheily_native", "sheily_server"}
+    built = {name for name in files if not name.endswith((".py", ".pyi", "/py.typed"))}
+    assert built == {
+        "sheily_native/_native.abi3.so",
+        "sheily_native/build_info.json",
+        "sheily_native/LICENSE.llama.cpp.txt",
+    }
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_the_wheel_runs(version: str, wheel: Path, source: Path, tmp_path: Path) -> None:
+    python = find_python(version)
+    if python is None:
+        pytest.skip(f"no Python {version} with venv was found")
+    inside = install(python, wheel, tmp_path)
+    assert run(inside, "-c", SMOKE, vocabulary(source), cwd=tmp_path) == "0.1.0 11434\n"
+    assert "llama.cpp b11434" in run(inside, "-m", "sheily_native", cwd=tmp_path)
+
+
+def test_a_build_with_openblas_runs(source: Path, tmp_path: Path) -> None:
+    if not list(Path("/usr/include").glob("**/cblas.h")):
+        pytest.skip("no cblas.h: apt install libopenblas-dev")
+    defines = {"GGML_BLAS": "ON", "GGML_BLAS_VENDOR": "OpenBLAS", "GGML_NATIVE": "OFF"}
+    options = [f"-Ccmake.define.{name}={value}" for name, value in defines.items()]
+    inside = install(sys.executable, build_wheel(source, tmp_path, *options), tmp_path)
+    assert run(inside, "-c", SMOKE, vocabulary(source), cwd=tmp_path) == "0.1.0 11434\n"
+    said = run(inside, "-m", "sheily_native", cwd=tmp_path)
+    for name, value in defines.items():
+        assert f"{name}={value}" in said
+    assert "openblas" in run(inside, "-c", LOADED_LIBRARIES, cwd=tmp_path)

@@ -1,0 +1,185 @@
+"""Settings from the environment and the command line: defaults, which wins, what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, fields
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sheily_server.config import Config, ConfigError, flag, load, unknown_variables, variable
+
+# Every setting: a text, and the value it means. None of them is the default.
+EXAMPLES = {
+    "model_path": ("/models/a.gguf", Path("/models/a.gguf")),
+    "context_size": ("8192", 8192),
+    "max_tokens": ("100", 100),
+    "max_history": ("6", 6),
+    "host": ("0.0.0.0", "0.0.0.0"),
+    "port": ("9000", 9000),
+    "parallel": ("2", 2),
+    "queue": ("0", 0),
+    "threads": ("3", 3),
+    "timeout": ("12.5", 12.5),
+    "cors_origins": ("http://localhost:3000, *", ("http://localhost:3000", "*")),
+    "log_level": ("DEBUG", "debug"),
+}
+
+REFUSED = {
+    "model_path": ["", "  ", "~nobody-has-this-name/model.gguf"],
+    "context_size": ["", "63", "1048577", "4k", "4096.0", "-1"],
+    "max_tokens": ["0", "1048577", "many"],
+    "max_history": ["0", "-3", "100001"],
+    "host": ["", " "],
+    "port": ["-1", "65536", "http"],
+    "parallel": ["0", "65", "two"],
+    "queue": ["-1", "x"],
+    "threads": ["-1", "1025", "all"],
+    "timeout": ["0", "-1", "nan", "inf", "86401", "soon", ""],
+    "cors_origins": [
+        "localhost:3000",
+        "ftp://localhost",
+        "http://",
+        "http://localhost/",
+        "http://localhost/app",
+        "http://localhost?x",
+        "http://localhost#x",
+        "http://me@localhost",
+        "http://localhost:port",
+        "http://localhost:80",
+        "https://example.org:443",
+        "http://LOCALHOST:3000",
+        "http://[::1",
+        "http://localhost:3000 http://localhost:3001",
+        "null",
+    ],
+    "log_level": ["", "loud", "critical"],
+}
+
+
+def test_every_setting_has_an_example_here() -> None:
+    names = {field.name for field in fields(Config)}
+    assert set(EXAMPLES) == names
+    assert set(REFUSED) == names
+
+
+def test_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = load([], {})
+    assert config.model_path == tmp_path / "models" / "Llama-3.2-3B-Instruct-Q8_0.gguf"
+    assert (config.context_size, config.max_tokens, config.max_history) == (4096, 2048, 10)
+    assert (config.host, config.port, config.parallel) == ("127.0.0.1", 8005, 4)
+    assert config.cors_origins == ()
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_variable_is_read(name: str) -> None:
+    text, value = EXAMPLES[name]
+    assert getattr(load([], {variable(name): text}), name) == value
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_a_flag_wins_over_its_variable(name: str) -> None:
+    text, value = EXAMPLES[name]
+    assert getattr(load([flag(name), text], {variable(name): REFUSED[name][0]}), name) == value
+
+
+@pytest.mark.parametrize(("name", "text"), [(n, t) for n, texts in REFUSED.items() for t in texts])
+def test_a_bad_value_is_one_sentence_that_names_the_setting(name: str, text: str) -> None:
+    with pytest.raises(ConfigError) as from_variable:
+        load([], {variable(name): text})
+    with pytest.raises(ConfigError) as from_flag:
+        load([f"{flag(name)}={text}"], {})
+    for error, source in ((from_variable, variable(name)), (from_flag, flag(name))):
+        sentence = str(error.value)
+        assert sentence.startswith(f"{source} ")
+        assert sentence.endswith(".")
+        assert "\n" not in sentence
+
+
+def outcome(environment: dict[str, str]) -> Config | ConfigError:
+    try:
+        return load([], environment)
+    except ConfigError as error:
+        return error
+
+
+@given(
+    st.sampled_from([field.name for field in fields(Config)]),
+    st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
+    | st.floats().map(lambda value: f"\n{value}"),
+)
+def test_any_text_is_a_value_or_a_config_error(name: str, text: str) -> None:
+    result = outcome({variable(name): text})
+    assert isinstance(result, Config | ConfigError)
+    if isinstance(result, ConfigError):
+        assert str(result).startswith(variable(name))
+        assert "\n" not in str(result)
+
+
+def test_a_relative_path_is_made_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load(["--model-path", "m.gguf"], {}).model_path == tmp_path / "m.gguf"
+    monkeypatch.setenv("HOME", "/somewhere")
+    assert load([], {"LLM_MODEL_PATH": "~/m.gguf"}).model_path == Path("/somewhere/m.gguf")
+
+
+def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLM_PORT", "8123")
+    assert load([]).port == 8123
+
+
+def test_an_answer_must_leave_room_for_a_prompt() -> None:
+    with pytest.raises(ConfigError, match=r"LLM_MAX_TOKENS is 512,.*LLM_CONTEXT_SIZE.* 512\."):
+        load([], {"LLM_MAX_TOKENS": "512", "LLM_CONTEXT_SIZE": "512"})
+    with pytest.raises(ConfigError, match="LLM_MAX_TOKENS"):
+        load(["--max-tokens", "5000"], {})
+    assert load([], {"LLM_MAX_TOKENS": "511", "LLM_CONTEXT_SIZE": "512"}).max_tokens == 511
+
+
+def test_the_default_length_of_an_answer_gives_way_to_a_small_context() -> None:
+    config = load([], {"LLM_CONTEXT_SIZE": "1024"})
+    assert (config.context_size, config.max_tokens) == (1024, 512)
+    assert load([], {"LLM_CONTEXT_SIZE": "2049"}).max_tokens == 2048
+
+
+def test_the_configuration_is_frozen() -> None:
+    with pytest.raises(FrozenInstanceError):
+        load([], {}).port = 1  # type: ignore[misc]
+
+
+def test_unknown_variables_are_named_with_the_nearest_setting() -> None:
+    sentences = unknown_variables(
+        {"LLM_CONTEXT": "1", "LLM_ZZZZZZ": "1", "LLM_PORT": "1", "OTHER": "1", "llm_port": "1"}
+    )
+    assert len(sentences) == 2
+    assert sentences[0].startswith("LLM_CONTEXT is not a setting")
+    assert sentences[0].endswith("did you mean LLM_CONTEXT_SIZE?")
+    assert sentences[1].startswith("LLM_ZZZZZZ is not a setting")
+    assert sentences[1].endswith(".")
+
+
+def test_all_known_variables_are_known() -> None:
+    assert unknown_variables({variable(name): "" for name in EXAMPLES}) == []
+
+
+def test_help_names_every_flag_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit:
+        load(["--help"], {})
+    assert exit.value.code == 0
+    text = capsys.readouterr().out
+    for name in EXAMPLES:
+        assert flag(name) in text
+    assert "4096" in text
+
+
+@pytest.mark.parametrize("arguments", [["--contextsize", "1"], ["--cont", "4096"], ["model.gguf"]])
+def test_unknown_arguments_end_the_program(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit:
+        load(arguments, {})
+    assert exit.value.code == 2
+    assert arguments[0] in capsys.readouterr().err

@@ -1,0 +1,170 @@
+"""Who imports whom: a module of the server knows the layers below its own, and nothing else."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+ENGINE = "sheily_server.engine"
+
+# The layer of each module outside `engine` and `prompts`; one imports only what is lower.
+LAYERS = {
+    "sheily_server": 0,
+    "sheily_server.config": 0,
+    "sheily_server.errors": 0,
+    "sheily_server.cors": 0,
+    "sheily_server.openai": 0,
+    "sheily_server.prompts": 1,
+    "sheily_server.history": 1,
+    "sheily_server.engine.messages": 1,
+    "sheily_server.supervisor": 2,
+    "sheily_server.chat": 3,
+    "sheily_server.app": 4,
+    "sheily_server.__main__": 5,
+}
+C_SUFFIXES = {".c", ".cpp", ".h"}
+# Programs and libraries of their own.
+ALONE = ("sheily_server.client", "sheily_server.models")
+# Where a layer's modules may import one another, these pairs do.
+WITHIN_A_LAYER = {
+    ("sheily_server.openai", "sheily_server.errors"),
+    ("sheily_server.history", "sheily_server.prompts"),
+    ("sheily_server.engine.messages", "sheily_server.prompts"),
+}
+
+
+def module_name(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def modules(package: str) -> dict[str, Path]:
+    return {module_name(path): path for path in sorted((ROOT / package).rglob("*.py"))}
+
+
+SERVER = modules("sheily_server")
+NATIVE = modules("sheily_native")
+
+
+def imported(name: str, path: Path) -> set[str]:
+    """Every module that a file names in an import, wherever in the file, in absolute form; of
+    `from a import b` both `a` and, where it is a module of this project, `a.b`."""
+    package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                above = package.split(".")[: len(package.split(".")) - node.level + 1]
+                base = ".".join([*above, base] if base else above)
+            submodules = {f"{base}.{alias.name}" for alias in node.names}
+            known = {module for module in submodules if module in SERVER or module in NATIVE}
+            found |= known or {base}
+    return found
+
+
+IMPORTS = {name: imported(name, path) for name, path in (SERVER | NATIVE).items()}
+
+
+def within(name: str, package: str) -> bool:
+    return name == package or name.startswith(f"{package}.")
+
+
+def unit(name: str) -> str:
+    """`prompts` counts as one; every other module for itself."""
+    return "sheily_server.prompts" if within(name, "sheily_server.prompts") else name
+
+
+def of_project(names: set[str]) -> set[str]:
+    return {unit(name) for name in names if within(name, "sheily_server")}
+
+
+def is_engine(name: str) -> bool:
+    return within(name, ENGINE) and name not in (ENGINE, f"{ENGINE}.messages")
+
+
+def test_every_module_has_a_place() -> None:
+    placed = {unit(name) for name in SERVER if not is_engine(name)} - {ENGINE}
+    assert placed == set(LAYERS) | set(ALONE)
+
+
+@pytest.mark.parametrize("name", [name for name in SERVER if unit(name) in LAYERS])
+def test_a_layer_imports_only_lower_ones(name: str) -> None:
+    own = unit(name)
+    for other in of_project(IMPORTS[name]) - {own}:
+        assert other in LAYERS, f"{name} imports {other}"
+        allowed = LAYERS[other] < LAYERS[own] or (own, other) in WITHIN_A_LAYER
+        assert allowed, f"{name} imports {other}"
+
+
+@pytest.mark.parametrize("name", ALONE)
+def test_client_and_models_import_no_sibling(name: str) -> None:
+    assert of_project(IMPORTS[name]) == set()
+
+
+@pytest.mark.parametrize("name", [name for name in SERVER if is_engine(name)])
+def test_the_engine_imports_prompts_and_itself(name: str) -> None:
+    for other in of_project(IMPORTS[name]):
+        assert within(other, ENGINE) or other == "sheily_server.prompts", f"{name} imports {other}"
+
+
+@pytest.mark.parametrize("name", NATIVE)
+def test_the_native_package_knows_no_server(name: str) -> None:
+    assert of_project(IMPORTS[name]) == set()
+
+
+def reachable(start: str) -> set[str]:
+    """All modules of the project that importing one brings along, with their packages."""
+    seen: set[str] = set()
+    todo = [start]
+    while todo:
+        name = todo.pop()
+        if name in seen or name not in IMPORTS:
+            continue
+        seen.add(name)
+        todo += [*IMPORTS[name], name.rpartition(".")[0]]
+    return seen
+
+
+def test_the_server_process_reaches_no_native_code() -> None:
+    process = reachable("sheily_server.__main__")
+    assert {"sheily_server.app", "sheily_server.supervisor", f"{ENGINE}.messages"} <= process
+    assert not [name for name in process if is_engine(name) or within(name, "sheily_native")]
+    for name in process:
+        assert not {other for other in IMPORTS[name] if within(other, "sheily_native")}
+
+
+def test_werkzeug_is_for_app_alone() -> None:
+    users = {name for name in SERVER if any(within(m, "werkzeug") for m in IMPORTS[name])}
+    assert users == {"sheily_server.app"}
+
+
+def test_waitress_is_for_main_alone() -> None:
+    users = {name for name in SERVER if any(within(m, "waitress") for m in IMPORTS[name])}
+    assert users == {"sheily_server.__main__"}
+
+
+def test_pure_engine_modules_import_no_native_code() -> None:
+    """So that their tests need nothing compiled."""
+    for name in ("scheduler", "sequence", "prefix_cache", "text", "messages"):
+        assert not {m for m in IMPORTS[f"{ENGINE}.{name}"] if within(m, "sheily_native")}
+
+
+def including(header: str) -> set[str]:
+    """Names of our C and C++ files that include a header themselves."""
+    include = re.compile(rf'^\s*#\s*include\s*[<"]{re.escape(header)}[>"]', re.MULTILINE)
+    sources = [path for path in (ROOT / "sheily_native").rglob("*.*") if path.suffix in C_SUFFIXES]
+    return {path.name for path in sources if include.search(path.read_text(encoding="utf-8"))}
+
+
+def test_llama_h_is_for_the_shim_alone() -> None:
+    assert including("llama.h") == {"shim.h"}
+    users = including("shim.h")
+    assert users
+    assert all(name.startswith("shim_") and name.endswith(".cpp") for name in users), users

@@ -1,0 +1,242 @@
+"""The frames between the two processes: every message arrives as it was sent, nonsense is told."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sheily_server.engine.messages import (
+    MAX_FRAME_BYTES,
+    Admitted,
+    Cancel,
+    Channel,
+    Command,
+    Event,
+    Finished,
+    LoadFailed,
+    Loading,
+    ProtocolError,
+    Ready,
+    RequestFailed,
+    Sampling,
+    Start,
+    Stop,
+    Submit,
+    Text,
+    TooLong,
+)
+from sheily_server.prompts import Dialect
+from sheily_server.prompts.message import Segment
+
+COMMANDS: list[Command] = [
+    Start("/models/é.gguf", 4096, 4, 0, "info"),
+    Submit(
+        2**40,
+        [Segment("<|im_start|>", True), Segment("user\n\0😀", False)],
+        Sampling(0.0, 0.5, -2.0, 2.0, -(2**63)),
+        None,
+        2048,
+        ["END", "\n"],
+        280.0,
+    ),
+    Submit(1, [], Sampling(seed=2**63 - 1), 5, 5, [], 0.5),
+    Cancel(7),
+    Stop(),
+]
+EVENTS: list[Event] = [
+    Loading(0.5),
+    Ready(Dialect("chatml", "be brief"), "a model", 1, 2, 3, 4),
+    Ready(Dialect("llama3"), "", 2**62, 2, 3, 4),
+    LoadFailed("no"),
+    Admitted(1, 5),
+    TooLong(1, 5000, 1),
+    Text(1, "caf\u00e9 \0"),
+    Finished(1, "stop", False, 1, 2, 3, 0.1, 0.2, 0.3),
+    RequestFailed(1, "timeout", "late"),
+]
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[Channel, socket.socket]]:
+    ours, theirs = socket.socketpair()
+    theirs.settimeout(20)
+    channel = Channel(ours)
+    yield channel, theirs
+    channel.close()
+    theirs.close()
+
+
+@pytest.fixture
+def channels() -> Iterator[tuple[Channel, Channel]]:
+    ours, theirs = (Channel(end) for end in socket.socketpair())
+    yield ours, theirs
+    ours.close()
+    theirs.close()
+
+
+def test_commands_arrive_as_they_were_sent(channels: tuple[Channel, Channel]) -> None:
+    server, engine = channels
+    for command in COMMANDS:
+        server.send_command(command)
+    assert [engine.receive_command() for _ in COMMANDS] == COMMANDS
+
+
+def test_segments_stay_named_tuples(channels: tuple[Channel, Channel]) -> None:
+    server, engine = channels
+    server.send_command(COMMANDS[1])
+    command = engine.receive_command()
+    assert isinstance(command, Submit)
+    assert command.segments[0].special is True
+
+
+def test_events_travel_together_in_one_frame(channels: tuple[Channel, Channel]) -> None:
+    server, engine = channels
+    engine.send_events(EVENTS)
+    engine.send_events([])  # which is no frame at all
+    engine.send_events([Loading(1.0)])
+    assert server.receive_events() == EVENTS
+    assert server.receive_events() == [Loading(1.0)]
+
+
+def test_a_large_frame_arrives_whole(channels: tuple[Channel, Channel]) -> None:
+    server, engine = channels
+    text = "é" * (3 * 1024 * 1024)
+    sender = threading.Thread(target=engine.send_events, args=([Text(1, text)],))
+    sender.start()
+    assert server.receive_events() == [Text(1, text)]
+    sender.join(20)
+
+
+def test_frames_of_many_threads_do_not_mix(channels: tuple[Channel, Channel]) -> None:
+    server, engine = channels
+    n_threads, n_each = 4, 50
+
+    def send(number: int) -> None:
+        for i in range(n_each):
+            server.send_command(Submit(number * n_each + i, [], Sampling(), 1, 1, ["x" * 500], 1.0))
+
+    threads = [threading.Thread(target=send, args=(number,)) for number in range(n_threads)]
+    for thread in threads:
+        thread.start()
+    ids = []
+    for _ in range(n_threads * n_each):
+        command = engine.receive_command()
+        assert isinstance(command, Submit)
+        ids.append(command.id)
+    for thread in threads:
+        thread.join(20)
+    assert sorted(ids) == list(range(n_threads * n_each))
+
+
+def test_the_other_end_closed_is_none(channels: tuple[Channel, Channel]) -> None:
+    server, engine = channels
+    engine.close()
+    assert server.receive_events() is None
+    with pytest.raises(BrokenPipeError):
+        server.send_command(Stop())
+
+
+def test_closing_wakes_a_thread_that_receives(channels: tuple[Channel, Channel]) -> None:
+    server, _engine = channels
+    received: list[Any] = []
+    thread = threading.Thread(target=lambda: received.append(server.receive_events()))
+    thread.start()
+    server.close()
+    thread.join(20)
+    assert received == [None]
+
+
+def test_closing_wakes_a_thread_that_sends(channels: tuple[Channel, Channel]) -> None:
+    """A wedged engine reads nothing: the server process must still come to its end."""
+    server, _engine = channels
+    outcome: list[str] = []
+    began = threading.Event()
+
+    def send() -> None:
+        began.set()
+        try:
+            server.send_command(Submit(1, [], Sampling(), 1, 1, ["x" * 20_000_000], 1.0))
+        except OSError:
+            outcome.append("OSError")
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    assert began.wait(20)
+    server.close()
+    thread.join(20)
+    assert outcome == ["OSError"]
+
+
+def test_closing_twice_is_closing_once(channels: tuple[Channel, Channel]) -> None:
+    channels[0].close()
+    channels[0].close()
+
+
+@pytest.mark.parametrize("cut", [1, 3, 4, 6])
+def test_a_frame_cut_off_is_the_end(pair: tuple[Channel, socket.socket], cut: int) -> None:
+    channel, raw = pair
+    payload = msgspec.msgpack.encode([Loading(0.5)])
+    raw.sendall((struct.pack("<I", len(payload)) + payload)[:cut])
+    raw.close()
+    assert channel.receive_events() is None
+
+
+def test_the_wire_format(pair: tuple[Channel, socket.socket]) -> None:
+    channel, raw = pair
+    channel.send_command(Cancel(7))
+    (length,) = struct.unpack("<I", raw.recv(4, socket.MSG_WAITALL))
+    assert msgspec.msgpack.decode(raw.recv(length, socket.MSG_WAITALL)) == {
+        "type": "Cancel",
+        "id": 7,
+    }
+
+
+def framed(payload: bytes) -> bytes:
+    return struct.pack("<I", len(payload)) + payload
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        framed(b""),
+        framed(b"\xc1"),
+        framed(msgspec.msgpack.encode({"type": "Loading", "fraction": 0.5})),  # not in a list
+        framed(msgspec.msgpack.encode([{"type": "Nothing"}])),
+        framed(msgspec.msgpack.encode([{"type": "Loading", "fraction": "half"}])),
+        framed(msgspec.msgpack.encode([{"type": "Loading"}])),
+        framed(msgspec.msgpack.encode([{"type": "Text", "id": 1, "text": "x"}])[:-1] + b"\xff"),
+        framed(b"\x91\x82\xa4type\xa7Loading\xa1x" + b"\x91" * 100_000),
+        struct.pack("<I", MAX_FRAME_BYTES + 1),
+        b"\xff\xff\xff\xff",
+    ],
+)
+def test_nonsense_is_a_protocol_error(pair: tuple[Channel, socket.socket], frame: bytes) -> None:
+    channel, raw = pair
+    raw.sendall(frame)
+    with pytest.raises(ProtocolError):
+        channel.receive_events()
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_events_the_end_or_a_protocol_error(data: bytes) -> None:
+    ours, theirs = socket.socketpair()
+    channel = Channel(ours)
+    theirs.sendall(framed(data))
+    theirs.close()
+    assert outcome(channel) in ("events", "error")
+    channel.close()
+
+
+def outcome(channel: Channel) -> str:
+    try:
+        return "end" if channel.receive_events() is None else "events"
+    except ProtocolError:
+        return "error"

@@ -1,0 +1,521 @@
+"""Request bodies: what is taken, what is refused and under which name, and nothing in between."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sheily_server import openai
+from sheily_server.errors import ApiError
+from sheily_server.openai import ChatRequest, SimpleChatRequest, decode_request
+
+USER = {"role": "user", "content": "hi"}
+CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+SHAPES = [ChatRequest, SimpleChatRequest]
+
+
+def chat(**fields: Any) -> ChatRequest:
+    return decode_request(json.dumps({"messages": [USER], **fields}).encode(), ChatRequest)
+
+
+def talk(*messages: Any) -> ChatRequest:
+    return decode_request(json.dumps({"messages": messages}).encode(), ChatRequest)
+
+
+def refused(body: Any, shape: Any = ChatRequest) -> ApiError:
+    """The error of a body, given as bytes or as what is to be JSON."""
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    with pytest.raises(ApiError) as caught:
+        decode_request(data, shape)
+    error = caught.value
+    assert error.status == 400
+    assert error.type == "invalid_request_error"
+    assert error.message
+    assert error.code
+    assert set(error.body()["error"]) == {"message", "type", "param", "code"}
+    return error
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b" ",
+        b"{",
+        b"hello",
+        b'{"messages": [}',
+        b'{"messages": [{"role": "user", "content": "x"}]} trailing',
+        b"{'messages': []}",
+        b"NaN",
+        b'{"temperature": NaN, "messages": [{"role": "user", "content": "x"}]}',
+        b'{"temperature": Infinity, "messages": [{"role": "user", "content": "x"}]}',
+        b'{"temperature": -Infinity, "messages": [{"role": "user", "content": "x"}]}',
+        b'{"temperature": 1e400, "messages": [{"role": "user", "content": "x"}]}',
+        b'{"messages": [{"role": "user", "content": "\\ud800"}]}',
+        b'{"messages": [{"role": "user", "content": "\\udc00 x"}]}',
+        b'{"messages": [{"role": "user", "content": "\\ud800\\ud800"}]}',
+        b'{"messages": [{"role": "user", "content": "\xff"}]}',
+        b'{"messages": [{"role": "user", "content": "\xed\xa0\x80"}]}',
+        b'{"\xff": 1}',
+        '{"messages": []}'.encode("utf-16"),
+        '{"messages": []}'.encode("utf-16-le"),
+        b"\x00" * 100,
+        b"[" * 100_000,
+        b"[" * 100_000 + b"]" * 100_000,
+        b'{"messages": ' * 100_000 + b"1" + b"}" * 100_000,
+        b'{"seed": ' + b"9" * 5000 + b"}",
+        b'{"messages": [{"role": "user", "content": "a\nb"}]}',
+    ],
+    ids=lambda body: repr(body[:40]) if isinstance(body, bytes) else None,
+)
+def test_what_is_no_json(body: bytes, shape: Any) -> None:
+    error = refused(body, shape)
+    assert (error.param, error.code) == (None, "invalid_json")
+
+
+@pytest.mark.parametrize("body", [[], [USER], "text", 5, None, True])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_body_is_an_object(body: Any, shape: Any) -> None:
+    error = refused(body, shape)
+    assert (error.param, error.code) == (None, "invalid_type")
+
+
+@pytest.mark.parametrize(
+    ("message", "content"),
+    [
+        ({"role": "system", "content": "be brief"}, "be brief"),
+        ({"role": "developer", "content": "be brief"}, "be brief"),
+        ({"role": "user", "content": "hi", "name": "ann"}, "hi"),
+        ({"role": "user", "content": ""}, ""),
+        ({"role": "user", "content": "nul \0 and 😀"}, "nul \0 and 😀"),
+        ({"role": "assistant", "content": "yes"}, "yes"),
+        ({"role": "assistant", "content": None, "tool_calls": [CALL]}, None),
+        ({"role": "assistant", "tool_calls": [CALL]}, None),
+        ({"role": "tool", "content": "25 C", "tool_call_id": "c1"}, "25 C"),
+    ],
+)
+def test_message_shapes(message: dict[str, Any], content: str | None) -> None:
+    assert talk(message).messages[0].content == content
+
+
+def test_an_answer_of_openai_comes_back_as_it_was() -> None:
+    echoed: dict[str, Any] = {
+        "role": "assistant",
+        "content": "yes",
+        "refusal": None,
+        "annotations": [],
+        "audio": None,
+        "function_call": None,
+        "tool_calls": None,
+    }
+    assert talk(USER, echoed, USER).messages[1].content == "yes"
+
+
+def test_text_parts() -> None:
+    content = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
+    message = talk({"role": "user", "content": content}).messages[0]
+    assert message.content == [openai.TextPart("a"), openai.TextPart("b")]
+
+
+def test_tool_calls_are_kept() -> None:
+    message = talk({"role": "assistant", "content": None, "tool_calls": [CALL]}).messages[0]
+    assert isinstance(message, openai.AssistantMessage)
+    assert message.tool_calls == [openai.ToolCallParam("c1", openai.FunctionCall("f", "{}"))]
+
+
+@pytest.mark.parametrize(
+    ("messages", "param", "code"),
+    [
+        ([], "messages", "invalid_value"),
+        ([USER] * (openai.MAX_MESSAGES + 1), "messages", "invalid_value"),
+        (None, "messages", "invalid_type"),
+        ("hi", "messages", "invalid_type"),
+        (USER, "messages", "invalid_type"),
+        ([USER, "hi"], "messages[1]", "invalid_type"),
+        ([None], "messages[0]", "invalid_type"),
+        ([USER, {}], "messages[1].role", "missing_required_parameter"),
+        ([{"content": "x"}], "messages[0].role", "missing_required_parameter"),
+        ([{"role": "user"}], "messages[0].content", "missing_required_parameter"),
+        ([{"role": "system"}], "messages[0].content", "missing_required_parameter"),
+        ([USER, {"role": "bob", "content": "x"}], "messages[1].role", "invalid_value"),
+        ([{"role": "User", "content": "x"}], "messages[0].role", "invalid_value"),
+        ([{"role": "function", "content": "x"}], "messages[0].role", "invalid_value"),
+        ([{"role": 1, "content": "x"}], "messages[0].role", "invalid_type"),
+        ([{"role": None, "content": "x"}], "messages[0].role", "invalid_type"),
+        ([{"role": "user", "content": None}], "messages[0].content", "invalid_type"),
+        ([{"role": "user", "content": 5}], "messages[0].content", "invalid_type"),
+        ([{"role": "user", "content": {"text": "x"}}], "messages[0].content", "invalid_type"),
+        ([{"role": "user", "content": ["x"]}], "messages[0].content[0]", "invalid_type"),
+        (
+            [{"role": "user", "content": [{"type": "text"}]}],
+            "messages[0].content[0].text",
+            "missing_required_parameter",
+        ),
+        (
+            [{"role": "user", "content": [{"type": "text", "text": 1}]}],
+            "messages[0].content[0].text",
+            "invalid_type",
+        ),
+        (
+            [{"role": "user", "content": [{"type": "text", "text": "a", "x": 1}]}],
+            "messages[0].content[0].x",
+            "unknown_parameter",
+        ),
+        (
+            [{"role": "user", "content": "x", "mood": "good"}],
+            "messages[0].mood",
+            "unknown_parameter",
+        ),
+        ([{"role": "user", "content": "x", "name": 1}], "messages[0].name", "invalid_type"),
+        (
+            [{"role": "user", "content": "x", "tool_calls": []}],
+            "messages[0].tool_calls",
+            "unknown_parameter",
+        ),
+        (
+            [{"role": "tool", "content": "x"}],
+            "messages[0].tool_call_id",
+            "missing_required_parameter",
+        ),
+        (
+            [{"role": "assistant", "tool_calls": [{**CALL, "type": "custom"}]}],
+            "messages[0].tool_calls[0].type",
+            "invalid_value",
+        ),
+        (
+            [{"role": "assistant", "tool_calls": [{"id": "1"}]}],
+            "messages[0].tool_calls[0].function",
+            "missing_required_parameter",
+        ),
+        (
+            [{"role": "assistant", "tool_calls": [{"id": "1", "function": {"name": "f"}}]}],
+            "messages[0].tool_calls[0].function.arguments",
+            "missing_required_parameter",
+        ),
+        (
+            [
+                {
+                    "role": "assistant",
+                    "tool_calls": [{"id": "1", "function": {"name": "", "arguments": ""}}],
+                }
+            ],
+            "messages[0].tool_calls[0].function.name",
+            "invalid_value",
+        ),
+        (
+            [{"role": "assistant", "content": "x", "function_call": {"name": "f"}}],
+            "messages[0].function_call",
+            "invalid_type",
+        ),
+    ],
+)
+def test_bad_messages(messages: Any, param: str, code: str) -> None:
+    error = refused({"messages": messages})
+    assert (error.param, error.code) == (param, code)
+    assert param in error.message or code == "missing_required_parameter"
+
+
+def test_images_are_refused_with_their_place() -> None:
+    parts = [{"type": "text", "text": "a"}, {"type": "image_url", "image_url": {"url": "x"}}]
+    error = refused({"messages": [USER, {"role": "user", "content": parts}]})
+    assert error.param == "messages[1].content[1].type"
+    assert "image_url" in error.message
+
+
+def test_missing_messages() -> None:
+    error = refused({})
+    assert (error.param, error.code) == ("messages", "missing_required_parameter")
+    assert "`messages`" in error.message
+
+
+def test_a_role_cannot_forge_the_place_of_an_error() -> None:
+    forged = "bob, got `x` - at `$.temperature`"
+    error = refused({"messages": [{"role": forged, "content": "x"}]})
+    assert (error.param, error.code) == ("messages[0].role", "invalid_value")
+
+
+LIMITED: dict[str, tuple[list[Any], list[Any]]] = {
+    "max_tokens": ([1, 2**31 - 1], [0, -1, 2**31, 2**70]),
+    "max_completion_tokens": ([1, 2**31 - 1], [0, -1, 2**31, 2**70]),
+    "temperature": ([0, 0.0, 1, 2], [-0.1, 2.1, 10**30]),
+    "top_p": ([0.01, 1], [0, -1, 1.1]),
+    "seed": ([0, -1, 2**63 - 1, -(2**63)], [2**63, -(2**63) - 1, 2**64, 2**70]),
+    "presence_penalty": ([-2, 0, 2], [-2.1, 2.1]),
+    "frequency_penalty": ([-2, 0, 2], [-2.1, 2.1]),
+    "stop": (
+        ["x", [], ["a", "b", "c", "d"], "é" * 128],
+        ["", "x" * 257, "é" * 129, ["a", "b", "c", "d", "e"]],
+    ),
+    "user": (["ann", ""], []),
+    "model": (["any", ""], []),
+    "stream": ([True, False], []),
+}
+WRONG_TYPES: dict[str, list[Any]] = {
+    "max_tokens": ["1", 1.0, 1.5, True, [1]],
+    "max_completion_tokens": ["1", 1.0, True, {}],
+    "temperature": ["1", True, [1], {}],
+    "top_p": ["1", True],
+    "seed": ["1", 1.0, False],
+    "presence_penalty": ["0", True],
+    "frequency_penalty": ["0", True],
+    "stop": [5, True, {"a": 1}],
+    "user": [5, ["ann"], {}],
+    "model": [5, ["m"], {}],
+    "stream": [1, "true", [], {}],
+    "stream_options": [True, "x", []],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(n, v) for n, (ok, _) in LIMITED.items() for v in ok])
+def test_values_in_range(name: str, value: Any) -> None:
+    assert getattr(chat(**{name: value}), name) == value
+
+
+@pytest.mark.parametrize("name", [*LIMITED, "stream_options"])
+def test_null_is_leaving_out(name: str) -> None:
+    assert getattr(chat(**{name: None}), name) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(n, v) for n, (_, bad) in LIMITED.items() for v in bad], ids=repr
+)
+def test_values_out_of_range(name: str, value: Any) -> None:
+    for shape in SHAPES:
+        error = refused({"messages": [USER], name: value}, shape)
+        assert (error.param, error.code) == (name, "invalid_value")
+        assert name in error.message
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(n, v) for n, bad in WRONG_TYPES.items() for v in bad], ids=repr
+)
+def test_values_of_a_wrong_type(name: str, value: Any) -> None:
+    error = refused({"messages": [USER], name: value})
+    assert (error.param, error.code) == (name, "invalid_type")
+    assert name in error.message
+
+
+def test_stop_strings_are_named_one_by_one() -> None:
+    assert refused({"messages": [USER], "stop": ["a", ""]}).param == "stop[1]"
+    assert refused({"messages": [USER], "stop": ["a", 1]}).param == "stop[1]"
+
+
+def test_stops() -> None:
+    assert chat().stops() == []
+    assert chat(stop="x").stops() == ["x"]
+    assert chat(stop=["x", "y"]).stops() == ["x", "y"]
+
+
+def test_the_newer_name_of_max_tokens_wins() -> None:
+    assert chat().completion_limit() is None
+    assert chat(max_tokens=5).completion_limit() == 5
+    assert chat(max_tokens=5, max_completion_tokens=6).completion_limit() == 6
+
+
+def test_stream_options() -> None:
+    options = chat(stream=True, stream_options={"include_usage": True}).stream_options
+    assert options is not None
+    assert options.include_usage is True
+    chat(stream=True, stream_options={})
+    chat(stream=True, stream_options={"include_usage": None, "include_obfuscation": False})
+    error = refused({"messages": [USER], "stream_options": {"include_usage": 1}})
+    assert (error.param, error.code) == ("stream_options.include_usage", "invalid_type")
+    error = refused({"messages": [USER], "stream_options": {"usage": True}})
+    assert (error.param, error.code) == ("stream_options.usage", "unknown_parameter")
+
+
+NEUTRAL: dict[str, list[Any]] = {
+    "n": [1],
+    "logprobs": [False],
+    "top_logprobs": [0],
+    "logit_bias": [{}],
+    "response_format": [{"type": "text"}],
+    "tools": [[]],
+    "tool_choice": ["none", "auto"],
+    "parallel_tool_calls": [True, False],
+    "store": [False],
+    "metadata": [{}],
+    "modalities": [["text"]],
+    "service_tier": ["auto"],
+}
+UNSUPPORTED: dict[str, list[Any]] = {
+    "n": [2, 0, 1.0, True, "1"],
+    "logprobs": [True, 0],
+    "top_logprobs": [1, False],
+    "logit_bias": [{"1": 5}, []],
+    "response_format": [{"type": "json_object"}, {"type": "text", "x": 1}, "text"],
+    "tools": [[{"type": "function"}], {}],
+    "tool_choice": ["required", {"type": "function"}],
+    "functions": [[{"name": "f"}]],
+    "audio": [{"voice": "x"}],
+    "reasoning_effort": ["low"],
+    "store": [True],
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(n, v) for n, vs in NEUTRAL.items() for v in vs])
+def test_neutral_values_of_unsupported_fields_pass(name: str, value: Any) -> None:
+    assert chat(**{name: value}) == chat()
+    assert chat(**{name: None}) == chat()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(n, v) for n, vs in UNSUPPORTED.items() for v in vs], ids=repr
+)
+def test_other_values_of_unsupported_fields_are_refused(name: str, value: Any) -> None:
+    for shape in SHAPES:
+        error = refused({"messages": [USER], name: value}, shape)
+        assert (error.param, error.code) == (name, "unsupported_parameter")
+        assert name in error.message
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_unknown_fields_are_refused(shape: Any) -> None:
+    error = refused({"messages": [USER], "temprature": 1}, shape)
+    assert (error.param, error.code) == ("temprature", "unknown_parameter")
+    assert refused({"messages": [USER], "temprature": None}, shape).code == "unknown_parameter"
+
+
+def simple(**fields: Any) -> SimpleChatRequest:
+    return decode_request(json.dumps(fields).encode(), SimpleChatRequest)
+
+
+def test_the_simple_route_takes_a_message_or_messages() -> None:
+    body = simple(message="hi", history=[USER], system="brief", temperature=0)
+    assert (body.message, body.system, body.temperature) == ("hi", "brief", 0)
+    assert body.history == [openai.UserMessage(content="hi")]
+    assert simple(messages=[USER]).messages == [openai.UserMessage(content="hi")]
+    assert simple(message="hi", history=[]).history == []
+    assert simple().message is None  # which chat.simple_messages refuses
+
+
+def test_the_simple_route_does_not_stream() -> None:
+    assert simple(message="hi", stream=False) == simple(message="hi")
+    error = refused({"message": "hi", "stream": True}, SimpleChatRequest)
+    assert (error.param, error.code) == ("stream", "unsupported_parameter")
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"message": 5}, "message"),
+        ({"message": "x", "system": ["y"]}, "system"),
+        ({"message": "x", "history": "y"}, "history"),
+        ({"message": "x", "history": [USER, {"role": "user"}]}, "history[1].content"),
+        ({"messages": []}, "messages"),
+    ],
+)
+def test_bad_simple_bodies(fields: dict[str, Any], param: str) -> None:
+    assert refused(fields, SimpleChatRequest).param == param
+
+
+def test_the_fields_of_answers() -> None:
+    usage = openai.Usage(3, 2, 5, openai.CachedTokens(1))
+    choice = openai.Choice(openai.AnswerMessage("hi"), "stop")
+    answer = openai.ChatCompletion("id", 1, "m", [choice], usage, openai.Extension(2))
+    assert json.loads(openai.encode(answer)) == {
+        "id": "id",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "m",
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": "hi", "refusal": None},
+                "finish_reason": "stop",
+                "logprobs": None,
+            }
+        ],
+        "usage": {
+            "prompt_tokens": 3,
+            "completion_tokens": 2,
+            "total_tokens": 5,
+            "prompt_tokens_details": {"cached_tokens": 1},
+        },
+        "sheily": {"dropped_messages": 2},
+    }
+
+
+def test_a_chunk_leaves_out_what_is_unset() -> None:
+    chunk = openai.ChatCompletionChunk("id", 1, "m", [openai.ChunkChoice(openai.Delta())])
+    encoded = json.loads(openai.encode(chunk))
+    assert "usage" not in encoded
+    assert "sheily" not in encoded
+    assert encoded["choices"][0]["delta"] == {}
+    with_null = openai.ChatCompletionChunk("id", 1, "m", [], usage=None)
+    assert json.loads(openai.encode(with_null))["usage"] is None
+
+
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=10)
+    | st.sampled_from(["user", "assistant", "tool", "system", "text", "function", "image_url"])
+)
+field_names = st.sampled_from(
+    ["role", "content", "type", "text", "tool_calls", "id", "function", "name", "arguments", "x"]
+)
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(field_names, inner, max_size=4),
+    max_leaves=12,
+)
+bodies = st.dictionaries(
+    st.sampled_from([*ChatRequest.__struct_fields__, *NEUTRAL, "message", "history", "system"])
+    | st.text(max_size=5),
+    values,
+    max_size=5,
+)
+
+
+def outcome(data: bytes, shape: Any) -> Any:
+    try:
+        return decode_request(data, shape)
+    except ApiError as error:
+        return error
+
+
+def takes_or_refuses(data: bytes) -> None:
+    for shape in SHAPES:
+        result = outcome(data, shape)
+        assert isinstance(result, shape | ApiError)
+        if isinstance(result, ApiError):
+            assert result.status == 400
+            msgspec.json.encode(result.body())
+
+
+@given(bodies, st.booleans())
+def test_any_object_is_a_request_or_an_error(body: dict[str, Any], valid: bool) -> None:
+    if valid:
+        body["messages"] = [USER]
+    takes_or_refuses(json.dumps(body).encode())
+
+
+@given(
+    st.binary()
+    | st.text(st.characters(exclude_categories=[])).map(lambda s: json.dumps(s).encode())
+)
+def test_any_bytes_are_a_request_or_an_error(data: bytes) -> None:
+    takes_or_refuses(data)
+
+
+@given(st.lists(values, max_size=3))
+def test_any_messages_are_a_request_or_an_error(messages: list[Any]) -> None:
+    takes_or_refuses(json.dumps({"messages": messages}).encode())
+
+
+@given(st.data())
+def test_a_request_cut_or_changed_anywhere_is_a_request_or_an_error(data: st.DataObject) -> None:
+    body = bytearray(json.dumps({"messages": [USER], "stop": ["x"], "seed": 5}).encode())
+    place = data.draw(st.integers(0, len(body) - 1))
+    body[place] = data.draw(st.integers(0, 255))
+    takes_or_refuses(bytes(body[: data.draw(st.integers(0, len(body)))]))
+    takes_or_refuses(bytes(body))

@@ -1,0 +1,536 @@
+"""The engine process from the parent's side: loading, tickets, crashes, restarts, the end."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+
+from sheily_server import supervisor as module
+from sheily_server.config import Config
+from sheily_server.engine.messages import Admitted, Finished, RequestEvent, Sampling, Text, TooLong
+from sheily_server.errors import ApiError
+from sheily_server.prompts.message import Segment
+from sheily_server.supervisor import Request, Supervisor, Ticket
+
+FAKE_ENGINE = Path(__file__).resolve().parents[1] / "fake_engine.py"
+WAIT = 20.0
+
+
+def until(condition: Callable[[], Any]) -> Any:
+    """The first true value; a failed test after WAIT seconds."""
+    deadline = time.monotonic() + WAIT
+    while time.monotonic() < deadline:
+        value = condition()
+        if value:
+            return value
+        time.sleep(0.002)
+    raise AssertionError("what was waited for did not come")
+
+
+class Bench:
+    """Supervisors over fake engines, and what these wrote into their log."""
+
+    def __init__(self, folder: Path) -> None:
+        self.model = folder / "fake.gguf"
+        self.model.write_bytes(b"GGUF")
+        self.log = folder / "engine.log"
+        self.gate = folder / "gate"
+        self.config = Config(model_path=self.model, parallel=2, queue=1, context_size=128)
+        self.loads: list[float] = []
+        self._started: list[Supervisor] = []
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, str(FAKE_ENGINE), "--log", str(self.log), *arguments]
+
+    def start(self, *arguments: str, **settings: Any) -> Supervisor:
+        return self.start_command(self.command(*arguments), **settings)
+
+    def start_command(self, command: list[str], **settings: Any) -> Supervisor:
+        config = replace(self.config, **settings)
+        supervisor = Supervisor(config, self.loads.append, command)
+        supervisor.start()
+        self._started.append(supervisor)
+        return supervisor
+
+    def ready(self, *arguments: str, **settings: Any) -> Supervisor:
+        supervisor = self.start(*arguments, **settings)
+        wait_for(supervisor, "ready")
+        return supervisor
+
+    def lines(self) -> list[str]:
+        return self.log.read_text().splitlines() if self.log.exists() else []
+
+    def logged(self, beginning: str) -> list[str]:
+        """The log's lines that begin so, once there is one."""
+        return list(until(lambda: [x for x in self.lines() if x.startswith(beginning)]))
+
+    def pids(self) -> list[int]:
+        """The engines that were started, in order."""
+        return [int(line.split()[1]) for line in self.logged("start ")]
+
+    def stop(self) -> None:
+        for supervisor in self._started:
+            supervisor.stop()
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
+    monkeypatch.setattr(module, "BACKOFF_S", (0.001,) * 5)
+    bench = Bench(tmp_path)
+    yield bench
+    bench.stop()
+
+
+def wait_for(supervisor: Supervisor, state: str) -> None:
+    until(lambda: supervisor.health().state == state)
+
+
+def wait_for_restart(supervisor: Supervisor, count: int) -> None:
+    until(lambda: supervisor.health().restarts == count)
+    wait_for(supervisor, "ready")
+
+
+def request(text: str, **fields: Any) -> Request:
+    segments = [Segment("<|im_start|>", True), Segment(f"user\n{text}", False)]
+    plain = Request(segments, Sampling(), None, 64, [], 100.0)
+    return replace(plain, **fields)
+
+
+def events(ticket: Ticket) -> list[RequestEvent]:
+    """All of a ticket's events, to its last."""
+    found: list[RequestEvent] = []
+    while not found or isinstance(found[-1], Admitted | Text):
+        found.append(until(lambda: ticket.next(0.01)))
+    return found
+
+
+def error_of(ticket: Ticket) -> ApiError:
+    with pytest.raises(ApiError) as caught:
+        events(ticket)
+    return caught.value
+
+
+def refused(supervisor: Supervisor) -> ApiError:
+    with pytest.raises(ApiError) as caught:
+        supervisor.submit(request("hi"))
+    with pytest.raises(ApiError):
+        supervisor.dialect()
+    return caught.value
+
+
+def alive(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (ProcessLookupError, FileNotFoundError):
+        return False
+
+
+def test_the_model_loads_and_a_request_is_answered(bench: Bench) -> None:
+    supervisor = bench.start("--gate", str(bench.gate), threads=3)
+    until(lambda: supervisor.health().progress == 0.25)
+    health = supervisor.health()
+    assert (health.state, health.reason, health.engine) == ("loading", None, None)
+    error = refused(supervisor)
+    assert (error.status, error.code, error.retry) == (503, "loading", True)
+    assert "25 %" in error.message
+    assert error.retry_after
+    bench.gate.touch()
+    wait_for(supervisor, "ready")
+    health = supervisor.health()
+    assert (health.reason, health.progress, health.restarts) == (None, None, 0)
+    assert health.engine is not None
+    assert health.engine.n_threads == 3
+    assert bench.loads == [0.25, 1.0]
+    assert supervisor.dialect().name == "chatml"
+    found = events(supervisor.submit(request("one two")))
+    assert [type(event) for event in found] == [Admitted, Text, Text, Finished]
+
+
+def test_the_engine_is_told_the_settings(bench: Bench) -> None:
+    supervisor = bench.ready(threads=7, log_level="warning")
+    start = json.loads(bench.logged("start ")[0].split(maxsplit=2)[2])
+    assert start == {
+        "type": "Start",
+        "model_path": str(bench.model),
+        "context_size": 128,
+        "parallel": 2,
+        "threads": 7,
+        "log_level": "warning",
+    }
+    (shown,) = [
+        event.text
+        for event in events(supervisor.submit(request("show", max_tokens=5, stop=["X"])))
+        if isinstance(event, Text)
+    ]
+    submit = json.loads(shown)
+    assert (submit["max_tokens"], submit["max_tokens_cap"]) == (5, 64)
+    assert (submit["stop"], submit["timeout"]) == (["X"], 100.0)
+
+
+def test_each_ticket_gets_its_own_events(bench: Bench) -> None:
+    supervisor = bench.ready(queue=20)
+    tickets = [supervisor.submit(request(f"this is number {i}")) for i in range(10)]
+    texts = ["".join(e.text for e in events(t) if isinstance(e, Text)) for t in tickets]
+    assert texts == [f"this is number {i}" for i in range(10)]
+    assert supervisor.health().running == 0
+
+
+def test_too_long_ends_a_request(bench: Bench) -> None:
+    supervisor = bench.ready()
+    found = events(supervisor.submit(request("too-long 200 5")))
+    assert found == [TooLong(1, 200, 5)]
+    assert supervisor.health().running == 0
+
+
+def test_the_queue_is_bounded(bench: Bench) -> None:
+    supervisor = bench.ready(parallel=2, queue=1)
+    tickets = [supervisor.submit(request("hang")) for _ in range(3)]
+    with pytest.raises(ApiError) as caught:
+        supervisor.submit(request("hi"))
+    error = caught.value
+    assert (error.status, error.code) == (429, "queue_full")
+    assert "2 requests are running and 1 wait" in error.message
+    assert error.retry_after
+    assert 1 <= error.retry_after <= 60
+    tickets[0].cancel()
+    assert events(supervisor.submit(request("hi")))
+
+
+def test_the_queue_is_never_longer_than_configured_whoever_comes_at_once(bench: Bench) -> None:
+    supervisor = bench.ready(parallel=2, queue=3)
+    outcomes: list[str] = []
+    together = threading.Barrier(20)
+
+    def ask() -> None:
+        together.wait(WAIT)
+        try:
+            supervisor.submit(request("hang"))
+            outcomes.append("taken")
+        except ApiError as error:
+            outcomes.append(error.code or "")
+
+    threads = [threading.Thread(target=ask) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(WAIT)
+    assert sorted(outcomes) == ["queue_full"] * 15 + ["taken"] * 5
+
+
+def test_cancelling_reaches_the_engine_once(bench: Bench) -> None:
+    supervisor = bench.ready()
+    ticket = supervisor.submit(request("slow 1000000 0.001"))
+    until(lambda: isinstance(ticket.next(0.01), Text))
+    ticket.cancel()
+    ticket.cancel()
+    assert supervisor.health().running == 0
+    bench.logged(f"cancel {ticket.id}")
+    after = supervisor.submit(request("hi"))
+    events(after)
+    after.cancel()  # it has ended: nothing is sent
+    events(supervisor.submit(request("hi")))
+    assert [line for line in bench.lines() if line.startswith("cancel")] == [f"cancel {ticket.id}"]
+
+
+def test_a_missing_model_is_named_with_its_path(bench: Bench) -> None:
+    bench.model.unlink()
+    supervisor = bench.start()
+    wait_for(supervisor, "failed")
+    health = supervisor.health()
+    assert health.reason is not None
+    assert str(bench.model) in health.reason
+    assert "does not exist" in health.reason
+    error = refused(supervisor)
+    assert (error.status, error.code, error.retry) == (500, "model_unavailable", False)
+    assert str(bench.model) in error.message
+    assert bench.lines() == []  # no engine was started
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [("/", "is no file"), ("/dev/null", "is no file"), ("/" + "x" * 300, "cannot be looked at")],
+)
+def test_paths_that_are_no_file(bench: Bench, path: str, words: str) -> None:
+    supervisor = bench.start(model_path=Path(path))
+    wait_for(supervisor, "failed")
+    assert words in (supervisor.health().reason or "")
+    assert refused(supervisor).status == 500
+
+
+def test_a_model_below_a_file_does_not_exist(bench: Bench) -> None:
+    supervisor = bench.start(model_path=bench.model / "m.gguf")
+    wait_for(supervisor, "failed")
+    assert "does not exist" in (supervisor.health().reason or "")
+
+
+def test_a_model_that_cannot_be_loaded_is_not_tried_again(bench: Bench) -> None:
+    supervisor = bench.start("--load", "fail")
+    wait_for(supervisor, "failed")
+    assert supervisor.health().reason == "the file has no chat template that is known"
+    assert refused(supervisor).message == supervisor.health().reason
+    bench.logged("eof")  # the engine is not kept
+    assert len(bench.pids()) == 1
+    assert supervisor.health().restarts == 0
+
+
+@pytest.mark.parametrize(
+    ("way", "reason"),
+    [
+        ("crash", "killed by signal 11 (SIGSEGV)"),
+        ("exit", "left with exit code 3; its last words: GGML_ASSERT(false) failed"),
+    ],
+)
+def test_an_engine_that_dies_while_loading_is_given_up_after_five_times(
+    bench: Bench, way: str, reason: str
+) -> None:
+    supervisor = bench.start("--load", way)
+    wait_for(supervisor, "failed")
+    text = supervisor.health().reason or ""
+    assert text.startswith("The engine stopped 5 times in a row")
+    assert reason in text
+    assert len(bench.pids()) == 5
+    error = refused(supervisor)
+    assert (error.status, error.retry) == (500, False)
+
+
+def test_an_engine_that_cannot_be_started(bench: Bench) -> None:
+    supervisor = bench.start_command(["/nowhere/python"])
+    wait_for(supervisor, "failed")
+    assert "could not be started" in (supervisor.health().reason or "")
+
+
+@pytest.mark.parametrize(
+    ("order", "reason"),
+    [
+        ("crash", "killed by signal 9 (SIGKILL)"),
+        ("crash-early", "killed by signal 9 (SIGKILL)"),
+        ("exit 7 the last words", "left with exit code 7; its last words: the last words"),
+        ("nonsense", "sent nonsense"),
+        ("close", "left with exit code 0"),
+    ],
+)
+def test_a_crash_fails_what_was_in_flight_and_the_engine_comes_back(
+    bench: Bench, order: str, reason: str
+) -> None:
+    supervisor = bench.ready()
+    bystander = supervisor.submit(request("hang"))
+    culprit = supervisor.submit(request(order))
+    for ticket in (culprit, bystander):
+        error = error_of(ticket)
+        assert (error.status, error.code) == (503, "engine_crashed")
+        assert reason in error.message
+        assert error.retry_after
+    wait_for(supervisor, "ready")
+    health = supervisor.health()
+    assert (health.restarts, health.running, health.reason) == (1, 0, None)
+    assert isinstance(events(supervisor.submit(request("hi")))[-1], Finished)
+    until(lambda: not alive(bench.pids()[0]))
+
+
+def test_while_it_restarts_requests_are_put_off(bench: Bench) -> None:
+    supervisor = bench.start("--gate", str(bench.gate))
+    bench.gate.touch()
+    wait_for(supervisor, "ready")
+    bench.gate.unlink()
+    error_of(supervisor.submit(request("crash")))
+    until(lambda: supervisor.health().progress == 0.25)
+    health = supervisor.health()
+    assert health.state == "restarting"
+    assert "SIGKILL" in (health.reason or "")
+    error = refused(supervisor)
+    assert (error.status, error.code, error.retry) == (503, "restarting", True)
+    bench.gate.touch()
+    wait_for(supervisor, "ready")
+
+
+def test_an_answer_between_crashes_begins_the_count_anew(bench: Bench) -> None:
+    supervisor = bench.ready()
+    for i in range(7):
+        error_of(supervisor.submit(request("crash")))
+        wait_for_restart(supervisor, i + 1)
+        events(supervisor.submit(request("hi")))
+    assert supervisor.health().restarts == 7
+
+
+def test_five_crashes_with_no_answer_between_are_the_end(bench: Bench) -> None:
+    supervisor = bench.ready()
+    for i in range(4):
+        error_of(supervisor.submit(request("crash")))
+        wait_for_restart(supervisor, i + 1)
+    error_of(supervisor.submit(request("crash")))
+    wait_for(supervisor, "failed")
+    assert "5 times in a row" in (supervisor.health().reason or "")
+
+
+def test_a_model_that_vanished_is_noticed_at_the_restart(bench: Bench) -> None:
+    supervisor = bench.ready()
+    bench.model.unlink()
+    error_of(supervisor.submit(request("crash")))
+    wait_for(supervisor, "failed")
+    assert "does not exist" in (supervisor.health().reason or "")
+
+
+def test_stopping_ends_the_engine_and_the_requests(bench: Bench) -> None:
+    supervisor = bench.ready()
+    ticket = supervisor.submit(request("hang"))
+    (pid,) = bench.pids()
+    supervisor.stop()
+    assert not alive(pid)
+    error = error_of(ticket)
+    assert (error.status, error.code) == (503, "shutting_down")
+    assert refused(supervisor).code == "shutting_down"
+    assert supervisor.health().restarts == 0
+    supervisor.stop()  # once more does nothing
+
+
+def test_stopping_while_the_model_loads(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "EXIT_GRACE_S", 0.1)
+    supervisor = bench.start("--gate", str(bench.gate))
+    (pid,) = bench.pids()
+    supervisor.stop()
+    assert not alive(pid)
+
+
+def test_stopping_between_two_engines(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "BACKOFF_S", (1000.0,) * 5)
+    supervisor = bench.ready()
+    error_of(supervisor.submit(request("crash")))
+    wait_for(supervisor, "restarting")
+    supervisor.stop()
+    assert len(bench.pids()) == 1
+
+
+def test_stopping_while_an_engine_is_started(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stop that has not seen the new engine's channel does not leave that engine behind."""
+    processes: list[subprocess.Popen[bytes]] = []
+    start_process = subprocess.Popen
+
+    def popen(*arguments: Any, **options: Any) -> subprocess.Popen[bytes]:
+        processes.append(start_process(*arguments, **options))
+        supervisor._stopping.set()
+        return processes[0]
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    supervisor = Supervisor(bench.config, command=bench.command())
+    supervisor.start()
+    until(lambda: processes and not alive(processes[0].pid))
+
+
+def test_stopping_before_starting() -> None:
+    Supervisor(Config()).stop()
+
+
+@pytest.mark.parametrize("way", ["--stay", "--deaf"])
+def test_an_engine_that_does_not_leave_is_killed(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    monkeypatch.setattr(module, "EXIT_GRACE_S", 0.1)
+    supervisor = bench.ready(way)
+    (pid,) = bench.pids()
+    supervisor.stop()
+    assert not alive(pid)
+
+
+def test_stopping_does_not_wait_for_an_engine_that_reads_nothing(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "EXIT_GRACE_S", 0.1)
+    supervisor = bench.ready("--deaf")
+    (pid,) = bench.pids()
+    big = [Segment("user\n" + "x" * 10_000_000, False)]
+    sender = threading.Thread(target=supervisor.submit, args=(request("", segments=big),))
+    sender.start()
+    until(lambda: supervisor.health().running == 1)
+    stopper = threading.Thread(target=supervisor.stop)
+    stopper.start()
+    stopper.join(WAIT)
+    assert not stopper.is_alive()
+    sender.join(WAIT)
+    assert not alive(pid)
+
+
+def test_no_file_descriptor_of_one_process_is_left_in_the_other(bench: Bench) -> None:
+    """The engine ends because its socket does: for that nobody else may hold the other end."""
+    supervisor = bench.ready()
+    (pid,) = bench.pids()
+    ours, theirs = sockets(os.getpid()), sockets(pid)
+    assert len(theirs) == 1
+    assert not ours & theirs
+    error_of(supervisor.submit(request("crash")))
+    wait_for(supervisor, "ready")
+    supervisor.stop()
+    assert not sockets(os.getpid()) & theirs
+
+
+def sockets(pid: int) -> set[str]:
+    """The sockets a process has open, as the kernel numbers them."""
+    found = set()
+    for entry in Path(f"/proc/{pid}/fd").iterdir():
+        try:
+            target = os.readlink(entry)
+        except FileNotFoundError:  # the listing's own
+            continue
+        if target.startswith("socket:"):
+            found.add(target)
+    return found
+
+
+def test_descriptors_do_not_pile_up_over_restarts(bench: Bench) -> None:
+    supervisor = bench.ready()
+
+    def crash(count: int) -> int:
+        error_of(supervisor.submit(request("crash")))
+        wait_for_restart(supervisor, count)
+        events(supervisor.submit(request("hi")))
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    first = crash(1)
+    assert [crash(count) for count in (2, 3, 4)] == [first] * 3
+
+
+def test_the_engines_lines_go_to_the_log(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    supervisor = bench.ready()
+    error_of(supervisor.submit(request("exit 7 terrible news")))
+    wait_for(supervisor, "ready")
+    found = {(record.levelname, record.getMessage()) for record in caplog.records}
+    assert ("INFO", "engine: the fake model is loaded") in found
+    assert ("ERROR", "engine: terrible news") in found
+    assert any(level == "ERROR" and "left with exit code 7" in text for level, text in found)
+    assert any(text.startswith("ready: fake.gguf, 1.00 GB, chatml prompts") for _, text in found)
+
+
+def test_the_last_words_are_waited_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They come on a thread of their own, which may be late."""
+    relay = Supervisor._relay
+
+    def late(supervisor: Supervisor, stderr: IO[bytes]) -> None:
+        time.sleep(0.1)
+        relay(supervisor, stderr)
+
+    monkeypatch.setattr(Supervisor, "_relay", late)
+    supervisor = bench.ready()
+    error = error_of(supervisor.submit(request("exit 7 the last words")))
+    assert "its last words: the last words" in error.message
+
+
+def test_an_engine_killed_from_outside(bench: Bench) -> None:
+    supervisor = bench.ready()
+    ticket = supervisor.submit(request("hang"))
+    os.kill(bench.pids()[0], signal.SIGABRT)
+    assert "signal 6 (SIGABRT)" in error_of(ticket).message
+    wait_for(supervisor, "ready")
