@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import datetime
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -241,6 +242,7 @@ class BareLoop:
 
 def main() -> None:
     """The child: one reply for each order, until its stdin is closed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C on the terminal is for the parent
     orders = msgspec.json.Decoder(Order)
     loop: Loop | None = None
     for line in sys.stdin.buffer:

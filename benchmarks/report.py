@@ -243,7 +243,7 @@ def _columns(rows: Iterable[tuple[str, ...]]) -> list[str]:
         "  ".join(
             cell.rjust(width) if i else cell.ljust(width)
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
+        ).rstrip()
         for row in rows
     ]
 

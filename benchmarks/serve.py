@@ -149,6 +149,8 @@ def main(arguments: list[str] | None = None) -> int:
     except (BenchmarkError, NativeError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     line = msgspec.json.encode(report).decode()
     if options.json is not None:
         options.json.write_text(line + "\n")

@@ -33,6 +33,7 @@ from sheily_server.engine.worker import Engine, Inbox, Job
 
 HOST = "127.0.0.1"
 _REQUEST_TIMEOUT_S = 3600
+_CONNECT_TIMEOUT_S = 30
 _POLL_S = 0.1
 _LISTENING = re.compile(r"listening on http://[^ ]*:(\d+)$")
 _SPEED = re.compile(r" speed=([\d.]+)tok/s")
@@ -87,7 +88,7 @@ class ServerProcess:
 
         Raises UnusableRoundError when an answer ended early, BenchmarkError when one failed.
         """
-        start = threading.Barrier(len(messages))
+        start = threading.Barrier(len(messages), timeout=_CONNECT_TIMEOUT_S)
         with ThreadPoolExecutor(len(messages)) as pool:
             answers = [pool.submit(self._answer, message, n_tokens, start) for message in messages]
             return [answer.result() for answer in answers]
@@ -160,12 +161,13 @@ class ServerProcess:
             # Kept as bytes: parsing would take time from the server on a small machine.
             while data := response.read1(1 << 16):
                 arrivals.append((time.monotonic(), data))
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, http.client.HTTPException, threading.BrokenBarrierError) as error:
             raise BenchmarkError(f"a request failed: {error!r}") from error
         finally:
             connection.close()
         if response.status != 200:
-            raise BenchmarkError(f"the server answered {response.status}: {arrivals[0][1]!r}")
+            body_text = b"".join(data for _, data in arrivals).decode("utf-8", "replace")
+            raise BenchmarkError(f"the server answered {response.status}: {body_text}")
         return _stream(sent, arrivals, n_tokens)
 
 

@@ -18,7 +18,7 @@ def tiny_llama3() -> Path:
     """A few MB with Llama 3.2's architecture and real vocabulary, and random weights."""
     from benchmarks import gguf_file, shapes
 
-    made_by = max(Path(module.__file__).stat().st_mtime for module in (gguf_file, shapes))
+    made_by = max(Path(str(module.__file__)).stat().st_mtime for module in (gguf_file, shapes))
     if not TINY.exists() or TINY.stat().st_mtime < made_by:
         TINY.parent.mkdir(parents=True, exist_ok=True)
         fresh = TINY.with_suffix(f".{os.getpid()}")

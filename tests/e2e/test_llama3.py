@@ -64,7 +64,7 @@ def test_history_is_dropped_and_said(llama3_server: RealServer) -> None:
     ]
     answer = chat(llama3_server, {"role": "system", "content": "S"}, *talk)
     assert answer["sheily"]["dropped_messages"] == 2
-    kept = [Message(("user", "assistant")[i % 2], f"message number {i}") for i in range(2, 5)]  # type: ignore[arg-type]
+    kept = [Message(("user", "assistant")[i % 2], f"message number {i}") for i in range(2, 5)]
     assert answer["usage"]["prompt_tokens"] == len(prompt_ids(Message("system", "S"), *kept))
 
 

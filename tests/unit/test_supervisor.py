@@ -517,13 +517,16 @@ def test_the_engines_lines_go_to_the_log(bench: Bench, caplog: pytest.LogCapture
 def test_the_last_words_are_waited_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """They come on a thread of their own, which may be late."""
     relay = Supervisor._relay
+    asked = threading.Event()
 
     def late(supervisor: Supervisor, stderr: IO[bytes]) -> None:
-        time.sleep(0.1)
+        asked.wait(WAIT)
+        time.sleep(0.2)
         relay(supervisor, stderr)
 
     monkeypatch.setattr(Supervisor, "_relay", late)
     supervisor = bench.ready()
+    asked.set()
     error = error_of(supervisor.submit(request("exit 7 the last words")))
     assert "its last words: the last words" in error.message
 
