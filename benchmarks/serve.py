@@ -40,7 +40,7 @@ from sheily_native.context import default_threads
 MODELS = ROOT / "build" / "bench-models"
 SETTLE_S = 0.3
 WARM_UP_TOKENS = 4
-MAX_DISCARDED = 20
+MAX_DISCARDED = 10
 LEAST_PARALLEL = 4
 
 

@@ -6,12 +6,13 @@ import logging
 import os
 import signal
 import sys
+import threading
 from types import FrameType
 
-import waitress
 from tqdm import tqdm
 
-from .app import MAX_BODY_BYTES, App
+from . import http_server
+from .app import App
 from .config import Config, ConfigError, load, unknown_variables
 from .supervisor import Supervisor
 
@@ -55,35 +56,28 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _serve(config: Config, supervisor: Supervisor) -> int:
     try:
-        server = waitress.create_server(
-            App(config, supervisor),
-            host=config.host,
-            port=config.port,
-            threads=config.parallel + config.queue + 8,
-            channel_request_lookahead=1,
-            asyncore_use_poll=True,
-            connection_limit=512,
-            channel_timeout=60,
-            max_request_body_size=MAX_BODY_BYTES,
-            max_request_header_size=16384,
-            ident=None,
-        )
+        server = http_server.create(App(config, supervisor), config)
     except (OSError, ValueError) as error:
         print(
             f"sheily_server: cannot listen on {config.host}:{config.port}: {error}.",
             file=sys.stderr,
         )
         return 1
-    signal.signal(signal.SIGTERM, _leave)
-    signal.signal(signal.SIGINT, _leave)
-    log.info("listening on http://%s:%s", config.host, server.effective_port)
+
+    def leave(signum: int, frame: FrameType | None) -> None:
+        # Before waitress, which waits for its threads: what runs ends with an error at once.
+        threading.Thread(target=supervisor.stop, name="leave").start()
+        raise SystemExit(0)
+
+    signal.signal(signal.SIGTERM, leave)
+    signal.signal(signal.SIGINT, leave)
+    # A name with several addresses, as localhost may be, gets a server of another class.
+    several = getattr(server, "effective_listen", None)
+    for host, port in several or [(config.host, server.effective_port)]:
+        log.info("listening on http://%s:%s", f"[{host}]" if ":" in host else host, port)
     supervisor.start()
     server.run()  # returns when a signal raised SystemExit in it
     return 0
-
-
-def _leave(signum: int, frame: FrameType | None) -> None:
-    raise SystemExit(0)
 
 
 if __name__ == "__main__":

@@ -117,7 +117,8 @@ class Config:
     host: str = _setting("127.0.0.1", _host, "address to listen on")
     port: int = _setting(8005, _integer(0, 65_535), "port to listen on; 0 takes a free one")
     parallel: int = _setting(4, _integer(1, 64), "requests that run at the same time")
-    queue: int = _setting(16, _integer(0, 10_000), "requests that may wait beside those")
+    # Each takes a thread and a connection, of which __main__ allows 512.
+    queue: int = _setting(16, _integer(0, 400), "requests that may wait beside those")
     threads: int = _setting(
         0, _integer(0, 1024), "compute threads; 0: the CPUs this process may run on"
     )

@@ -54,7 +54,6 @@ from sheily_server.engine.messages import (
     Ready,
     RequestFailed,
     Start,
-    Stop,
     Submit,
     Text,
     TooLong,
@@ -235,7 +234,7 @@ class FakeEngine:
             elif isinstance(command, Cancel):
                 self._log(f"cancel {command.id}")
                 self._cancels[command.id].set()
-            elif command is None or isinstance(command, Stop):
+            elif command is None:
                 self._leave()
 
     def _load(self, start: Start) -> None:

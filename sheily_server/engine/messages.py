@@ -64,11 +64,7 @@ class Cancel(msgspec.Struct, tag=True, frozen=True):
     id: int
 
 
-class Stop(msgspec.Struct, tag=True, frozen=True):
-    """Leave now."""
-
-
-Command = Start | Submit | Cancel | Stop
+Command = Start | Submit | Cancel
 
 
 class Loading(msgspec.Struct, tag=True, frozen=True):

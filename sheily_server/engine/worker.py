@@ -22,7 +22,6 @@ from .messages import (
     Finished,
     RequestFailed,
     Start,
-    Stop,
     Submit,
     Text,
     TooLong,
@@ -59,7 +58,7 @@ def read_commands(channel: Channel, tokenizer: Tokenizer, start: Start, inbox: I
     while True:
         try:
             command = channel.receive_command()
-            if command is None or isinstance(command, Stop):
+            if command is None:
                 os._exit(0)
             if isinstance(command, Cancel):
                 inbox.put(command)

@@ -21,6 +21,7 @@ def make(folder: Path, *arguments: str, **settings: Any) -> Server:
     if not settings.pop("missing", False):
         model.write_bytes(b"GGUF")
     defaults: dict[str, Any] = {"model_path": model, "context_size": 256, "max_tokens": 100}
+    defaults["port"] = 0
     return Server(Config(**(defaults | settings)), folder / "engine.log", *arguments)
 
 

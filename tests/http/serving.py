@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import waitress
-
-from sheily_server.app import MAX_BODY_BYTES, App
+from sheily_server import http_server
+from sheily_server.app import App
 from sheily_server.config import Config
 from sheily_server.supervisor import Supervisor
 
@@ -178,19 +177,7 @@ class Server(Endpoint):
         self.config = config
         self.supervisor = Supervisor(config, command=engine_command(engine_log, *arguments))
         self.app = App(config, self.supervisor)
-        self._server = waitress.create_server(
-            self.app,
-            host="127.0.0.1",
-            port=0,
-            threads=config.parallel + config.queue + 8,
-            channel_request_lookahead=1,
-            asyncore_use_poll=True,
-            connection_limit=512,
-            channel_timeout=60,
-            max_request_body_size=MAX_BODY_BYTES,
-            max_request_header_size=16384,
-            ident=None,
-        )
+        self._server = http_server.create(self.app, config)
         super().__init__(int(self._server.effective_port), engine_log)
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="test-server")

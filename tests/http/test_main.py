@@ -20,10 +20,17 @@ from tests.http.serving import WAIT, Endpoint, engine_command, read_until, until
 pytestmark = pytest.mark.http
 
 ROOT = Path(__file__).resolve().parents[2]
-# The program as it is, but for the command that starts the engine.
+# The program as it is, but for the command that starts the engine, and for names such as a+b that
+# have the addresses of both.
 PROGRAM = """
-import functools, json, sys
+import functools, json, socket, sys
 import sheily_server.__main__ as program
+look_up = socket.getaddrinfo
+
+def both(host, *rest, **more):
+    return [found for name in host.split("+") for found in look_up(name, *rest, **more)]
+
+socket.getaddrinfo = both
 command = json.loads(sys.argv[1])
 program.Supervisor = functools.partial(program.Supervisor, command=command)
 sys.exit(program.main(sys.argv[2:]))
@@ -139,6 +146,13 @@ def test_a_host_that_is_not_there_ends_the_program_with_one_sentence(start: Star
     assert program.ended() == 1
     (line,) = program.errors().splitlines()
     assert line.startswith("sheily_server: cannot listen on 192.0.2.1:0: ")
+
+
+def test_a_host_with_two_addresses(start: Start) -> None:
+    """As localhost has them on most machines."""
+    program = start("--port=0", "--host", "127.0.0.1+127.0.0.2").listening()
+    assert "listening on http://127.0.0.2:" in program.errors()
+    assert program.complete("hi").status == 200
 
 
 def test_unknown_variables_are_warned_of(start: Start) -> None:

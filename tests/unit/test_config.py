@@ -35,7 +35,7 @@ REFUSED = {
     "host": ["", " "],
     "port": ["-1", "65536", "http"],
     "parallel": ["0", "65", "two"],
-    "queue": ["-1", "x"],
+    "queue": ["-1", "401", "x"],
     "threads": ["-1", "1025", "all"],
     "timeout": ["0", "-1", "nan", "inf", "86401", "soon", ""],
     "cors_origins": [

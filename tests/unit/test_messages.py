@@ -28,7 +28,6 @@ from sheily_server.engine.messages import (
     RequestFailed,
     Sampling,
     Start,
-    Stop,
     Submit,
     Text,
     TooLong,
@@ -49,7 +48,6 @@ COMMANDS: list[Command] = [
     ),
     Submit(1, [], Sampling(seed=2**63 - 1), 5, 5, [], 0.5),
     Cancel(7),
-    Stop(),
 ]
 EVENTS: list[Event] = [
     Loading(0.5),
@@ -141,7 +139,7 @@ def test_the_other_end_closed_is_none(channels: tuple[Channel, Channel]) -> None
     engine.close()
     assert server.receive_events() is None
     with pytest.raises(BrokenPipeError):
-        server.send_command(Stop())
+        server.send_command(Cancel(7))
 
 
 def test_closing_wakes_a_thread_that_receives(channels: tuple[Channel, Channel]) -> None:
