@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+from pathlib import Path
 from typing import Any
 
 from .build import BuildInfo, build_info
@@ -29,10 +30,20 @@ def library() -> tuple[Any, Any]:
         from ._native import ffi, lib
     except ImportError as error:
         raise NotBuiltError(
-            f"the compiled part of sheily_native cannot be loaded ({error}): build it again with "
-            "`pip install --force-reinstall --no-deps .` in its source folder"
+            f"the compiled part of sheily_native cannot be loaded ({error}): {_remedy()}"
         ) from error
     return ffi, lib
+
+
+def _remedy() -> str:
+    """What to type; in a source folder Python takes the sources there, not what was installed."""
+    source = Path(__file__).resolve().parent.parent
+    if (source / "CMakeLists.txt").exists():
+        return (
+            f"these are the sources in {source}; run `pip install -e .` there, or start Python in "
+            "another folder after `pip install .`"
+        )
+    return "build it again with `pip install --force-reinstall --no-deps .` in its source folder"
 
 
 def refuse_other_cpu(info: BuildInfo) -> None:
