@@ -94,7 +94,8 @@ endif
 	@echo 'The server starts; ask it from another terminal:'
 	@echo
 	@echo "  curl http://127.0.0.1:$(LLM_PORT)/v1/chat/completions -H 'Content-Type: application/json' \\"
-	@echo "    -d '{\"messages\": [{\"role\": \"user\", \"content\": \"What is the capital of France?\"}]}'"
+	@echo "    -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Where is the Eiffel Tower?\"}],"
+	@echo "         \"temperature\": 0, \"max_tokens\": 60}'"
 	@echo
 	@LLM_PORT='$(LLM_PORT)' LLM_MODEL_PATH='$(SERVED)' exec $(BIN)/python -m sheily_server
 

@@ -289,6 +289,8 @@ def _log_request(request_id: str, status: int, turn: Turn | None = None, detail:
                 parts.append(f"first_token={turn.first_token_s:.3f}s")
             if done.completion_tokens > 1 and done.decode_s > 0:
                 parts.append(f"speed={(done.completion_tokens - 1) / done.decode_s:.2f}tok/s")
+        if turn.finished is not None and turn.finished.timed_out:
+            parts.append("(timed out)")
     if detail:
         parts.append(f"({detail})")
     log.info("%s", " ".join(parts))

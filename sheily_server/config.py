@@ -160,6 +160,7 @@ def load(arguments: Sequence[str], environment: Mapping[str, str] | None = None)
         )
     flags = vars(parser.parse_args(arguments))
     values: dict[str, Any] = {}
+    sources: dict[str, str] = {}
     for setting in fields(Config):
         source, text = flag(setting.name), flags[setting.name]
         if text is None:
@@ -167,6 +168,7 @@ def load(arguments: Sequence[str], environment: Mapping[str, str] | None = None)
         if text is not None:
             try:
                 values[setting.name] = setting.metadata["parse"](text)
+                sources[setting.name] = source
             except ValueError as error:
                 raise ConfigError(f"{source} {error}.") from None
     values.setdefault("model_path", Path(DEFAULT_MODEL_PATH).absolute())
@@ -174,8 +176,9 @@ def load(arguments: Sequence[str], environment: Mapping[str, str] | None = None)
     if config.max_tokens >= config.context_size:
         if "max_tokens" in values:
             raise ConfigError(
-                f"LLM_MAX_TOKENS is {config.max_tokens}, which leaves no room for a prompt in "
-                f"LLM_CONTEXT_SIZE, which is {config.context_size}."
+                f"{sources['max_tokens']} is {config.max_tokens}, which leaves no room for a "
+                f"prompt in {sources.get('context_size', variable('context_size'))}, which is "
+                f"{config.context_size}."
             )
         values["max_tokens"] = config.context_size // 2
         config = Config(**values)

@@ -66,8 +66,8 @@ def queue_full(running: int, waiting: int, retry_after: int) -> ApiError:
     """Everything that may wait is waiting already."""
     return ApiError(
         429,
-        f"The server is busy: {running} requests are running and {waiting} wait, which is all "
-        "it accepts. Try again later.",
+        f"The server is busy: it accepts no more than it has (running: {running}, waiting: "
+        f"{waiting}). Try again later.",
         type="rate_limit_error",
         code="queue_full",
         retry_after=retry_after,

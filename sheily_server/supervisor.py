@@ -338,6 +338,13 @@ class Supervisor:
                 event.kv_bytes / 1e9,
                 event.n_threads,
             )
+            if self._config.context_size > event.n_ctx_train:
+                log.warning(
+                    "LLM_CONTEXT_SIZE is %d, but the model was trained for %d tokens: longer "
+                    "conversations may become nonsense",
+                    self._config.context_size,
+                    event.n_ctx_train,
+                )
         elif isinstance(event, LoadFailed):
             self._fail(event.reason)
         else:

@@ -43,7 +43,7 @@ void on_log(ggml_log_level level, const char *text, void *) {
         return;
     }
     if (level == GGML_LOG_LEVEL_ERROR) {
-        logged_errors += logged_errors.empty() ? line : "; " + line;
+        logged_errors = logged_errors.empty() ? line : logged_errors; // the first is the reason
     }
     if (rank(level) <= log_level) {
         fprintf(stderr, "%c llama: %s\n", " EWID"[rank(level)], line.c_str());

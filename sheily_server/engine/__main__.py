@@ -52,6 +52,9 @@ def _serve(channel: Channel, start: Start) -> None:
         model, dialect = load_model(
             start.model_path, lambda fraction: channel.send_events([Loading(fraction)])
         )
+        if start.log_level != "debug":
+            # llama.cpp would warn that all slots together are more than the model was trained for.
+            sheily_native.set_log_level(_NATIVE_LOG_LEVELS["error"])
         runner = Runner(model, start.parallel, start.context_size, start.threads)
     except (NativeError, UnknownDialectError, UnusableModelError) as error:
         channel.send_events([LoadFailed(str(error))])

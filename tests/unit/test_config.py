@@ -134,7 +134,7 @@ def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch)
 def test_an_answer_must_leave_room_for_a_prompt() -> None:
     with pytest.raises(ConfigError, match=r"LLM_MAX_TOKENS is 512,.*LLM_CONTEXT_SIZE.* 512\."):
         load([], {"LLM_MAX_TOKENS": "512", "LLM_CONTEXT_SIZE": "512"})
-    with pytest.raises(ConfigError, match="LLM_MAX_TOKENS"):
+    with pytest.raises(ConfigError, match="--max-tokens is 5000"):
         load(["--max-tokens", "5000"], {})
     assert load([], {"LLM_MAX_TOKENS": "511", "LLM_CONTEXT_SIZE": "512"}).max_tokens == 511
 

@@ -56,5 +56,5 @@ def test_messages_name_the_numbers() -> None:
     assert "2.5 seconds" in errors.timed_out(2.5).message
     assert "LLM_TIMEOUT" in errors.timed_out(2.5).message
     busy = errors.queue_full(4, 16, 7).message
-    assert "4 requests" in busy
-    assert "16 wait" in busy
+    assert "running: 4" in busy
+    assert "waiting: 16" in busy

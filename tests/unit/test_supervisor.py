@@ -203,7 +203,7 @@ def test_the_queue_is_bounded(bench: Bench) -> None:
         supervisor.submit(request("hi"))
     error = caught.value
     assert (error.status, error.code) == (429, "queue_full")
-    assert "2 requests are running and 1 wait" in error.message
+    assert "running: 2, waiting: 1" in error.message
     assert error.retry_after
     assert 1 <= error.retry_after <= 60
     tickets[0].cancel()
