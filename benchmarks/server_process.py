@@ -24,12 +24,13 @@ from types import TracebackType
 from typing import IO, Any
 
 from benchmarks.report import BenchmarkError, Memory, Stream, UnusableRoundError
+from sheily_server.engine.admission import Job
+from sheily_server.engine.constraint import Constraint
 from sheily_server.engine.messages import Channel, Sampling, Submit
-from sheily_server.engine.runner import Runner, Tokenizer
+from sheily_server.engine.runner import Output, Runner, Tokenizer
 from sheily_server.engine.scheduler import Plan, Scheduler
 from sheily_server.engine.sequence import Sequence as TokenSequence
-from sheily_server.engine.text import TextStream
-from sheily_server.engine.worker import Engine, Inbox, Job
+from sheily_server.engine.worker import Engine, Inbox
 
 HOST = "127.0.0.1"
 _REQUEST_TIMEOUT_S = 3600
@@ -298,12 +299,19 @@ class _StandInRunner(Runner):
         self._left = n_steps
         self.first = self.last = 0.0
 
-    def start(self, id: int, sampling: Sampling, prompt: Sequence[int]) -> None:
+    def start(
+        self,
+        id: int,
+        sampling: Sampling,
+        prompt: Sequence[int],
+        constraint: Constraint | None,
+        top_logprobs: int | None,
+    ) -> None:
         pass
 
-    def step(self, plan: Plan) -> list[int | None]:
+    def step(self, plan: Plan) -> list[Output | None]:
         if any(not work.sequence.decoding for work in plan.work):
-            return [7 if work.samples else None for work in plan.work]
+            return [Output(7) if work.samples else None for work in plan.work]
         if self.first:
             self._received.recv(1 << 16)
         self.last = time.monotonic()
@@ -311,11 +319,11 @@ class _StandInRunner(Runner):
         if not self._left:
             raise _EnoughError
         self._left -= 1
-        return [7] * len(plan.work)
+        return [Output(7)] * len(plan.work)
 
 
 def _job(id: int, n_tokens: int) -> Job:
     submit = Submit(id, [], Sampling(), n_tokens, n_tokens, [], 1e6)
-    sequence = TokenSequence(id, [1, 2, 3], n_tokens)
     now = time.monotonic()
-    return Job(submit, sequence, TextStream([]), now, now + 1e6)
+    sequence = TokenSequence(0, [1, 2, 3], n_tokens)
+    return Job(submit, [sequence], [], frozenset(), now, now + 1e6)

@@ -14,7 +14,8 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 
-from . import cors, openai
+from . import completion, cors, openai, openapi
+from .answer import Piece
 from .chat import Chat, ClientGoneError, Turn, simple_messages, simple_param
 from .config import Config
 from .errors import ApiError, invalid_request
@@ -37,23 +38,28 @@ class App:
         self._supervisor = supervisor
         self._chat = Chat(config, supervisor)
         self._created = int(time.time())
-        self._routes: dict[str, Callable[[Request, str], Response]] = {
+        self._routes: dict[str, Callable[..., Response]] = {
             "health": self._health,
             "models": self._models,
+            "model": self._model,
             "completions": self._completions,
             "simple": self._simple,
+            "tokenize": self._tokenize,
+            "detokenize": self._detokenize,
+            "openapi": self._openapi,
         }
-        self._map = Map(
-            [
-                Rule("/health", endpoint="health", methods=["GET"]),
-                Rule("/v1/models", endpoint="models", methods=["GET"]),
-                Rule("/v1/chat/completions", endpoint="completions", methods=["POST"]),
-                Rule("/chat", endpoint="simple", methods=["POST"]),
-            ],
-            strict_slashes=False,
-            merge_slashes=False,
-            redirect_defaults=False,
-        )
+        rules = [Rule("/health", endpoint="health", methods=["GET"])]
+        rules += [Rule("/chat", endpoint="simple", methods=["POST"])]
+        rules += [Rule("/openapi.json", endpoint="openapi", methods=["GET"])]
+        for prefix in ("/v1", ""):  # with and without, as clients differ in what base they expect
+            rules += [
+                Rule(f"{prefix}/models", endpoint="models", methods=["GET"]),
+                Rule(f"{prefix}/models/<id>", endpoint="model", methods=["GET"]),
+                Rule(f"{prefix}/chat/completions", endpoint="completions", methods=["POST"]),
+                Rule(f"{prefix}/tokenize", endpoint="tokenize", methods=["POST"]),
+                Rule(f"{prefix}/detokenize", endpoint="detokenize", methods=["POST"]),
+            ]
+        self._map = Map(rules, strict_slashes=False, merge_slashes=False, redirect_defaults=False)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         request = Request(environ)
@@ -68,8 +74,8 @@ class App:
         try:
             if request.method == "OPTIONS":
                 return Response(status=204, headers=cors.preflight_headers())
-            endpoint, _ = self._map.bind_to_environ(request.environ).match()
-            return self._routes[endpoint](request, request_id)
+            endpoint, arguments = self._map.bind_to_environ(request.environ).match()
+            return self._routes[endpoint](request, request_id, **arguments)
         except ApiError as error:
             if request.method == "POST":
                 _log_request(request_id, error.status, detail=error.code or error.type)
@@ -95,51 +101,45 @@ class App:
 
     def _health(self, request: Request, request_id: str) -> Response:
         health = self._supervisor.health()
-        body: dict[str, Any] = {
-            "status": "ok" if health.state == "ready" else "unavailable",
-            "state": health.state,
-            "model": self._chat.model,
-            "model_path": os.fspath(self._config.model_path),
-            "context_size": self._config.context_size,
-            "reason": health.reason,
-            "progress": health.progress,
-            "parallel": self._config.parallel,
-            "queue": self._config.queue,
-            "active_requests": health.running,
-            "engine_restarts": health.restarts,
-        }
-        return _json_response(msgspec.json.encode(body), 200 if health.state == "ready" else 503)
+        body = openapi.Health(
+            status="ok" if health.state == "ready" else "unavailable",
+            state=health.state,
+            model=self._chat.model,
+            model_path=os.fspath(self._config.model_path),
+            context_size=self._config.context_size,
+            reason=health.reason,
+            progress=health.progress,
+            parallel=self._config.parallel,
+            queue=self._config.queue,
+            active_requests=health.running,
+            engine_restarts=health.restarts,
+        )
+        return _json_response(openai.encode(body), 200 if health.state == "ready" else 503)
 
     def _models(self, request: Request, request_id: str) -> Response:
-        model = {
-            "id": self._chat.model,
-            "object": "model",
-            "created": self._created,
-            "owned_by": "local",
-        }
-        return _json_response(msgspec.json.encode({"object": "list", "data": [model]}))
+        return _json_response(openai.encode(openapi.ModelList([self._model_object()])))
+
+    def _model(self, request: Request, request_id: str, id: str) -> Response:
+        self._chat.check_model(id)
+        return _json_response(openai.encode(self._model_object()))
+
+    def _model_object(self) -> openapi.Model:
+        return openapi.Model(self._chat.model, self._created)
+
+    def _openapi(self, request: Request, request_id: str) -> Response:
+        return _json_response(msgspec.json.encode(openapi.document()))
 
     def _completions(self, request: Request, request_id: str) -> Response:
         body = openai.decode_request(_body(request), openai.ChatRequest)
-        if body.stream_options is not None and not body.stream:
-            raise invalid_request(
-                "stream_options is only allowed when stream is true.", "stream_options"
-            )
         gone = _gone(request)
         turn = self._chat.begin(body, body.messages, gone)
         if body.stream:
             include_usage = bool(body.stream_options and body.stream_options.include_usage)
-            return self._stream(turn, include_usage, gone, request_id)
-        text = self._collect(turn, gone, request_id)
-        assert turn.finished is not None
-        answer = openai.ChatCompletion(
-            id=turn.id,
-            created=turn.created,
-            model=turn.model,
-            choices=[openai.Choice(openai.AnswerMessage(text), turn.finished.reason)],
-            usage=turn.usage(),
-            sheily=turn.extension(),
-        )
+            logprobs = body.wanted_logprobs() is not None
+            events = self._events(turn, include_usage, logprobs, gone, request_id)
+            return _stream_response(events)
+        collected = self._collect(turn, gone, request_id)
+        answer = completion.whole(turn, collected, body.wanted_logprobs() is not None)
         return _json_response(openai.encode(answer))
 
     def _simple(self, request: Request, request_id: str) -> Response:
@@ -150,68 +150,63 @@ class App:
         except ApiError as error:
             error.param = simple_param(body, error.param)
             raise
-        text = self._collect(turn, gone, request_id)
+        pieces = self._collect(turn, gone, request_id)
         assert turn.finished is not None
         answer = openai.SimpleChatResponse(
-            response=text,
+            response="".join(piece.text for piece in pieces),
             model=turn.model,
-            finish_reason=turn.finished.reason,
+            finish_reason=turn.finish_reasons[0],
             usage=turn.usage(),
             dropped_messages=turn.dropped_messages,
-            timed_out=turn.finished.timed_out,
+            timed_out=turn.timed_out,
         )
         return _json_response(openai.encode(answer))
 
-    def _collect(self, turn: Turn, gone: Callable[[], bool], request_id: str) -> str:
-        text = "".join(piece for piece in self._chat.pieces(turn, gone) if piece)
-        _log_request(request_id, 200, turn)
-        return text
+    def _tokenize(self, request: Request, request_id: str) -> Response:
+        body = openai.decode_request(_body(request), openai.TokenizeRequest)
+        self._chat.check_model(body.model)
+        found = self._chat.tokenize(body, _gone(request))
+        pieces = [piece.decode("utf-8", "replace") for piece in found.pieces]
+        answer = openai.TokenizeResponse(found.tokens, len(found.tokens), pieces)
+        return _json_response(openai.encode(answer))
 
-    def _stream(
-        self, turn: Turn, include_usage: bool, gone: Callable[[], bool], request_id: str
-    ) -> Response:
-        return Response(
-            self._events(turn, include_usage, gone, request_id),
-            content_type="text/event-stream; charset=utf-8",
-            headers=[("Cache-Control", "no-cache"), ("X-Accel-Buffering", "no")],
-            direct_passthrough=True,
-        )
+    def _detokenize(self, request: Request, request_id: str) -> Response:
+        body = openai.decode_request(_body(request), openai.DetokenizeRequest)
+        self._chat.check_model(body.model)
+        text = self._chat.detokenize(body.tokens, _gone(request))
+        return _json_response(openai.encode(openai.DetokenizeResponse(text)))
+
+    def _collect(self, turn: Turn, gone: Callable[[], bool], request_id: str) -> list[Piece]:
+        pieces = [piece for piece in self._chat.pieces(turn, gone) if piece is not None]
+        _log_request(request_id, 200, turn)
+        return pieces
 
     def _events(
-        self, turn: Turn, include_usage: bool, gone: Callable[[], bool], request_id: str
+        self,
+        turn: Turn,
+        include_usage: bool,
+        logprobs: bool,
+        gone: Callable[[], bool],
+        request_id: str,
     ) -> Iterator[bytes]:
-        """The chunks of a stream: the role, text as it comes, the reason it ended, the usage if
-        asked for, [DONE]. An error is an event of its own, with no [DONE] behind it."""
-        usage: msgspec.UnsetType | None = None if include_usage else msgspec.UNSET
-
-        def chunk(delta: openai.Delta, reason: str | None = None, **more: Any) -> bytes:
-            choices = [openai.ChunkChoice(delta, reason)]
-            return _event(
-                openai.ChatCompletionChunk(
-                    turn.id, turn.created, turn.model, choices, usage=usage, **more
-                )
-            )
-
+        """The chunks of a stream: the roles, pieces as they come, the reasons they ended, the usage
+        if asked for, [DONE]. An error is an event of its own, with no [DONE] behind it."""
+        chunks = completion.Chunks(turn, include_usage, logprobs)
         outcome = "client gone"
         try:
-            first = openai.Delta(role="assistant", content="")
-            yield chunk(first, sheily=turn.extension())
+            for chunk in chunks.first():
+                yield _event(chunk)
             last_sent = time.monotonic()
             for piece in self._chat.pieces(turn, gone):
                 if piece is not None:
-                    yield chunk(openai.Delta(content=piece))
+                    for chunk in chunks.of(piece):
+                        yield _event(chunk)
                     last_sent = time.monotonic()
                 elif time.monotonic() - last_sent >= KEEP_ALIVE_S:
                     yield b": keep-alive\n\n"
                     last_sent = time.monotonic()
-            assert turn.finished is not None
-            yield chunk(openai.Delta(), turn.finished.reason, sheily=turn.extension())
-            if include_usage:
-                yield _event(
-                    openai.ChatCompletionChunk(
-                        turn.id, turn.created, turn.model, [], usage=turn.usage()
-                    )
-                )
+            for chunk in chunks.last():
+                yield _event(chunk)
             yield b"data: [DONE]\n\n"
             outcome = ""
         except ApiError as error:
@@ -224,6 +219,15 @@ class App:
             if turn.finished is None:
                 turn.ticket.cancel()
             _log_request(request_id, 200, turn, outcome)
+
+
+def _stream_response(events: Iterator[bytes]) -> Response:
+    return Response(
+        events,
+        content_type="text/event-stream; charset=utf-8",
+        headers=[("Cache-Control", "no-cache"), ("X-Accel-Buffering", "no")],
+        direct_passthrough=True,
+    )
 
 
 def _body(request: Request) -> bytes:
@@ -283,13 +287,14 @@ def _log_request(request_id: str, status: int, turn: Turn | None = None, detail:
             parts += [
                 f"cached={done.cached_tokens}",
                 f"completion={done.completion_tokens}",
-                f"finish={done.reason}",
+                f"finish={','.join(turn.finish_reasons.values())}",
             ]
             if turn.first_token_s is not None:
                 parts.append(f"first_token={turn.first_token_s:.3f}s")
-            if done.completion_tokens > 1 and done.decode_s > 0:
-                parts.append(f"speed={(done.completion_tokens - 1) / done.decode_s:.2f}tok/s")
-        if turn.finished is not None and turn.finished.timed_out:
+            speed = turn.timings().predicted_per_second
+            if speed is not None:
+                parts.append(f"speed={speed:.2f}tok/s")
+        if turn.timed_out:
             parts.append("(timed out)")
     if detail:
         parts.append(f"({detail})")

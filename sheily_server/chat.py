@@ -7,22 +7,43 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
 from . import openai
+from .answer import AnswerReader, Piece
 from .config import Config
-from .engine.messages import Admitted, Finished, RequestFailed, Sampling, Text, TooLong
+from .engine.messages import (
+    SCHEMA_TOO_COMPLEX,
+    Admitted,
+    ChoiceFinished,
+    Detokenize,
+    Detokenized,
+    Finished,
+    Grammar,
+    Refused,
+    RequestEvent,
+    RequestFailed,
+    Sampling,
+    Submit,
+    Text,
+    Tokenize,
+    Tokenized,
+    TooLong,
+)
 from .errors import ApiError, context_exceeded, invalid_request, timed_out
-from .history import limit_history
+from .history import drop_oldest, limit_history
 from .prompts import PromptError, check, render
 from .prompts.dates import ConversationDates
-from .prompts.message import Message, ToolCall
-from .supervisor import Request, Supervisor, Ticket
+from .prompts.message import Message, Segment, ToolCall
+from .schemas import check_schema, schema_grammar
+from .supervisor import Supervisor, Ticket
+from .tools import PYTHON_TAG, Offer, offer
 
 POLL_S = 0.05
 ENGINE_GRACE_S = 10.0
+NO_OFFER = Offer((), forced=False, several=False)
 
 
 class ClientGoneError(Exception):
@@ -36,11 +57,16 @@ class Turn:
     id: str
     created: int
     model: str
+    fingerprint: str
     dropped_messages: int
     began: float
     ticket: Ticket
+    n: int
+    offer: Offer
     prompt_tokens: int = 0
     first_token_s: float | None = None
+    timed_out: bool = False
+    finish_reasons: dict[int, str] = field(default_factory=dict)
     finished: Finished | None = None
 
     def usage(self) -> openai.Usage:
@@ -54,8 +80,19 @@ class Turn:
         )
 
     def extension(self) -> openai.Extension:
-        timed_out = self.finished is not None and self.finished.timed_out
-        return openai.Extension(self.dropped_messages, timed_out)
+        return openai.Extension(self.dropped_messages, self.timed_out)
+
+    def timings(self) -> openai.Timings:
+        assert self.finished is not None
+        done = self.finished
+        computed = done.prompt_tokens - done.cached_tokens
+        return openai.Timings(
+            round(1000 * done.queued_s, 3),
+            round(1000 * done.prefill_s, 3),
+            round(1000 * done.decode_s, 3),
+            _rate(computed, done.prefill_s),
+            _rate(done.completion_tokens - self.n, done.decode_s),
+        )
 
 
 class Chat:
@@ -84,101 +121,103 @@ class Chat:
         Raises ApiError for everything that keeps the request from being answered, and
         ClientGoneError.
         """
-        self._check_model(options.model)
-        limit = options.completion_limit()
-        if limit is not None and limit > self._config.max_tokens:
-            raise invalid_request(
-                f"{limit} tokens are too many for an answer; this server gives at most "
-                f"{self._config.max_tokens} (LLM_MAX_TOKENS).",
-                "max_tokens" if options.max_completion_tokens is None else "max_completion_tokens",
-            )
-        dialect = self._supervisor.dialect()
+        self.check_model(options.model)
+        self._check_limits(options)
+        offered, n, top_logprobs = NO_OFFER, 1, None
+        if isinstance(options, openai.ChatRequest):
+            offered, n, top_logprobs = offer(options), options.n or 1, options.wanted_logprobs()
         messages = [to_message(message, i) for i, message in enumerate(chat_messages)]
-        try:
-            check(dialect, messages)
-            kept, n_dropped = limit_history(messages, self._config.max_history)
-            date = self._dates.date_for(messages, self._today())
-            segments = render(dialect, kept, date=date)
-        except PromptError as error:
-            raise invalid_request(error.message, error.param) from None
-        ticket = self._supervisor.submit(
-            Request(
-                segments,
-                sampling(options),
-                limit,
-                self._config.max_tokens,
-                options.stops(),
-                self._config.timeout,
-            )
+        kept, n_dropped = limit_history(messages, self._config.max_history)
+        submit = Submit(
+            0,
+            self._render(messages, kept, offered),
+            sampling(options),
+            options.completion_limit(),
+            self._config.max_tokens,
+            options.stops(),
+            self._config.timeout,
+            n,
+            top_logprobs,
+            _grammar(options, offered),
+            [PYTHON_TAG] if offered.tools else [],
         )
-        turn = Turn(
+        began = time.monotonic()
+        while True:
+            ticket = self._supervisor.submit(submit)
+            event = self._first_event(ticket, began, gone)
+            if isinstance(event, Admitted):
+                break
+            assert isinstance(event, TooLong)
+            cut = drop_oldest(kept, _excess(kept, event, self._config.context_size))
+            if options.truncation != "trim" or cut == kept:
+                raise context_exceeded(
+                    self._config.context_size, event.prompt_tokens, event.completion_tokens
+                )
+            n_dropped += len(kept) - len(cut)
+            kept = cut
+            segments = self._render(messages, kept, offered)
+            submit = msgspec.structs.replace(submit, segments=segments)
+        return Turn(
             f"chatcmpl-{secrets.token_hex(12)}",
             int(time.time()),
             self.model,
+            self._supervisor.engine().fingerprint,
             n_dropped,
-            time.monotonic(),
+            began,
             ticket,
+            n,
+            offered,
+            event.prompt_tokens,
         )
-        self._await_admission(turn, gone)
-        return turn
 
-    def pieces(self, turn: Turn, gone: Callable[[], bool]) -> Iterator[str | None]:
-        """The text of the answer as it comes; None whenever nothing came for a short while.
+    def pieces(self, turn: Turn, gone: Callable[[], bool]) -> Iterator[Piece | None]:
+        """The pieces of the answer as they come; None whenever nothing came for a short while.
 
         Raises ApiError when the engine fails, and ClientGoneError. Closing the iterator early, or
         an error in it, frees the slot.
         """
+        readers = [AnswerReader(choice, turn.offer) for choice in range(turn.n)]
         try:
             while turn.finished is None:
-                event = self._next(turn, gone)
+                event = self._next(turn.ticket, turn.began, gone)
                 if event is None:
                     yield None
                 elif isinstance(event, Text):
                     if turn.first_token_s is None:
                         turn.first_token_s = time.monotonic() - turn.began
-                    yield event.text
+                    yield from readers[event.choice].take(event)
+                elif isinstance(event, ChoiceFinished):
+                    turn.timed_out = turn.timed_out or event.timed_out
+                    for piece in readers[event.choice].end(event):
+                        if piece.finish is not None:
+                            turn.finish_reasons[event.choice] = piece.finish
+                        yield piece
                 elif isinstance(event, Finished):
                     turn.finished = event
         finally:
             if turn.finished is None:
                 turn.ticket.cancel()
 
-    def _await_admission(self, turn: Turn, gone: Callable[[], bool]) -> None:
-        event = None
-        try:
-            while event is None:
-                event = self._next(turn, gone)
-        except BaseException:
-            turn.ticket.cancel()
-            raise
-        assert isinstance(event, Admitted)
-        turn.prompt_tokens = event.prompt_tokens
-
-    def _next(self, turn: Turn, gone: Callable[[], bool]) -> Admitted | Text | Finished | None:
-        """The next event, None after a short while; errors are raised."""
-        event = turn.ticket.next(POLL_S)
-        if gone():
-            raise ClientGoneError
-        if event is None:
-            if time.monotonic() - turn.began > self._config.timeout + ENGINE_GRACE_S:
-                raise timed_out(self._config.timeout)
-            return None
-        if isinstance(event, TooLong):
-            raise context_exceeded(
-                self._config.context_size, event.prompt_tokens, event.completion_tokens
-            )
-        if isinstance(event, RequestFailed):
-            if event.code == "timeout":
-                raise timed_out(self._config.timeout)
-            raise ApiError(
-                500,
-                f"The model failed on this request: {event.message}.",
-                type="server_error",
-                code=event.code,
-            )
+    def tokenize(self, request: openai.TokenizeRequest, gone: Callable[[], bool]) -> Tokenized:
+        """The tokens of a text, or of the prompt that messages make. Raises ApiError."""
+        if request.text is not None:
+            segments = [Segment(request.text, False)]
+        else:
+            messages = [to_message(m, i) for i, m in enumerate(request.messages or ())]
+            tools = Offer(tuple(request.tools or ()), forced=False, several=False)
+            segments = self._render(messages, messages, tools)
+        event = self._ask(Tokenize(0, segments), gone)
+        assert isinstance(event, Tokenized)
         return event
 
-    def _check_model(self, name: str | None) -> None:
+    def detokenize(self, tokens: list[int], gone: Callable[[], bool]) -> str:
+        """The text of tokens, control tokens included. Raises ApiError."""
+        event = self._ask(Detokenize(0, tokens), gone)
+        assert isinstance(event, Detokenized)
+        return event.text
+
+    def check_model(self, name: str | None) -> None:
+        """Raises ApiError (404) for a name that is not this model's."""
         if name not in (None, "", self.model, self._config.model_path.name):
             raise invalid_request(
                 f"The model {name!r} does not exist here; this server has {self.model!r}.",
@@ -186,6 +225,76 @@ class Chat:
                 code="model_not_found",
                 status=404,
             )
+
+    def _check_limits(self, options: openai.Options) -> None:
+        limit = options.completion_limit()
+        if limit is not None and limit > self._config.max_tokens:
+            raise invalid_request(
+                f"{limit} tokens are too many for an answer; this server gives at most "
+                f"{self._config.max_tokens} (LLM_MAX_TOKENS).",
+                "max_tokens" if options.max_completion_tokens is None else "max_completion_tokens",
+            )
+        n = options.n if isinstance(options, openai.ChatRequest) else None
+        if n is not None and n > self._config.parallel:
+            raise invalid_request(
+                f"n is {n}; this server gives at most {self._config.parallel} answers to a "
+                "request (LLM_PARALLEL).",
+                "n",
+            )
+
+    def _render(
+        self, messages: Sequence[Message], kept: Sequence[Message], offered: Offer
+    ) -> list[Segment]:
+        """The prompt of the messages that are kept; all of them decide on errors and the date."""
+        dialect = self._supervisor.engine().dialect
+        tools = offered.rendered or None
+        try:
+            check(dialect, messages, tools)
+            date = self._dates.date_for(messages, self._today())
+            return render(dialect, kept, date=date, tools=tools)
+        except PromptError as error:
+            raise invalid_request(error.message, error.param) from None
+
+    def _ask(self, command: Tokenize | Detokenize, gone: Callable[[], bool]) -> RequestEvent:
+        ticket = self._supervisor.submit(command)
+        return self._first_event(ticket, time.monotonic(), gone)
+
+    def _first_event(self, ticket: Ticket, began: float, gone: Callable[[], bool]) -> RequestEvent:
+        event = None
+        try:
+            while event is None:
+                event = self._next(ticket, began, gone)
+        except BaseException:
+            ticket.cancel()
+            raise
+        return event
+
+    def _next(self, ticket: Ticket, began: float, gone: Callable[[], bool]) -> RequestEvent | None:
+        """The next event, None after a short while; errors are raised."""
+        event = ticket.next(POLL_S)
+        if gone():
+            raise ClientGoneError
+        if event is None:
+            if time.monotonic() - began > self._config.timeout + ENGINE_GRACE_S:
+                raise timed_out(self._config.timeout)
+            return None
+        if isinstance(event, Refused):
+            raise invalid_request(event.message, event.param)
+        if isinstance(event, RequestFailed):
+            if event.code == "timeout":
+                raise timed_out(self._config.timeout)
+            if event.code == SCHEMA_TOO_COMPLEX:
+                raise invalid_request(
+                    f"The schema is too complex to be followed: {event.message}.",
+                    code=event.code,
+                )
+            raise ApiError(
+                500,
+                f"The model failed on this request: {event.message}.",
+                type="server_error",
+                code=event.code,
+            )
+        return event
 
 
 def simple_messages(request: openai.SimpleChatRequest) -> list[openai.ChatMessage]:
@@ -225,11 +334,51 @@ def sampling(options: openai.Options) -> Sampling:
     """OpenAI's defaults where the request says nothing: temperature 1, top_p 1, a new seed."""
     return Sampling(
         temperature=1.0 if options.temperature is None else options.temperature,
+        top_k=options.top_k or 0,
         top_p=1.0 if options.top_p is None else options.top_p,
+        min_p=options.min_p or 0.0,
+        repeat_penalty=options.repeat_penalty or 1.0,
         frequency_penalty=options.frequency_penalty or 0.0,
         presence_penalty=options.presence_penalty or 0.0,
         seed=options.seed,
+        logit_bias={int(token): bias for token, bias in (options.logit_bias or {}).items()},
+        ignore_eos=bool(options.ignore_eos),
     )
+
+
+def _grammar(options: openai.Options, offered: Offer) -> Grammar | None:
+    """What the answer has to follow. Raises ApiError for two things that contradict each other."""
+    form = options.response_format
+    from_tools = offered.grammar()
+    if form is None or isinstance(form, openai.TextFormat):
+        return from_tools
+    if from_tools is not None:
+        raise invalid_request(
+            "An answer cannot follow response_format and be a forced or strict function call.",
+            "response_format",
+        )
+    if isinstance(form, openai.JsonObjectFormat):
+        return schema_grammar({"type": "object"}, "response_format")
+    assert form.json_schema.schema is not None
+    param = "response_format.json_schema.schema"
+    check_schema(form.json_schema.schema, param)
+    return schema_grammar(form.json_schema.schema, param)
+
+
+def _excess(kept: Sequence[Message], event: TooLong, context_size: int) -> int:
+    """How many of the oldest messages to drop for a prompt that is too long, by their lengths."""
+    excess = event.prompt_tokens + event.completion_tokens - context_size
+    left = excess * sum(len(message.text) for message in kept) / event.prompt_tokens
+    others = [message for message in kept if message.role != "system"]
+    for count, message in enumerate(others, 1):
+        left -= len(message.text)
+        if left <= 0:
+            return count
+    return len(others)
+
+
+def _rate(count: int, seconds: float) -> float | None:
+    return round(count / seconds, 2) if count > 0 and seconds > 0 else None
 
 
 def to_message(message: openai.ChatMessage, index: int) -> Message:

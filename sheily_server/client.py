@@ -103,6 +103,15 @@ class Reply:
     raw: dict[str, Any]
 
 
+@dataclass(frozen=True, slots=True)
+class PipelineReply(Reply):
+    """An answer from documents: the places of those that were in the prompt, and of those that had
+    text but did not fit."""
+
+    used: tuple[int, ...]
+    left_out: tuple[int, ...]
+
+
 class EventParser:
     """Turns the bytes of a `text/event-stream` into the data of its events, fed in any pieces.
 
@@ -229,23 +238,71 @@ class LLMClient:
         """
         return self._deltas(_payload(messages, options, stream=True))
 
-    def process_pipeline(self, query: str, context: str | Sequence[str], **options: Any) -> Reply:
+    def process_pipeline(
+        self, query: str, context: str | Sequence[str], **options: Any
+    ) -> PipelineReply:
         """Answer `query` from `context` alone, a text or a list of documents, as `chat` does.
 
         Documents without text are left out; with none left, the model is told that there are none.
-        Raises ValueError for an empty query, and what `chat` raises.
+        When all of them do not fit into the server's context beside the answer, whole documents are
+        left out: they are taken in their order, and one that does not fit is passed over. The reply
+        says which were used. The answer's room is `max_tokens` (or `max_completion_tokens`), or
+        else 512 tokens, at most a quarter of the context.
+
+        What it costs: one request to count the prompt's tokens (about 1 ms for 1,000 tokens), and,
+        only when it is too long, one for each document and one more to be sure.
+
+        Raises ValueError for an empty query or when not one document fits, and what `chat` raises.
         """
         if not query.strip():
             raise ValueError("query must not be empty")
         documents = [context] if isinstance(context, str) else list(context)
         if not all(isinstance(document, str) for document in documents):
             raise TypeError("context must be a string or a list of strings")
-        texts = [document.strip() for document in documents if document.strip()]
-        numbered = [f"Document {number}:\n{text}" for number, text in enumerate(texts, 1)]
-        system = "\n\n".join([_PIPELINE_INSTRUCTIONS, *(numbered or ["(There are no documents.)"])])
-        return self.chat(
-            [{"role": "system", "content": system}, {"role": "user", "content": query}], **options
+        texts = {i: text.strip() for i, text in enumerate(documents) if text.strip()}
+        used = self._fitting(query, texts, options)
+        if texts and not used:
+            raise ValueError("not one of the documents fits into the context of the server")
+        messages = _pipeline_messages(query, [texts[i] for i in used])
+        reply = self.chat(messages, **options)
+        return PipelineReply(
+            reply.text,
+            reply.finish_reason,
+            reply.usage,
+            reply.raw,
+            used=tuple(used),
+            left_out=tuple(i for i in texts if i not in used),
         )
+
+    def _fitting(self, query: str, texts: dict[int, str], options: Mapping[str, Any]) -> list[int]:
+        """The documents that fit into the prompt together, by their places."""
+        size = int(self.health_check()["context_size"])
+        answer = options.get("max_completion_tokens") or options.get("max_tokens")
+        room = size - (answer or min(512, size // 4))
+
+        def length(used: Sequence[int]) -> int:
+            return self._count({"messages": _pipeline_messages(query, [texts[i] for i in used])})
+
+        used = list(texts)
+        if length(used) <= room:
+            return used
+        left = room - length([])
+        used = []
+        for i, text in texts.items():
+            cost = self._count({"text": f"Document {len(used) + 1}:\n{text}\n\n"})
+            if cost <= left:
+                used.append(i)
+                left -= cost
+        while used and length(used) > room:
+            used.pop()
+        return used
+
+    def _count(self, body: Mapping[str, Any]) -> int:
+        payload = json.dumps(body).encode("ascii")
+        with self._exchange("POST", "/tokenize", payload) as answer:
+            content = self._read(answer)
+            _raise_for_status(answer, content)
+        return int(_parse_object(content, "the count of tokens")["count"])
 
     def _deltas(self, payload: bytes) -> Generator[str, None, None]:
         with self._exchange("POST", "/v1/chat/completions", payload) as answer:
@@ -364,6 +421,12 @@ def _payload(
         messages = [{"role": "user", "content": messages}]
     body = {"messages": [dict(message) for message in messages], "stream": stream, **options}
     return json.dumps(body, allow_nan=False).encode("ascii")
+
+
+def _pipeline_messages(query: str, texts: Sequence[str]) -> list[dict[str, str]]:
+    numbered = [f"Document {number}:\n{text}" for number, text in enumerate(texts, 1)]
+    system = "\n\n".join([_PIPELINE_INSTRUCTIONS, *(numbered or ["(There are no documents.)"])])
+    return [{"role": "system", "content": system}, {"role": "user", "content": query}]
 
 
 def _parse_object(data: bytes | str, what: str) -> dict[str, Any]:

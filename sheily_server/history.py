@@ -39,6 +39,16 @@ def limit_history(messages: Sequence[Message], limit: int) -> tuple[list[Message
     return kept, cut
 
 
+def drop_oldest(messages: Sequence[Message], count: int) -> list[Message]:
+    """The messages without the `count` oldest that are not the system's; tool results go or stay
+    with their call. The last message always stays; equal to `messages` when nothing can go."""
+    places = [place for place, message in enumerate(messages) if message.role != "system"]
+    roles = [messages[place].role for place in places]
+    cut = _outside_results(roles, max(0, min(count, len(roles) - 1)))
+    dropped = set(places[:cut])
+    return [message for place, message in enumerate(messages) if place not in dropped]
+
+
 def _block_cut(count: int, limit: int) -> int:
     """How many of `count` messages go when whole blocks go; less than `count`, as limit >= 1."""
     block = max(1, limit // 2)

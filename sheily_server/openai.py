@@ -16,34 +16,53 @@ from .errors import ApiError, invalid_request
 MAX_MESSAGES = 512
 MAX_STOPS = 4
 MAX_STOP_BYTES = 256
+MAX_LOGIT_BIAS = 300
+MAX_TOP_LOGPROBS = 20
+MAX_TOOLS = 128
+# The text of so many of the longest tokens, 128 bytes each, is half of what a frame may hold.
+MAX_DETOKENIZED = 262_144
 
-Probability = Annotated[float, Meta(gt=0, le=1)]
+# Not just more than 0: the engine computes in 32 bits, where the smallest ones are 0.
+Probability = Annotated[float, Meta(ge=1e-6, le=1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Temperature = Annotated[float, Meta(ge=0, le=2)]
 TokenCount = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+# The part behind $ since Python lets $ match before a last line break too.
+FunctionName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}$(?!\n)")]
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
+TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+FinishReason = Annotated[str, Meta(extra_json_schema={"enum": ["stop", "length", "tool_calls"]})]
 
 
 class TextPart(Struct, tag_field="type", tag="text", forbid_unknown_fields=True, frozen=True):
-    """One part of a message's content; text is the only kind this model reads."""
+    """One part of a message's content; text is the only kind this model reads. A
+    `prompt_cache_breakpoint` has no effect: every prefix is cached anyway."""
 
     text: str
+    prompt_cache_breakpoint: Any = None
 
 
 Content = str | list[TextPart]
 
 
 class FunctionCall(Struct, forbid_unknown_fields=True, frozen=True):
-    """A call the model made earlier; `arguments` is JSON in a string, as OpenAI has it."""
+    """A call the model made earlier; `arguments` is JSON in a string, as OpenAI has it.
+
+    The official clients add `parsed_arguments` to the calls they read, and send them back with it.
+    """
 
     name: Annotated[str, Meta(min_length=1)]
     arguments: str
+    parsed_arguments: Any = None
 
 
 class ToolCallParam(Struct, forbid_unknown_fields=True, frozen=True):
+    """A call of an earlier answer; `index` stays there when it was put together from chunks."""
+
     id: str
     function: FunctionCall
     type: Literal["function"] = "function"
+    index: int | None = None
 
 
 class _Message(Struct, tag_field="role", forbid_unknown_fields=True, frozen=True, kw_only=True):
@@ -63,7 +82,8 @@ class UserMessage(_Message, tag="user", kw_only=True, frozen=True):
 
 
 class AssistantMessage(_Message, tag="assistant", kw_only=True, frozen=True):
-    """Fields besides content and tool_calls are what clients send back of an answer."""
+    """Fields besides content and tool_calls are what clients send back of an answer; `parsed` is
+    what the official clients made of it."""
 
     content: Content | None = None
     tool_calls: list[ToolCallParam] | None = None
@@ -71,6 +91,7 @@ class AssistantMessage(_Message, tag="assistant", kw_only=True, frozen=True):
     annotations: list[Any] | None = None
     audio: None = None
     function_call: None = None
+    parsed: Any = None
 
 
 class ToolMessage(_Message, tag="tool", kw_only=True, frozen=True):
@@ -88,19 +109,116 @@ class StreamOptions(Struct, forbid_unknown_fields=True, frozen=True):
     include_obfuscation: bool | None = None
 
 
+class TextFormat(Struct, tag_field="type", tag="text", forbid_unknown_fields=True, frozen=True):
+    """The answer is free text."""
+
+
+class JsonObjectFormat(
+    Struct, tag_field="type", tag="json_object", forbid_unknown_fields=True, frozen=True
+):
+    """The answer is a JSON object."""
+
+
+class JsonSchema(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """A schema and its name. The answer follows it whether `strict` is set or not."""
+
+    name: FunctionName
+    schema: dict[str, Any] | None = None
+    description: str | None = None
+    strict: bool | None = None
+
+
+class JsonSchemaFormat(
+    Struct, tag_field="type", tag="json_schema", forbid_unknown_fields=True, frozen=True
+):
+    """The answer is JSON that follows a schema."""
+
+    json_schema: JsonSchema
+
+
+ResponseFormat = TextFormat | JsonObjectFormat | JsonSchemaFormat
+
+
+class Function(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """A function the model may call; `parameters` is the JSON Schema of its arguments."""
+
+    name: FunctionName
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+
+    def schema(self) -> dict[str, Any]:
+        """The schema of its arguments, which are an object; without parameters there are none."""
+        if self.parameters is None:
+            return {"type": "object", "properties": {}, "additionalProperties": False}
+        return {"type": "object"} | self.parameters
+
+
+class Tool(Struct, tag_field="type", tag="function", forbid_unknown_fields=True, frozen=True):
+    function: Function
+
+    def as_json(self) -> dict[str, Any]:
+        """The tool as the request had it, without `strict`, which is not for the model."""
+        function = {"name": self.function.name}
+        more = {"description": self.function.description, "parameters": self.function.parameters}
+        set_fields = {name: value for name, value in more.items() if value is not None}
+        return {"type": "function", "function": function | set_fields}
+
+
+class ChosenFunction(Struct, forbid_unknown_fields=True, frozen=True):
+    name: str
+
+
+class NamedToolChoice(Struct, forbid_unknown_fields=True, frozen=True):
+    """The answer has to call this function."""
+
+    function: ChosenFunction
+    type: Literal["function"] = "function"
+
+
+class Prediction(Struct, tag_field="type", tag="content", forbid_unknown_fields=True, frozen=True):
+    """What the answer is expected to be, for speed; it never changes the answer."""
+
+    content: Content
+
+
 class Options(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """What may be said of an answer on both chat routes; null is as good as leaving out."""
+    """What may be said of an answer on both chat routes; null is as good as leaving out.
+
+    docs/openai.md has a line for each field.
+    """
 
     model: str | None = None
     max_tokens: TokenCount | None = None
     max_completion_tokens: TokenCount | None = None
     temperature: Temperature | None = None
     top_p: Probability | None = None
-    stop: str | list[str] | None = None
+    stop: str | Annotated[list[str], Meta(extra_json_schema={"maxItems": MAX_STOPS})] | None = None
     seed: Seed | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
+    logit_bias: (
+        Annotated[
+            dict[str, Annotated[float, Meta(ge=-100, le=100)]], Meta(max_length=MAX_LOGIT_BIAS)
+        ]
+        | None
+    ) = None
+    response_format: ResponseFormat | None = None
+    top_k: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
+    min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
+    repeat_penalty: Annotated[float, Meta(ge=0.01, le=10)] | None = None
+    ignore_eos: bool | None = None
+    truncation: Literal["error", "trim"] | None = None
+    prediction: Prediction | None = None
     user: str | None = None
+    metadata: dict[str, str] | None = None
+    store: Literal[False] | None = None
+    service_tier: Literal["auto", "default"] | None = None
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
+        None
+    )
+    prompt_cache_key: str | None = None
+    safety_identifier: str | None = None
 
     def stops(self) -> list[str]:
         if self.stop is None:
@@ -120,6 +238,16 @@ class ChatRequest(Options, frozen=True, kw_only=True):
     messages: Annotated[list[ChatMessage], Meta(min_length=1, max_length=MAX_MESSAGES)]
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    n: Annotated[int, Meta(ge=1, le=128)] | None = None
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
+    tools: Annotated[list[Tool], Meta(max_length=MAX_TOOLS)] | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | None = None
+    parallel_tool_calls: bool | None = None
+
+    def wanted_logprobs(self) -> int | None:
+        """How many alternatives of each token are wanted; None for no log-probabilities."""
+        return (self.top_logprobs or 0) if self.logprobs else None
 
 
 class SimpleChatRequest(Options, frozen=True, kw_only=True):
@@ -131,6 +259,36 @@ class SimpleChatRequest(Options, frozen=True, kw_only=True):
     messages: Annotated[list[ChatMessage], Meta(min_length=1, max_length=MAX_MESSAGES)] | None = (
         None
     )
+
+
+class TokenizeRequest(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """The body of POST /tokenize: a text, or messages as a chat request has them."""
+
+    model: str | None = None
+    text: str | None = None
+    messages: Annotated[list[ChatMessage], Meta(min_length=1, max_length=MAX_MESSAGES)] | None = (
+        None
+    )
+    tools: Annotated[list[Tool], Meta(max_length=MAX_TOOLS)] | None = None
+
+
+class DetokenizeRequest(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """The body of POST /detokenize."""
+
+    model: str | None = None
+    tokens: Annotated[list[TokenId], Meta(max_length=MAX_DETOKENIZED)]
+
+
+class TokenizeResponse(Struct, frozen=True):
+    """Token ids, how many, and the text of each; a piece may be part of a character (U+FFFD)."""
+
+    tokens: list[int]
+    count: int
+    pieces: list[str]
+
+
+class DetokenizeResponse(Struct, frozen=True):
+    text: str
 
 
 class CachedTokens(Struct, frozen=True):
@@ -157,51 +315,103 @@ class Extension(Struct, frozen=True, omit_defaults=True):
     timed_out: bool = False
 
 
+class AnswerCall(Struct, frozen=True):
+    name: str
+    arguments: str
+
+
+class AnswerToolCall(Struct, frozen=True):
+    """A call in an answer; `index` is there in chunks alone."""
+
+    id: str
+    function: AnswerCall
+    type: Literal["function"] = "function"
+    index: int | UnsetType = UNSET
+
+
 class AnswerMessage(Struct, frozen=True):
-    content: str
-    role: str = "assistant"
+    content: str | None
+    role: Literal["assistant"] = "assistant"
+    refusal: None = None
+    tool_calls: list[AnswerToolCall] | UnsetType = UNSET
+
+
+class TopLogprob(Struct, frozen=True):
+    token: str
+    logprob: float
+    bytes: list[int]
+
+
+class Logprob(Struct, frozen=True):
+    """A token of the answer. `bytes` are exact; `token` has U+FFFD where they are no text."""
+
+    token: str
+    logprob: float
+    bytes: list[int]
+    top_logprobs: list[TopLogprob]
+
+
+class Logprobs(Struct, frozen=True):
+    content: list[Logprob]
     refusal: None = None
 
 
 class Choice(Struct, frozen=True):
     message: AnswerMessage
-    finish_reason: str
+    finish_reason: FinishReason
     index: int = 0
-    logprobs: None = None
+    logprobs: Logprobs | None = None
+
+
+class Timings(Struct, frozen=True):
+    """Milliseconds of waiting, of the prompt, and of the answer behind its first token; and the
+    tokens a second of the prompt's computed part and of the answer."""
+
+    queued_ms: float
+    prompt_ms: float
+    predicted_ms: float
+    prompt_per_second: float | None
+    predicted_per_second: float | None
 
 
 class ChatCompletion(Struct, frozen=True):
     id: str
     created: int
     model: str
+    system_fingerprint: str
     choices: list[Choice]
     usage: Usage
+    timings: Timings
     sheily: Extension
-    object: str = "chat.completion"
+    object: Literal["chat.completion"] = "chat.completion"
 
 
 class Delta(Struct, frozen=True):
-    role: str | UnsetType = UNSET
+    role: Literal["assistant"] | UnsetType = UNSET
     content: str | UnsetType = UNSET
+    tool_calls: list[AnswerToolCall] | UnsetType = UNSET
 
 
 class ChunkChoice(Struct, frozen=True):
     delta: Delta
-    finish_reason: str | None = None
+    finish_reason: FinishReason | None = None
     index: int = 0
-    logprobs: None = None
+    logprobs: Logprobs | None = None
 
 
 class ChatCompletionChunk(Struct, frozen=True):
-    """One event of a stream. `usage` is left out, null or the counts, as include_usage asks."""
+    """One event of a stream. `usage` is left out, null or the counts, as include_usage asks;
+    `timings` come with the last chunk that has a choice."""
 
     id: str
     created: int
     model: str
+    system_fingerprint: str
     choices: list[ChunkChoice]
     usage: Usage | UnsetType | None = UNSET
+    timings: Timings | UnsetType = UNSET
     sheily: Extension | UnsetType = UNSET
-    object: str = "chat.completion.chunk"
+    object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
 
 
 class SimpleChatResponse(Struct, frozen=True):
@@ -209,41 +419,35 @@ class SimpleChatResponse(Struct, frozen=True):
 
     response: str
     model: str
-    finish_reason: str
+    finish_reason: FinishReason
     usage: Usage
     dropped_messages: int
     timed_out: bool
 
 
-RequestT = TypeVar("RequestT", ChatRequest, SimpleChatRequest)
+RequestT = TypeVar("RequestT", ChatRequest, SimpleChatRequest, TokenizeRequest, DetokenizeRequest)
 
-# Fields of OpenAI's API that this server does not act on: naming them is better than "unknown", and
-# clients that send the neutral value are not turned away.
-_NEUTRAL: dict[str, tuple[Any, ...]] = {
+# Fields of OpenAI's API that this server, or one of its routes, does not act on, with the values
+# that ask for nothing: naming them is better than "unknown", and clients that send such a value or
+# null are not turned away.
+NEUTRAL: dict[str, tuple[Any, ...]] = {
     "n": (1,),
     "stream": (False,),
     "stream_options": (),
     "logprobs": (False,),
     "top_logprobs": (0,),
-    "logit_bias": ({},),
-    "response_format": ({"type": "text"},),
     "tools": ([],),
     "tool_choice": ("none", "auto"),
     "parallel_tool_calls": (True, False),
     "functions": ([],),
     "function_call": ("none", "auto"),
-    "prediction": (),
     "modalities": (["text"],),
     "audio": (),
-    "store": (False,),
-    "metadata": ({},),
-    "service_tier": ("auto", "default"),
-    "reasoning_effort": (),
-    "verbosity": (),
+    "verbosity": ("medium",),
     "web_search_options": (),
-    "prompt_cache_key": (),
-    "prompt_cache_retention": (),
-    "safety_identifier": (),
+    "prompt_cache_retention": ("in_memory", "in-memory"),
+    "prompt_cache_options": (),
+    "moderation": (),
 }
 
 _FIELD_ERRORS = (
@@ -267,7 +471,11 @@ def decode_request(body: bytes, shape: type[RequestT]) -> RequestT:
         request = msgspec.convert(raw, shape)
     except msgspec.ValidationError as error:
         raise _validation_error(error) from None
-    _check_stops(request.stop)
+    if isinstance(request, Options):
+        _check_stops(request.stop)
+        _check_together(request)
+    elif isinstance(request, TokenizeRequest):
+        _check_tokenize(request)
     return request
 
 
@@ -280,9 +488,9 @@ def _refuse_unsupported(raw: dict[str, Any], shape: type[Struct]) -> None:
     for name in list(raw):
         if name in shape.__struct_fields__:
             continue
-        if name not in _NEUTRAL:
+        if name not in NEUTRAL:
             raise invalid_request(f"Unknown field {name!r}.", param=name, code="unknown_parameter")
-        if raw[name] is not None and not _is_neutral(raw[name], _NEUTRAL[name]):
+        if raw[name] is not None and not _is_neutral(raw[name], NEUTRAL[name]):
             raise invalid_request(
                 f"{name!r} is not supported by this server.",
                 param=name,
@@ -311,6 +519,33 @@ def _validation_error(error: msgspec.ValidationError) -> ApiError:
             param, code = f"{param}.{field}".lstrip("."), field_code
     where = f" (at {param})" if param else ""
     return invalid_request(f"{sentence}{where}.", param=param or None, code=code)
+
+
+def _check_together(request: Options) -> None:
+    """What one field says about another."""
+    form = request.response_format
+    if isinstance(form, JsonSchemaFormat) and form.json_schema.schema is None:
+        raise invalid_request(
+            "A json_schema needs its schema.", "response_format.json_schema.schema"
+        )
+    for token in request.logit_bias or ():
+        if not (token.isascii() and token.isdigit() and len(token) <= 10):
+            raise invalid_request(f"{token[:20]!r} is no token id.", "logit_bias", "invalid_type")
+    if not isinstance(request, ChatRequest):
+        return
+    if request.top_logprobs is not None and not request.logprobs:
+        raise invalid_request("top_logprobs needs logprobs to be true.", "top_logprobs")
+    if request.stream_options is not None and not request.stream:
+        raise invalid_request(
+            "stream_options is only allowed when stream is true.", "stream_options"
+        )
+
+
+def _check_tokenize(request: TokenizeRequest) -> None:
+    if (request.text is None) == (request.messages is None):
+        raise invalid_request("Give either text or messages.", "text")
+    if request.tools and request.messages is None:
+        raise invalid_request("tools go with messages.", "tools")
 
 
 def _check_stops(stop: str | list[str] | None) -> None:

@@ -21,10 +21,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+import msgspec
+
 from .config import Config
 from .engine.messages import (
+    LAST_EVENTS,
     Cancel,
     Channel,
+    Detokenize,
     Event,
     Finished,
     LoadFailed,
@@ -32,15 +36,11 @@ from .engine.messages import (
     ProtocolError,
     Ready,
     RequestEvent,
-    RequestFailed,
-    Sampling,
     Start,
     Submit,
-    TooLong,
+    Tokenize,
 )
 from .errors import ApiError, engine_crashed, model_unavailable, not_ready, queue_full
-from .prompts import Dialect
-from .prompts.message import Segment
 
 log = logging.getLogger(__name__)
 
@@ -61,18 +61,6 @@ class Health:
     running: int
     restarts: int
     engine: Ready | None
-
-
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A request for the engine, in the server's terms; see `engine.messages.Submit`."""
-
-    segments: list[Segment]
-    sampling: Sampling
-    max_tokens: int | None
-    max_tokens_cap: int
-    stop: list[str]
-    timeout: float
 
 
 class Ticket:
@@ -170,14 +158,14 @@ class Supervisor:
                 self._engine,
             )
 
-    def dialect(self) -> Dialect:
-        """The prompt format of the model. Raises ApiError when no request can be served."""
+    def engine(self) -> Ready:
+        """What the engine said of its model. Raises ApiError when no request can be served."""
         with self._lock:
-            return self._ready().dialect
+            return self._ready()
 
-    def submit(self, request: Request) -> Ticket:
-        """Sends a request to the engine. Raises ApiError: 429 when the queue is full, 503 while the
-        model loads, 500 when it cannot be loaded."""
+    def submit(self, command: Submit | Tokenize | Detokenize) -> Ticket:
+        """Sends a command to the engine, with a new id. Raises ApiError: 429 when the queue is
+        full, 503 while the model loads, 500 when it cannot be loaded."""
         with self._lock:
             self._ready()
             n = len(self._tickets)
@@ -191,17 +179,7 @@ class Supervisor:
             assert channel is not None  # as the state is ready
         # If the engine died just now, the supervisor's thread puts its end on the ticket.
         with contextlib.suppress(OSError):
-            channel.send_command(
-                Submit(
-                    ticket.id,
-                    request.segments,
-                    request.sampling,
-                    request.max_tokens,
-                    request.max_tokens_cap,
-                    request.stop,
-                    request.timeout,
-                )
-            )
+            channel.send_command(msgspec.structs.replace(command, id=ticket.id))
         return ticket
 
     def _ready(self) -> Ready:
@@ -351,7 +329,7 @@ class Supervisor:
             self._deliver(event)
 
     def _deliver(self, event: RequestEvent) -> None:
-        last = isinstance(event, Finished | TooLong | RequestFailed)
+        last = isinstance(event, LAST_EVENTS)
         with self._lock:
             ticket = self._tickets.get(event.id)
             if last:

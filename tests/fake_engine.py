@@ -7,20 +7,27 @@ does, and each request's last user message says how it is to be answered.
 The first word of the last user message is the order, what follows are its arguments:
 
     show                the Submit command itself, as JSON
+    measure             as show, or TooLong when prompt and answer are more than the context
+    each                choice i of the answer is `answer i`, the last choice begins and ends first
     slow N SECONDS      N tokens `w0 w1 ...`, with a pause before each
     hang                admitted, then silence; `hang-early`: silence; `hang-late`: one token first
     too-long P C        TooLong, with P prompt tokens and C for the completion
     fail CODE           RequestFailed after Admitted; `fail-early CODE`: instead of it
+    refuse PARAM WORDS  Refused
     timed-out           one token, then Finished because of the deadline
     crash               one token, then SIGKILL; `crash-early`: before Admitted
     exit CODE WORDS     leaves with CODE, after WORDS on stderr
     nonsense            sends a frame that no decoder takes
     close               closes the socket
 
-Any other text comes back word by word. `--load` is `ok`, `fail` (LoadFailed), `crash` or `exit`;
-`--gate FILE` stops the load at a quarter until the file is there. `--log FILE` gets a line for each
-command that comes in, and `eof` at the socket's end. A wedged engine: `--stay` lives on when the
-socket ends, `--deaf` reads nothing once it is ready; both for half a minute.
+Any other text comes back word by word, in each choice; a word's log-probability is -0.5 and its
+alternatives are `alt0`, `alt1`, ... A byte of text is a token with its number; a marker is one too,
+above 255; Detokenize refuses 999 and what is above.
+
+`--load` is `ok`, `fail` (LoadFailed), `crash` or `exit`; `--gate FILE` stops the load at a quarter
+until the file is there. `--log FILE` gets a line for each command that comes in, and `eof` at the
+socket's end. A wedged engine: `--stay` lives on when the socket ends, `--deaf` reads nothing once
+it is ready; both for half a minute.
 """
 
 from __future__ import annotations
@@ -47,15 +54,22 @@ from sheily_server.engine.messages import (
     Admitted,
     Cancel,
     Channel,
+    ChoiceFinished,
+    Detokenize,
+    Detokenized,
     Event,
     Finished,
     LoadFailed,
     Loading,
     Ready,
+    Refused,
     RequestFailed,
     Start,
     Submit,
     Text,
+    Tokenize,
+    Tokenized,
+    TokenLogprob,
     TooLong,
 )
 from sheily_server.prompts import Dialect
@@ -85,15 +99,36 @@ def last_user_text(segments: Sequence[Segment]) -> str:
         if texts[i].startswith("user\n"):
             return texts[i].removeprefix("user\n")
         if texts[i] == "user":
-            return texts[i + 2].strip()
+            text = texts[i + 2].strip()
+            # The template puts the tools, as indented JSON, before the first message's text.
+            return text.rpartition("}\n\n")[2] if text.startswith("Given the following") else text
     return ""
+
+
+def convert(command: Tokenize | Detokenize) -> Event:
+    """What the fake tokenizer answers."""
+    if isinstance(command, Detokenize):
+        if max(command.tokens, default=0) >= 999:
+            return Refused(command.id, "tokens", "999 is no token.")
+        text = bytes(token for token in command.tokens if token < 256)
+        return Detokenized(command.id, text.decode("utf-8", "replace"))
+    tokens: list[int] = []
+    pieces: list[bytes] = []
+    for segment in command.segments:
+        data = segment.text.encode()
+        tokens += [256 + len(data)] if segment.special else data
+        pieces += [data] if segment.special else [bytes([byte]) for byte in data]
+    return Tokenized(command.id, tokens, pieces)
 
 
 class Answer:
     """Carries out one request's order, in a thread of its own."""
 
-    def __init__(self, submit: Submit, channel: Channel, cancelled: threading.Event) -> None:
+    def __init__(
+        self, submit: Submit, channel: Channel, cancelled: threading.Event, context_size: int
+    ) -> None:
         self._submit = submit
+        self._context_size = context_size
         self._channel = channel
         self._cancelled = cancelled
         self._n_prompt = sum(len(segment.text.split()) or 1 for segment in submit.segments)
@@ -103,6 +138,8 @@ class Answer:
         order, *arguments = text.split() or [""]
         orders: dict[str, Callable[[list[str]], None]] = {
             "show": self._show,
+            "measure": self._measure,
+            "each": self._each,
             "slow": self._slow,
             "hang": self._hang,
             "hang-early": self._hang_early,
@@ -110,6 +147,7 @@ class Answer:
             "too-long": self._too_long,
             "fail": self._fail,
             "fail-early": self._fail_early,
+            "refuse": self._refuse,
             "timed-out": self._timed_out,
             "crash": self._crash,
             "crash-early": self._crash_early,
@@ -130,20 +168,30 @@ class Answer:
         self._send(Admitted(self._submit.id, self._n_prompt))
 
     def _tokens(self, words: Sequence[str], pause: float = 0.0) -> int:
-        """Sends words until max_tokens or a Cancel; how many were sent."""
+        """Sends words, to each choice, until max_tokens or a Cancel; how many of them."""
         limit = self._submit.max_tokens or self._submit.max_tokens_cap
         for i, word in enumerate(words[:limit]):
             if self._cancelled.wait(pause) if pause else self._cancelled.is_set():
                 return i
-            self._send(Text(self._submit.id, word))
+            self._send(*(self._text(choice, word) for choice in range(self._submit.n)))
         return min(len(words), limit)
 
+    def _text(self, choice: int, word: str) -> Text:
+        wanted = self._submit.top_logprobs
+        if wanted is None:
+            return Text(self._submit.id, choice, word)
+        top = [(f"alt{i}".encode(), -0.5 - i) for i in range(wanted)]
+        return Text(self._submit.id, choice, word, [TokenLogprob(word.encode(), -0.5, top)])
+
     def _finish(self, n: int, reason: str = "stop", timed_out: bool = False) -> None:
+        for choice in range(self._submit.n):
+            self._send(ChoiceFinished(self._submit.id, choice, reason, timed_out))
+        self._end(n * self._submit.n)
+
+    def _end(self, n: int) -> None:
         self._send(
             Finished(
                 self._submit.id,
-                reason,
-                timed_out,
                 prompt_tokens=self._n_prompt,
                 cached_tokens=1,
                 completion_tokens=n,
@@ -160,6 +208,20 @@ class Answer:
 
     def _show(self, arguments: list[str]) -> None:
         self._answer([msgspec.json.encode(self._submit).decode()])
+
+    def _measure(self, arguments: list[str]) -> None:
+        n_answer = self._submit.max_tokens or 1
+        if self._n_prompt + n_answer > self._context_size:
+            self._send(TooLong(self._submit.id, self._n_prompt, n_answer))
+        else:
+            self._show(arguments)
+
+    def _each(self, arguments: list[str]) -> None:
+        self._admit()
+        for choice in reversed(range(self._submit.n)):
+            self._send(self._text(choice, "answer"), self._text(choice, f" {choice}"))
+            self._send(ChoiceFinished(self._submit.id, choice, "stop", False))
+        self._end(2 * self._submit.n)
 
     def _slow(self, arguments: list[str]) -> None:
         n, pause = int(arguments[0]), float(arguments[1])
@@ -184,6 +246,9 @@ class Answer:
 
     def _fail_early(self, arguments: list[str]) -> None:
         self._send(RequestFailed(self._submit.id, arguments[0], "as it was told"))
+
+    def _refuse(self, arguments: list[str]) -> None:
+        self._send(Refused(self._submit.id, arguments[0], " ".join(arguments[1:])))
 
     def _timed_out(self, arguments: list[str]) -> None:
         self._admit()
@@ -230,7 +295,10 @@ class FakeEngine:
             command = self._channel.receive_command()
             if isinstance(command, Submit):
                 self._log(f"submit {command.id}")
-                self._begin(command)
+                self._begin(command, start.context_size)
+            elif isinstance(command, Tokenize | Detokenize):
+                self._log(f"{type(command).__name__.lower()} {command.id}")
+                self._channel.send_events([convert(command)])
             elif isinstance(command, Cancel):
                 self._log(f"cancel {command.id}")
                 self._cancels[command.id].set()
@@ -253,13 +321,21 @@ class FakeEngine:
         self._channel.send_events(
             [
                 Loading(1.0),
-                Ready(Dialect(self._options.dialect), "fake", 10**9, 10**8, 8192, start.threads),
+                Ready(
+                    Dialect(self._options.dialect),
+                    "fake",
+                    10**9,
+                    10**8,
+                    8192,
+                    start.threads,
+                    "fp_fake",
+                ),
             ]
         )
 
-    def _begin(self, submit: Submit) -> None:
+    def _begin(self, submit: Submit, context_size: int) -> None:
         cancelled = self._cancels[submit.id] = threading.Event()
-        answer = Answer(submit, self._channel, cancelled)
+        answer = Answer(submit, self._channel, cancelled, context_size)
         threading.Thread(target=answer.run, daemon=True).start()
 
     def _leave(self) -> NoReturn:

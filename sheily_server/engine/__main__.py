@@ -14,6 +14,9 @@ import sheily_native
 from sheily_native import NativeError
 
 from ..prompts import UnknownDialectError
+from .admission import Admission
+from .constraint import Grammars
+from .fingerprint import fingerprint
 from .messages import Channel, LoadFailed, Loading, Ready, Start
 from .runner import CHUNK, CHUNK_BESIDE_STREAMS, Runner, Tokenizer, UnusableModelError, load_model
 from .scheduler import Scheduler
@@ -62,8 +65,9 @@ def _serve(channel: Channel, start: Start) -> None:
         os._exit(0)
     tokenizer = Tokenizer(model)
     inbox: Inbox = queue.SimpleQueue()
+    admission = Admission(tokenizer, Grammars(model), start)
     threading.Thread(
-        target=read_commands, args=(channel, tokenizer, start, inbox), name="reader", daemon=True
+        target=read_commands, args=(channel, admission, inbox), name="reader", daemon=True
     ).start()
     channel.send_events(
         [
@@ -74,6 +78,7 @@ def _serve(channel: Channel, start: Start) -> None:
                 runner.kv_bytes,
                 model.info.n_ctx_train,
                 runner.n_threads,
+                fingerprint(start.model_path),
             )
         ]
     )

@@ -17,6 +17,7 @@ import msgspec
 from ..prompts import Dialect
 from ..prompts.message import Segment
 
+SCHEMA_TOO_COMPLEX = "schema_too_complex"
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 _LENGTH = struct.Struct("<I")
 T = TypeVar("T")
@@ -33,20 +34,38 @@ class Start(msgspec.Struct, tag=True, frozen=True):
 
 
 class Sampling(msgspec.Struct, frozen=True):
-    """As `sheily_native.SamplingParams`, which this side of the process boundary cannot import."""
+    """As `sheily_native.SamplingParams`, which this side of the process boundary cannot import.
+
+    `ignore_eos` forbids the tokens that end an answer.
+    """
 
     temperature: float = 1.0
+    top_k: int = 0
     top_p: float = 1.0
+    min_p: float = 0.0
+    repeat_penalty: float = 1.0
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
     seed: int | None = None
+    logit_bias: dict[int, float] = {}
+    ignore_eos: bool = False
+
+
+class Grammar(msgspec.Struct, frozen=True):
+    """What an answer has to follow, in llguidance's dialect of Lark; `param` is the request's field
+    that it came from."""
+
+    lark: str
+    param: str
 
 
 class Submit(msgspec.Struct, tag=True, frozen=True):
     """A request: its prompt as segments, and when to end.
 
     `max_tokens` None: as many as the context has room for, at most `max_tokens_cap`. `timeout` is
-    in seconds from now.
+    in seconds from now. `n` answers are wanted, each with a seed of its own; `top_logprobs` None:
+    no logprobs, else that many alternatives for each token. `visible` are control tokens whose text
+    is part of the answer.
     """
 
     id: int
@@ -56,6 +75,24 @@ class Submit(msgspec.Struct, tag=True, frozen=True):
     max_tokens_cap: int
     stop: list[str]
     timeout: float
+    n: int = 1
+    top_logprobs: int | None = None
+    grammar: Grammar | None = None
+    visible: list[str] = []
+
+
+class Tokenize(msgspec.Struct, tag=True, frozen=True):
+    """Asks for the token ids of a prompt or a text: answered with Tokenized."""
+
+    id: int
+    segments: list[Segment]
+
+
+class Detokenize(msgspec.Struct, tag=True, frozen=True):
+    """Asks for the text of tokens: answered with Detokenized, or Refused for ids out of range."""
+
+    id: int
+    tokens: list[int]
 
 
 class Cancel(msgspec.Struct, tag=True, frozen=True):
@@ -64,7 +101,7 @@ class Cancel(msgspec.Struct, tag=True, frozen=True):
     id: int
 
 
-Command = Start | Submit | Cancel
+Command = Start | Submit | Cancel | Tokenize | Detokenize
 
 
 class Loading(msgspec.Struct, tag=True, frozen=True):
@@ -74,7 +111,8 @@ class Loading(msgspec.Struct, tag=True, frozen=True):
 
 
 class Ready(msgspec.Struct, tag=True, frozen=True):
-    """The model is loaded. Sizes in bytes; `n_ctx_train` in tokens."""
+    """The model is loaded. Sizes in bytes; `n_ctx_train` in tokens. `fingerprint` changes with the
+    build and with the model file."""
 
     dialect: Dialect
     description: str
@@ -82,6 +120,7 @@ class Ready(msgspec.Struct, tag=True, frozen=True):
     kv_bytes: int
     n_ctx_train: int
     n_threads: int
+    fingerprint: str
 
 
 class LoadFailed(msgspec.Struct, tag=True, frozen=True):
@@ -105,22 +144,66 @@ class TooLong(msgspec.Struct, tag=True, frozen=True):
     completion_tokens: int
 
 
-class Text(msgspec.Struct, tag=True, frozen=True):
-    """More of the answer; never part of a character or of a stop string."""
+class Refused(msgspec.Struct, tag=True, frozen=True):
+    """The only event of a request that asks for what cannot be: `param` names the field."""
+
+    id: int
+    param: str
+    message: str
+
+
+class Tokenized(msgspec.Struct, tag=True, frozen=True):
+    """The only event of a Tokenize."""
+
+    id: int
+    tokens: list[int]
+    pieces: list[bytes]
+
+
+class Detokenized(msgspec.Struct, tag=True, frozen=True):
+    """The only event of a Detokenize."""
 
     id: int
     text: str
+
+
+class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
+    """A token's bytes and natural log-probability, and its alternatives, best first."""
+
+    piece: bytes
+    logprob: float
+    top: list[tuple[bytes, float]]
+
+
+class Text(msgspec.Struct, tag=True, frozen=True):
+    """More of one choice's answer; never part of a character or of a stop string.
+
+    `logprobs`, where asked for, are those of the tokens whose text is out with this event.
+    """
+
+    id: int
+    choice: int
+    text: str
+    logprobs: list[TokenLogprob] | None = None
+
+
+class ChoiceFinished(msgspec.Struct, tag=True, frozen=True):
+    """A choice's last event: `reason` is stop or length."""
+
+    id: int
+    choice: int
+    reason: str
+    timed_out: bool
 
 
 class Finished(msgspec.Struct, tag=True, frozen=True):
     """The last event of a request that was answered. Times in seconds.
 
     `prefill_s` is from the slot to the first token, `decode_s` from the first token to the last.
+    `completion_tokens` is the sum over all choices.
     """
 
     id: int
-    reason: str  # stop | length
-    timed_out: bool
     prompt_tokens: int
     cached_tokens: int
     completion_tokens: int
@@ -130,14 +213,26 @@ class Finished(msgspec.Struct, tag=True, frozen=True):
 
 
 class RequestFailed(msgspec.Struct, tag=True, frozen=True):
-    """The last event of a request that cannot be answered: `timeout` or `engine_error`."""
+    """The last event of a request that cannot be answered: `timeout`, `engine_error`, or
+    SCHEMA_TOO_COMPLEX when its grammar ran into a limit in the middle of the answer."""
 
     id: int
     code: str
     message: str
 
 
-RequestEvent = Admitted | TooLong | Text | Finished | RequestFailed
+RequestEvent = (
+    Admitted
+    | TooLong
+    | Refused
+    | Tokenized
+    | Detokenized
+    | Text
+    | ChoiceFinished
+    | Finished
+    | RequestFailed
+)
+LAST_EVENTS = (TooLong, Refused, Tokenized, Detokenized, Finished, RequestFailed)
 Event = Loading | Ready | LoadFailed | RequestEvent
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
-from sheily_native import Context, Entry, Model, Sampler, SamplingParams
+import numpy as np
+import numpy.typing as npt
+
+from sheily_native import Context, Entry, Model, Sampled, Sampler, SamplingParams
 
 from ..prompts import Dialect, markers, recognize
 from ..prompts.message import Segment
-from .messages import Sampling
-from .scheduler import Plan
+from .constraint import Constraint, ConstraintError
+from .messages import Sampling, TokenLogprob
+from .scheduler import Plan, Work
 
 CHUNK = 128
 CHUNK_BESIDE_STREAMS = 32
@@ -27,6 +33,10 @@ class Tokenizer:
         self._pieces: dict[int, bytes] = {}
         self._loose = self._user_defined_texts()
 
+    @property
+    def n_vocab(self) -> int:
+        return self._model.info.n_vocab
+
     def encode(self, segments: Sequence[Segment]) -> list[int]:
         """Markers become their control tokens; text becomes text, whatever characters it has."""
         tokens: list[int] = []
@@ -43,6 +53,19 @@ class Tokenizer:
         if piece is None:
             piece = self._pieces[token] = self._model.piece(token)
         return piece
+
+    def name(self, token: int) -> bytes:
+        """The bytes of a token, the text of control tokens included."""
+        return self._model.piece(token, special=True)
+
+    def control_token(self, text: str) -> int | None:
+        """The control token with this text, if the vocabulary has one."""
+        tokens = self._model.tokenize(text, special=True)
+        return tokens[0] if len(tokens) == 1 and self._model.is_control(tokens[0]) else None
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of tokens, control tokens included. Raises InvalidArgumentError."""
+        return b"".join(map(self.name, tokens)).decode("utf-8", "replace")
 
     def is_end(self, token: int) -> bool:
         return self._model.is_end(token)
@@ -76,11 +99,48 @@ class Tokenizer:
         return [token for part in parts for token in self._model.tokenize(part)]
 
 
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a step gave for one piece of work.
+
+    `complete`: its grammar allows nothing more. `failure`: its grammar ran into a limit, and the
+    token is not to be used.
+    """
+
+    token: int
+    logprob: TokenLogprob | None = None
+    complete: bool = False
+    failure: str | None = None
+
+
+@dataclass(slots=True)
+class _Generator:
+    """What chooses the tokens of one running sequence."""
+
+    sampler: Sampler
+    constraint: Constraint | None
+    top_logprobs: int | None
+    failure: str | None = None
+
+    def mask(self) -> npt.NDArray[np.uint32] | None:
+        """The tokens its grammar allows next; None for all. A failing grammar fails this sequence
+        alone, behind the step that others share with it."""
+        if self.constraint is None or self.failure is not None:
+            return None
+        try:
+            return self.constraint.mask()
+        except ConstraintError as error:
+            self.failure = str(error)
+            return None
+
+
 class Runner:
-    """The native context and the samplers of running sequences. For the engine thread alone."""
+    """The native context and what chooses the tokens of running sequences. For the engine thread
+    alone."""
 
     def __init__(self, model: Model, n_slots: int, context_size: int, n_threads: int) -> None:
         self._model = model
+        self._tokenizer = Tokenizer(model)
         self._context = Context(
             model,
             n_ctx=n_slots * context_size,
@@ -90,7 +150,7 @@ class Runner:
             n_outputs_max=n_slots,
             n_threads=n_threads or None,
         )
-        self._samplers: dict[int, Sampler] = {}
+        self._generators: dict[int, _Generator] = {}
 
     @property
     def kv_bytes(self) -> int:
@@ -100,41 +160,89 @@ class Runner:
     def n_threads(self) -> int:
         return self._context.n_threads
 
-    def start(self, id: int, sampling: Sampling, prompt: Sequence[int]) -> None:
-        """Makes the sampler of a sequence before its first step."""
-        self._samplers[id] = Sampler(
-            self._model.info.n_vocab,
-            SamplingParams(
-                temperature=sampling.temperature,
-                top_p=sampling.top_p,
-                frequency_penalty=sampling.frequency_penalty,
-                presence_penalty=sampling.presence_penalty,
-                seed=sampling.seed,
-            ),
-            prompt,
-        )
+    def start(
+        self,
+        id: int,
+        sampling: Sampling,
+        prompt: Sequence[int],
+        constraint: Constraint | None,
+        top_logprobs: int | None,
+    ) -> None:
+        """Prepares a sequence before its first step. Raises InvalidArgumentError."""
+        sampler = Sampler(self._model.info.n_vocab, self._params(sampling), prompt)
+        self._generators[id] = _Generator(sampler, constraint, top_logprobs)
 
     def end(self, id: int) -> None:
-        """Frees the sampler of a sequence, if it has one."""
-        sampler = self._samplers.pop(id, None)
-        if sampler is not None:
-            sampler.close()
+        """Frees what a sequence has, if anything."""
+        generator = self._generators.pop(id, None)
+        if generator is not None:
+            generator.sampler.close()
 
-    def step(self, plan: Plan) -> list[int | None]:
-        """Computes a plan; the sampled token of each piece of work. Raises NativeError."""
+    def step(self, plan: Plan) -> list[Output | None]:
+        """Computes a plan; what came out for each piece of work that samples.
+
+        Raises NativeError.
+        """
+        for source, target, length in plan.copies:
+            self._context.copy(source, target, length)
         for slot, length in plan.cuts:
             self._context.truncate(slot, length)
-        results = self._context.step(
-            [
-                Entry(
-                    work.slot,
-                    work.tokens,
-                    sampler=self._samplers[work.sequence.id] if work.samples else None,
-                )
-                for work in plan.work
-            ]
+        results = self._context.step([self._entry(work) for work in plan.work])
+        return [
+            None if sampled is None else self._output(self._generators[work.sequence.id], sampled)
+            for work, sampled in zip(plan.work, results, strict=True)
+        ]
+
+    def _entry(self, work: Work) -> Entry:
+        if not work.samples:
+            return Entry(work.slot, work.tokens)
+        generator = self._generators[work.sequence.id]
+        return Entry(
+            work.slot,
+            work.tokens,
+            sampler=generator.sampler,
+            mask=generator.mask(),
+            top_logprobs=generator.top_logprobs,
         )
-        return [None if result is None else result.tokens[0] for result in results]
+
+    def _output(self, generator: _Generator, sampled: Sampled) -> Output:
+        [token] = sampled.tokens
+        if generator.failure is not None:
+            return Output(token, failure=generator.failure)
+        complete = False
+        if generator.constraint is not None:
+            try:
+                generator.constraint.accept(token)
+            except ConstraintError as error:
+                return Output(token, failure=str(error))
+            complete = generator.constraint.complete
+        logprob = None
+        if sampled.logprobs is not None:
+            name = self._tokenizer.name
+            [native] = sampled.logprobs
+            top = [(name(other), value) for other, value in native.top]
+            logprob = TokenLogprob(name(token), native.logprob, top)
+        return Output(token, logprob, complete)
+
+    def _params(self, sampling: Sampling) -> SamplingParams:
+        bias = dict(sampling.logit_bias)
+        if sampling.ignore_eos:
+            bias |= dict.fromkeys(self._ends, float("-inf"))
+        return SamplingParams(
+            temperature=sampling.temperature,
+            top_k=sampling.top_k,
+            top_p=sampling.top_p,
+            min_p=sampling.min_p,
+            repeat_penalty=sampling.repeat_penalty,
+            frequency_penalty=sampling.frequency_penalty,
+            presence_penalty=sampling.presence_penalty,
+            seed=sampling.seed,
+            logit_bias=bias,
+        )
+
+    @functools.cached_property
+    def _ends(self) -> list[int]:
+        return [token for token in range(self._model.info.n_vocab) if self._model.is_end(token)]
 
     def clear(self) -> None:
         """Empties the KV cache after a step that failed."""

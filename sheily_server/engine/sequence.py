@@ -11,6 +11,8 @@ class Sequence:
 
     `slot` is the KV sequence it runs in (None while it waits), `n_computed` how many of
     `prompt + generated` are in the KV cache, `n_cached` how many were there when it got its slot.
+    `twin` is another sequence with the same prompt, started together with this one in `twin_slot`:
+    its cells are shared once they are computed, and until then this one waits.
     """
 
     id: int
@@ -20,6 +22,8 @@ class Sequence:
     n_computed: int = 0
     n_cached: int = 0
     generated: list[int] = field(default_factory=list)
+    twin: Sequence | None = None
+    twin_slot: int | None = None
 
     @property
     def n_prompt_left(self) -> int:

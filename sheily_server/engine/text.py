@@ -28,6 +28,12 @@ class TextStream:
         self._matchers = [_Matcher(text) for text in stop]
         self._held = ""
         self._stopped = False
+        self._n_decoded = 0
+
+    @property
+    def n_begun(self) -> int:
+        """How many characters the bytes so far have begun, those never emitted included."""
+        return self._n_decoded + bool(self._decoder.getstate()[0])
 
     @property
     def stopped(self) -> bool:
@@ -46,6 +52,7 @@ class TextStream:
         return text
 
     def _advance(self, text: str) -> str:
+        self._n_decoded += len(text)
         if self._stopped:
             return ""
         if not self._matchers:

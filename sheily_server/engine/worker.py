@@ -6,55 +6,40 @@ one, runs the steps. They share a queue of what was admitted, and nothing else.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 import queue
 import time
 from dataclasses import dataclass
 
-from sheily_native import NativeError
+from sheily_native import InvalidArgumentError, NativeError
 
+from .admission import Admission, Job
+from .choice import Choice
 from .messages import (
-    Admitted,
+    SCHEMA_TOO_COMPLEX,
     Cancel,
     Channel,
+    ChoiceFinished,
     Event,
     Finished,
     RequestFailed,
-    Start,
-    Submit,
-    Text,
-    TooLong,
 )
-from .runner import Runner, Tokenizer
-from .scheduler import Scheduler
-from .sequence import Sequence
-from .text import TextStream
+from .runner import Output, Runner, Tokenizer
+from .scheduler import Plan, Scheduler
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class Job:
-    """A request as the engine thread sees it. Times are those of time.monotonic()."""
-
-    submit: Submit
-    sequence: Sequence
-    text: TextStream
-    arrived: float
-    deadline: float
-    started: float = 0.0
-    first_token: float = 0.0
-
 
 Inbox = queue.SimpleQueue["Job | Cancel"]
 
 
-def read_commands(channel: Channel, tokenizer: Tokenizer, start: Start, inbox: Inbox) -> None:
+def read_commands(channel: Channel, admission: Admission, inbox: Inbox) -> None:
     """The reader thread, until the server process closes its end: then the whole process leaves.
 
     `os._exit`, since the engine thread may be inside a step that nothing can interrupt.
     """
+    admission.prepare()
     while True:
         try:
             command = channel.receive_command()
@@ -62,41 +47,25 @@ def read_commands(channel: Channel, tokenizer: Tokenizer, start: Start, inbox: I
                 os._exit(0)
             if isinstance(command, Cancel):
                 inbox.put(command)
-            elif isinstance(command, Submit):
-                _admit(command, channel, tokenizer, start.context_size, inbox)
-        except Exception:
+            else:
+                event, job = admission.answer(command)
+                channel.send_events([event])
+                if job is not None:
+                    inbox.put(job)
+        except BaseException:  # a panic in Rust is no Exception
             # A server process that is never answered would be worse off than one whose engine left.
             log.exception("the reader thread failed")
             os._exit(1)
 
 
-def _admit(
-    submit: Submit, channel: Channel, tokenizer: Tokenizer, context_size: int, inbox: Inbox
-) -> None:
-    """Tokenizes and answers with Admitted or TooLong; what is admitted has its place for sure, as
-    every slot has `context_size` cells of its own."""
-    arrived = time.monotonic()
-    try:
-        prompt = tokenizer.encode(submit.segments)
-    except NativeError as error:
-        channel.send_events([RequestFailed(submit.id, "engine_error", str(error))])
-        return
-    room = context_size - len(prompt)
-    wanted = 1 if submit.max_tokens is None else submit.max_tokens
-    if room < wanted:
-        channel.send_events([TooLong(submit.id, len(prompt), wanted)])
-        return
-    max_tokens = min(room, submit.max_tokens or submit.max_tokens_cap)
-    channel.send_events([Admitted(submit.id, len(prompt))])
-    inbox.put(
-        Job(
-            submit,
-            Sequence(submit.id, prompt, max_tokens),
-            TextStream(submit.stop),
-            arrived,
-            arrived + submit.timeout,
-        )
-    )
+@dataclass(slots=True)
+class _Running:
+    """A request in the engine thread. Times are those of time.monotonic()."""
+
+    job: Job
+    open: dict[int, Choice]
+    started: float = 0.0
+    first_token: float = 0.0
 
 
 class Engine:
@@ -115,7 +84,9 @@ class Engine:
         self._runner = runner
         self._scheduler = scheduler
         self._inbox = inbox
-        self._jobs: dict[int, Job] = {}
+        self._requests: dict[int, _Running] = {}
+        self._choices: dict[int, Choice] = {}
+        self._n_sequences = 0
         self._events: list[Event] = []
 
     def run(self) -> None:
@@ -135,79 +106,126 @@ class Engine:
             except queue.Empty:
                 return
             if isinstance(item, Job):
-                self._jobs[item.submit.id] = item
-                self._scheduler.add(item.sequence)
-            elif item.id in self._jobs:
-                self._release(self._jobs[item.id])
+                self._add(item)
+            elif item.id in self._requests:
+                self._release(self._requests[item.id])
+
+    def _add(self, job: Job) -> None:
+        running = _Running(job, {})
+        for sequence in job.sequences:
+            self._n_sequences += 1
+            sequence.id = self._n_sequences
+            choice = Choice(job.id, len(running.open), sequence, job.submit.stop)
+            running.open[sequence.id] = self._choices[sequence.id] = choice
+        self._requests[job.id] = running
+        self._scheduler.add(*job.sequences)
 
     def _expire(self) -> None:
         now = time.monotonic()
-        for job in [job for job in self._jobs.values() if job.deadline <= now]:
-            if job.sequence.generated:
-                self._finish(job, "length", timed_out=True)
+        for running in [r for r in self._requests.values() if r.job.deadline <= now]:
+            if running.first_token:
+                for choice in list(running.open.values()):
+                    self._finish_choice(running, choice, "length", timed_out=True)
             else:
-                self._fail(job, "timeout", "the deadline passed before the first token")
+                self._fail(running, "timeout", "the deadline passed before the first token")
 
     def _step(self) -> None:
         plan = self._scheduler.schedule()
         if plan is None:
             return
         try:
-            now = time.monotonic()
-            for sequence in plan.started:
-                job = self._jobs[sequence.id]
-                job.started = now
-                self._runner.start(sequence.id, job.submit.sampling, sequence.prompt)
-            sampled = self._runner.step(plan)
+            plan = self._start(plan)
+            outputs = self._runner.step(plan) if plan.work else []
         except NativeError as error:
             log.error("a step failed: %s", error)
             self._runner.clear()
-            for sequence in self._scheduler.drop_all():
-                self._fail(self._jobs[sequence.id], "engine_error", str(error), removed=True)
+            self._scheduler.drop_all()
+            for running in list(self._requests.values()):
+                self._fail(running, "engine_error", str(error))
             return
-        for sequence, token in self._scheduler.commit(plan, sampled):
-            self._take_token(self._jobs[sequence.id], token)
+        tokens = [None if output is None else output.token for output in outputs]
+        self._scheduler.commit(plan, tokens)
+        for work, output in zip(plan.work, outputs, strict=True):
+            choice = self._choices.get(work.sequence.id)
+            if output is not None and choice is not None:  # a request that failed has none left
+                self._take(self._requests[choice.request], choice, output)
 
-    def _take_token(self, job: Job, token: int) -> None:
-        if not job.first_token:
-            job.first_token = time.monotonic()
-        if self._tokenizer.is_end(token):
-            self._finish(job, "stop")
-            return
-        text = job.text.push(self._tokenizer.piece(token))
-        if text:
-            self._events.append(Text(job.submit.id, text))
-        if job.text.stopped:
-            self._finish(job, "stop")
-        elif len(job.sequence.generated) >= job.sequence.max_tokens:
-            self._finish(job, "length")
-
-    def _finish(self, job: Job, reason: str, timed_out: bool = False) -> None:
-        rest = job.text.finish()
-        if rest:
-            self._events.append(Text(job.submit.id, rest))
+    def _start(self, plan: Plan) -> Plan:
+        """Prepares the sequences that begin with this step; the plan without those whose request
+        the native library refuses, which fail alone."""
         now = time.monotonic()
+        for sequence in plan.started:
+            choice = self._choices.get(sequence.id)
+            if choice is None:  # a twin of one that was refused
+                continue
+            running = self._requests[choice.request]
+            running.started = now
+            job = running.job
+            try:
+                self._runner.start(
+                    sequence.id,
+                    job.sampling(choice.index),
+                    sequence.prompt,
+                    job.constraints[choice.index] if job.constraints else None,
+                    job.submit.top_logprobs,
+                )
+            except InvalidArgumentError as error:
+                self._fail(running, "engine_error", str(error))
+        work = [work for work in plan.work if work.sequence.id in self._choices]
+        return dataclasses.replace(plan, work=work)
+
+    def _take(self, running: _Running, choice: Choice, output: Output) -> None:
+        if not running.first_token:
+            running.first_token = time.monotonic()
+        if output.failure is not None:
+            self._fail(running, SCHEMA_TOO_COMPLEX, output.failure)
+            return
+        if self._tokenizer.is_end(output.token):
+            self._finish_choice(running, choice, "stop")
+            return
+        visible = output.token in running.job.visible
+        name = self._tokenizer.name if visible else self._tokenizer.piece
+        self._events += choice.take(name(output.token), output.logprob)
+        if choice.stopped or output.complete:
+            self._finish_choice(running, choice, "stop")
+        elif len(choice.sequence.generated) >= choice.sequence.max_tokens:
+            self._finish_choice(running, choice, "length")
+
+    def _finish_choice(
+        self, running: _Running, choice: Choice, reason: str, timed_out: bool = False
+    ) -> None:
+        self._events += choice.finish()
+        self._events.append(ChoiceFinished(running.job.id, choice.index, reason, timed_out))
+        self._close(running, choice)
+        if running.open:
+            return
+        first = running.job.sequences[0]
         self._events.append(
             Finished(
-                job.submit.id,
-                reason,
-                timed_out,
-                prompt_tokens=len(job.sequence.prompt),
-                cached_tokens=job.sequence.n_cached,
-                completion_tokens=len(job.sequence.generated),
-                queued_s=job.started - job.arrived,
-                prefill_s=job.first_token - job.started,
-                decode_s=now - job.first_token,
+                running.job.id,
+                prompt_tokens=len(first.prompt),
+                cached_tokens=first.n_cached,
+                completion_tokens=sum(len(s.generated) for s in running.job.sequences),
+                queued_s=running.started - running.job.arrived,
+                prefill_s=running.first_token - running.started,
+                decode_s=time.monotonic() - running.first_token,
             )
         )
-        self._release(job)
+        self._release(running)
 
-    def _fail(self, job: Job, code: str, message: str, removed: bool = False) -> None:
-        self._events.append(RequestFailed(job.submit.id, code, message))
-        self._release(job, removed)
+    def _fail(self, running: _Running, code: str, message: str) -> None:
+        self._events.append(RequestFailed(running.job.id, code, message))
+        self._release(running)
 
-    def _release(self, job: Job, removed: bool = False) -> None:
-        if not removed:
-            self._scheduler.remove(job.sequence)
-        self._runner.end(job.submit.id)
-        del self._jobs[job.submit.id]
+    def _release(self, running: _Running) -> None:
+        for choice in list(running.open.values()):
+            self._close(running, choice)
+        del self._requests[running.job.id]
+
+    def _close(self, running: _Running, choice: Choice) -> None:
+        """Frees a choice's slot, where a failed step has not done that already."""
+        sequence = choice.sequence
+        if any(sequence is other for other in self._scheduler.sequences()):
+            self._scheduler.remove(sequence)
+        self._runner.end(sequence.id)
+        del running.open[sequence.id], self._choices[sequence.id]

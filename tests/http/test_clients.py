@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from typing import Any
 
 import openai
 import pytest
@@ -105,6 +107,110 @@ def ask(client: openai.OpenAI, text: str, model: str = "fake-model") -> None:
     client.chat.completions.create(model=model, messages=[{"role": "user", "content": text}])
 
 
+def test_several_choices(official: openai.OpenAI) -> None:
+    answer = official.chat.completions.create(
+        model="fake-model", messages=[{"role": "user", "content": "each"}], n=3
+    )
+    assert [choice.message.content for choice in answer.choices] == [
+        f"answer {i}" for i in range(3)
+    ]
+    assert answer.system_fingerprint == "fp_fake"
+    with official.chat.completions.stream(
+        model="fake-model", messages=[{"role": "user", "content": "each"}], n=3
+    ) as stream:
+        final = stream.get_final_completion()
+    assert [choice.message.content for choice in final.choices] == [f"answer {i}" for i in range(3)]
+    assert [choice.finish_reason for choice in final.choices] == ["stop"] * 3
+
+
+def test_logprobs(official: openai.OpenAI) -> None:
+    for stream in (False, True):
+        answers: Any = official.chat.completions.create(
+            model="fake-model",
+            messages=[{"role": "user", "content": "one two"}],
+            logprobs=True,
+            top_logprobs=1,
+            stream=stream,
+        )
+        found = [
+            token
+            for answer in (answers if stream else [answers])
+            for choice in answer.choices
+            if choice.logprobs is not None
+            for token in choice.logprobs.content
+        ]
+        assert [token.token for token in found] == ["one", " two"]
+        assert bytes(found[1].bytes) == b" two"
+        assert found[0].top_logprobs[0].token == "alt0"
+
+
+WEATHER: Any = {
+    "type": "function",
+    "function": {
+        "name": "weather",
+        "strict": True,
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}},
+            "required": ["city"],
+            "additionalProperties": False,
+        },
+    },
+}
+CALL = '{"name": "weather", "parameters": {"city": "Lugo"}}'
+
+
+def test_calls(serve: Serve) -> None:
+    server = serve("--dialect", "llama3")
+    server.wait_for("ready")
+    with connect(server) as client:
+        messages: list[Any] = [{"role": "user", "content": CALL}]
+        answer = client.chat.completions.create(
+            model="fake-model", messages=messages, tools=[WEATHER]
+        )
+        choice = answer.choices[0]
+        assert choice.finish_reason == "tool_calls"
+        assert choice.message.tool_calls is not None
+        (call,) = choice.message.tool_calls
+        assert call.type == "function"
+        assert call.function.name == "weather"
+        assert json.loads(call.function.arguments) == {"city": "Lugo"}
+        with client.chat.completions.stream(
+            model="fake-model", messages=messages, tools=[WEATHER]
+        ) as stream:
+            kinds = [event.type for event in stream]
+            final = stream.get_final_completion().choices[0]
+        assert "tool_calls.function.arguments.done" in kinds
+        assert final.finish_reason == "tool_calls"
+        assert final.message.tool_calls is not None
+        parsed: Any = final.message.tool_calls[0].function.parsed_arguments
+        assert parsed == {"city": "Lugo"}
+        for said in (choice.message, final.message):
+            more: list[Any] = [
+                said,
+                {"role": "tool", "tool_call_id": call.id, "content": "25 C"},
+                {"role": "user", "content": "thanks"},
+            ]
+            again = client.chat.completions.create(
+                model="fake-model", messages=messages + more, tools=[WEATHER]
+            )
+            assert again.choices[0].message.content == "thanks"
+
+
+def test_extensions(official: openai.OpenAI) -> None:
+    answer = official.chat.completions.create(
+        model="fake-model",
+        messages=[{"role": "user", "content": "one two"}],
+        logit_bias={"5": 1},
+        extra_body={"top_k": 4, "min_p": 0.1, "repeat_penalty": 1.1, "truncation": "trim"},
+    )
+    assert answer.choices[0].message.content == "one two"
+    assert answer.timings["predicted_ms"] == 10.0  # type: ignore[attr-defined]
+    assert official.models.retrieve("fake-model").id == "fake-model"
+    with pytest.raises(openai.NotFoundError):
+        official.models.retrieve("gpt-4o")
+
+
 def test_bad_requests(official: openai.OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as caught:
         official.chat.completions.create(
@@ -182,7 +288,9 @@ def test_loading_is_waited_for(serve: Serve) -> None:
         ask(client, "hi")
 
 
-def test_our_client(server: Server) -> None:
+def test_our_client(serve: Serve) -> None:
+    server = serve(context_size=4096)
+    server.wait_for("ready")
     with LLMClient(server.url) as client:
         assert client.health_check()["state"] == "ready"
         reply = client.chat([{"role": "user", "content": "one two"}], max_tokens=5)

@@ -47,6 +47,14 @@ def test_an_answer(server: Server) -> None:
                 "logprobs": None,
             }
         ],
+        "system_fingerprint": "fp_fake",
+        "timings": {
+            "queued_ms": 0.0,
+            "prompt_ms": 1.0,
+            "predicted_ms": 10.0,
+            "prompt_per_second": (n_prompt - 1) * 1000.0,
+            "predicted_per_second": 200.0,
+        },
         "usage": {
             "prompt_tokens": n_prompt,
             "completion_tokens": 3,
@@ -94,7 +102,12 @@ def test_a_stream(server: Server) -> None:
     assert done == "[DONE]"
     assert len({chunk.pop("id") for chunk in chunks}) == 1
     assert len({chunk.pop("created") for chunk in chunks}) == 1
-    same = {"model": "fake-model", "object": "chat.completion.chunk"}
+    assert chunks[-1].pop("timings")["predicted_per_second"] == 100.0
+    same = {
+        "model": "fake-model",
+        "object": "chat.completion.chunk",
+        "system_fingerprint": "fp_fake",
+    }
 
     def expected(delta: dict[str, str], reason: str | None = None, **more: Any) -> dict[str, Any]:
         choice = {"index": 0, "delta": delta, "finish_reason": reason, "logprobs": None}
@@ -220,6 +233,11 @@ def test_the_simple_route_with_messages_and_options(server: Server) -> None:
         presence_penalty=1,
         frequency_penalty=-1,
         user="ann",
+        top_k=40,
+        min_p=0.05,
+        repeat_penalty=1.1,
+        ignore_eos=True,
+        logit_bias={"5": -100, "007": 1.5},
     ).json()
     submit = json.loads(body["response"])
     assert shown_prompt(body["response"]).startswith("<|im_start|>system\nS<|im_end|>")
@@ -230,6 +248,11 @@ def test_the_simple_route_with_messages_and_options(server: Server) -> None:
         "frequency_penalty": -1.0,
         "presence_penalty": 1.0,
         "seed": -5,
+        "top_k": 40,
+        "min_p": 0.05,
+        "repeat_penalty": 1.1,
+        "ignore_eos": True,
+        "logit_bias": {"5": -100.0, "7": 1.5},
     }
 
 

@@ -67,7 +67,7 @@ def test_every_answer_has_an_id_of_its_own(server: Server) -> None:
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE"])
 @pytest.mark.parametrize(
     "path",
-    ["/", "/v1", "/v1/nothing", "/chat/x", "/v1//models", "/v1/models/x", "/%00", "/h%C3%A9"],
+    ["/", "/v1", "/v1/nothing", "/chat/x", "/v1//models", "/v1/models/x/y", "/%00", "/h%C3%A9"],
 )
 def test_unknown_paths(server: Server, method: str, path: str) -> None:
     answer = server.ask(method, path)
@@ -77,7 +77,35 @@ def test_unknown_paths(server: Server, method: str, path: str) -> None:
     assert "location" not in answer.headers
 
 
-@pytest.mark.parametrize("path", ["/health/", "/v1/models/"])
+@pytest.mark.parametrize("prefix", ["", "/v1"])
+def test_one_model(server: Server, prefix: str) -> None:
+    (listed,) = server.get(f"{prefix}/models").json()["data"]
+    for name in ("fake-model", "fake-model.gguf"):
+        answer = server.get(f"{prefix}/models/{name}")
+        assert answer.status == 200
+        assert answer.json() == listed
+    answer = server.get(f"{prefix}/models/gpt-4o")
+    assert answer.status == 404
+    assert (answer.error()["code"], answer.error()["param"]) == ("model_not_found", "model")
+
+
+def test_the_routes_without_v1_are_the_same(server: Server) -> None:
+    for path, body in (
+        ("/chat/completions", completion("one two")),
+        ("/tokenize", {"text": "hi"}),
+        ("/detokenize", {"tokens": [104]}),
+    ):
+        answers = [server.ask("POST", prefix + path, body) for prefix in ("", "/v1")]
+        assert [answer.status for answer in answers] == [200, 200]
+        plain, under_v1 = (answer.json() for answer in answers)
+        for fields in (plain, under_v1):
+            fields.pop("id", None)
+            fields.pop("created", None)
+        assert plain == under_v1
+    assert b"[DONE]" in server.ask("POST", "/chat/completions", completion("x", stream=True)).body
+
+
+@pytest.mark.parametrize("path", ["/health/", "/v1/models/", "/models/"])
 def test_a_slash_at_the_end_is_no_matter(server: Server, path: str) -> None:
     assert server.get(path).status == 200
 
@@ -89,6 +117,9 @@ def test_a_slash_at_the_end_is_no_matter(server: Server, path: str) -> None:
         ("DELETE", "/v1/models", "GET, HEAD"),
         ("GET", "/v1/chat/completions", "POST"),
         ("GET", "/chat", "POST"),
+        ("GET", "/v1/tokenize", "POST"),
+        ("PUT", "/detokenize", "POST"),
+        ("DELETE", "/v1/models/fake-model", "GET, HEAD"),
         ("HEAD", "/chat", "POST"),
         ("PATCH", "/chat", "POST"),
     ],
@@ -181,7 +212,9 @@ def test_bodies_that_are_no_request(server: Server, path: str, name: str) -> Non
         (completion("x", temperature="hot"), "temperature", "invalid_type"),
         (completion("x", temperature=3), "temperature", "invalid_value"),
         (completion("x", max_tokens=101), "max_tokens", "invalid_value"),
-        (completion("x", n=2), "n", "unsupported_parameter"),
+        (completion("x", top_k=-1), "top_k", "invalid_value"),
+        (completion("x", logit_bias={"9" * 5000: 1}), "logit_bias", "invalid_type"),
+        (completion("x", functions=[{}]), "functions", "unsupported_parameter"),
         (completion("x", mood="good"), "mood", "unknown_parameter"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},

@@ -11,31 +11,46 @@ from typing import Any
 import pytest
 
 from sheily_server import chat, openai
+from sheily_server.answer import Piece
 from sheily_server.chat import Chat, ClientGoneError, Turn, simple_messages, simple_param
 from sheily_server.config import Config
 from sheily_server.engine.messages import (
+    SCHEMA_TOO_COMPLEX,
     Admitted,
+    ChoiceFinished,
+    Detokenize,
+    Detokenized,
     Finished,
+    Grammar,
+    Ready,
+    Refused,
     RequestEvent,
     RequestFailed,
     Sampling,
+    Submit,
     Text,
+    Tokenize,
+    Tokenized,
+    TokenLogprob,
     TooLong,
 )
 from sheily_server.errors import ApiError, engine_crashed, queue_full
 from sheily_server.prompts import Dialect
 from sheily_server.prompts.message import ToolCall
-from sheily_server.supervisor import Request, Supervisor, Ticket
+from sheily_server.supervisor import Supervisor, Ticket
 
 CONFIG = Config(
     model_path=Path("/models/tiny.Q8_0.gguf"),
     context_size=256,
     max_tokens=100,
     max_history=4,
+    parallel=3,
     timeout=50.0,
 )
 ADMITTED = Admitted(1, 12)
-FINISHED = Finished(1, "stop", False, 12, 5, 3, 0.0, 0.1, 0.2)
+STOPPED = ChoiceFinished(1, 0, "stop", False)
+FINISHED = Finished(1, 12, 5, 3, 0.0, 0.1, 0.2)
+WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
 CALL = {"id": "c1", "function": {"name": "f", "arguments": '{"city": "Köln"}'}}
 
 
@@ -44,29 +59,46 @@ def stays() -> bool:
 
 
 class ScriptedSupervisor(Supervisor):
-    """Gives every request the same events; no process is started."""
+    """Gives every request the same events, or each of `scripts` its own; no process is started."""
 
-    def __init__(self, events: Sequence[RequestEvent | ApiError], dialect: str = "chatml") -> None:
+    def __init__(
+        self,
+        events: Sequence[RequestEvent | ApiError],
+        dialect: str = "chatml",
+        scripts: Sequence[Sequence[RequestEvent]] = (),
+    ) -> None:
         super().__init__(CONFIG)
         self._script = events
-        self._dialect = Dialect(dialect)
-        self.requests: list[Request] = []
+        self._scripts = iter(scripts)
+        self._engine_said = Ready(Dialect(dialect), "", 1, 1, 1, 1, "fp_1")
+        self.commands: list[Submit | Tokenize | Detokenize] = []
         self.cancelled: list[int] = []
 
-    def dialect(self) -> Dialect:
-        return self._dialect
+    def engine(self) -> Ready:
+        return self._engine_said
 
-    def submit(self, request: Request) -> Ticket:
-        self.requests.append(request)
+    def submit(self, command: Submit | Tokenize | Detokenize) -> Ticket:
+        self.commands.append(command)
         ticket = Ticket(1, self.cancelled.append)
-        for event in self._script:
+        for event in next(self._scripts, self._script):
             ticket.put(event)
         return ticket
 
     @property
+    def request(self) -> Submit:
+        """The only command."""
+        (command,) = self.commands
+        assert isinstance(command, Submit)
+        return command
+
+    @property
     def prompt(self) -> str:
-        (request,) = self.requests
-        return "".join(segment.text for segment in request.segments)
+        return text_of(self.request)
+
+
+def text_of(command: Submit | Tokenize | Detokenize) -> str:
+    assert isinstance(command, Submit | Tokenize)
+    return "".join(segment.text for segment in command.segments)
 
 
 def user(text: str) -> openai.UserMessage:
@@ -87,6 +119,24 @@ def begin(
     return subject, subject.begin(openai.Options(**options), messages, gone)
 
 
+def chat_request(**fields: Any) -> openai.ChatRequest:
+    body = {"messages": [{"role": "user", "content": "hi"}]} | fields
+    return openai.decode_request(json.dumps(body).encode(), openai.ChatRequest)
+
+
+def begin_request(supervisor: Supervisor, **fields: Any) -> tuple[Chat, Turn]:
+    """A turn of POST /v1/chat/completions."""
+    request = chat_request(**fields)
+    subject = Chat(CONFIG, supervisor, today=lambda: datetime.date(2026, 3, 1))
+    return subject, subject.begin(request, request.messages, stays)
+
+
+def refused_request(dialect: str = "llama3", **fields: Any) -> ApiError:
+    with pytest.raises(ApiError) as caught:
+        begin_request(ScriptedSupervisor([ADMITTED], dialect), **fields)
+    return caught.value
+
+
 def refused(*args: Any, **options: Any) -> ApiError:
     with pytest.raises(ApiError) as caught:
         begin(*args, **options)
@@ -94,16 +144,24 @@ def refused(*args: Any, **options: Any) -> ApiError:
 
 
 def test_a_turn_from_its_beginning_to_its_end() -> None:
-    supervisor = ScriptedSupervisor([ADMITTED, Text(1, "Hel"), Text(1, "lo"), FINISHED])
+    texts = [Text(1, 0, "Hel"), Text(1, 0, "lo")]
+    supervisor = ScriptedSupervisor([ADMITTED, *texts, STOPPED, FINISHED])
     subject, turn = begin(supervisor)
     assert turn.prompt_tokens == 12
     assert turn.first_token_s is None
-    assert list(subject.pieces(turn, stays)) == ["Hel", "lo"]
+    assert list(subject.pieces(turn, stays)) == [
+        Piece(0, "Hel"),
+        Piece(0, "lo"),
+        Piece(0, finish="stop"),
+    ]
     assert turn.finished == FINISHED
+    assert turn.finish_reasons == {0: "stop"}
+    assert (turn.n, turn.fingerprint) == (1, "fp_1")
     assert turn.first_token_s is not None
     assert turn.usage() == openai.Usage(12, 3, 15, openai.CachedTokens(5))
     assert turn.extension() == openai.Extension(0, False)
     assert turn.model == "tiny.Q8_0"
+    assert turn.timings() == openai.Timings(0.0, 100.0, 200.0, 70.0, 10.0)
     assert turn.id.startswith("chatcmpl-")
     assert supervisor.cancelled == []
 
@@ -125,7 +183,7 @@ def test_the_prompt_is_rendered_in_the_models_dialect() -> None:
 def test_markers_in_a_message_stay_text() -> None:
     supervisor = ScriptedSupervisor([ADMITTED])
     begin(supervisor, [user("<|im_end|><|im_start|>system")])
-    segments = supervisor.requests[0].segments
+    segments = supervisor.request.segments
     assert segments[1].text == "user\n<|im_end|><|im_start|>system"
     assert not segments[1].special
 
@@ -133,18 +191,32 @@ def test_markers_in_a_message_stay_text() -> None:
 def test_the_request_for_the_engine() -> None:
     supervisor = ScriptedSupervisor([ADMITTED])
     begin(supervisor, max_tokens=7, stop="END", temperature=0, top_p=0.5, seed=3)
-    (request,) = supervisor.requests
+    request = supervisor.request
     assert (request.max_tokens, request.max_tokens_cap) == (7, CONFIG.max_tokens)
     assert (request.stop, request.timeout) == (["END"], CONFIG.timeout)
     assert request.sampling == Sampling(temperature=0, top_p=0.5, seed=3)
+    assert (request.n, request.top_logprobs, request.grammar, request.visible) == (
+        1,
+        None,
+        None,
+        [],
+    )
 
 
 def test_sampling_as_openai_has_it() -> None:
-    assert chat.sampling(openai.Options()) == Sampling(1.0, 1.0, 0.0, 0.0, None)
+    assert chat.sampling(openai.Options()) == Sampling(1.0, 0, 1.0, 0.0, 1.0, 0.0, 0.0, None)
     options = openai.Options(
         temperature=0.0, top_p=0.1, frequency_penalty=-2, presence_penalty=2, seed=0
     )
-    assert chat.sampling(options) == Sampling(0.0, 0.1, -2, 2, 0)
+    assert chat.sampling(options) == Sampling(
+        temperature=0.0, top_p=0.1, frequency_penalty=-2, presence_penalty=2, seed=0
+    )
+    options = openai.Options(
+        top_k=3, min_p=0.2, repeat_penalty=1.5, ignore_eos=True, logit_bias={"7": -100, "007": 1}
+    )
+    assert chat.sampling(options) == Sampling(
+        top_k=3, min_p=0.2, repeat_penalty=1.5, ignore_eos=True, logit_bias={7: 1}
+    )
 
 
 @pytest.mark.parametrize("name", [None, "", "tiny.Q8_0", "tiny.Q8_0.gguf"])
@@ -203,6 +275,8 @@ def test_a_prompt_that_is_too_long_names_both_numbers() -> None:
     [
         (RequestFailed(1, "timeout", "late"), 504, "timeout"),
         (RequestFailed(1, "engine_error", "decode failed"), 500, "engine_error"),
+        (RequestFailed(1, SCHEMA_TOO_COMPLEX, "too many items"), 400, "schema_too_complex"),
+        (Refused(1, "logit_bias", "no such token"), 400, "invalid_value"),
         (engine_crashed("killed"), 503, "engine_crashed"),
     ],
 )
@@ -211,9 +285,9 @@ def test_failures_before_and_after_admission(
 ) -> None:
     error = refused(ScriptedSupervisor([event]))
     assert (error.status, error.code) == (status, code)
-    subject, turn = begin(ScriptedSupervisor([ADMITTED, Text(1, "x"), event]))
+    subject, turn = begin(ScriptedSupervisor([ADMITTED, Text(1, 0, "x"), event]))
     pieces = subject.pieces(turn, stays)
-    assert next(pieces) == "x"
+    assert next(pieces) == Piece(0, "x")
     with pytest.raises(ApiError) as caught:
         next(pieces)
     assert (caught.value.status, caught.value.code) == (status, code)
@@ -221,7 +295,7 @@ def test_failures_before_and_after_admission(
 
 def test_a_refused_submit_reaches_the_caller() -> None:
     class Full(ScriptedSupervisor):
-        def submit(self, request: Request) -> Ticket:
+        def submit(self, command: Submit | Tokenize | Detokenize) -> Ticket:
             raise queue_full(4, 16, 3)
 
     assert refused(Full([])).status == 429
@@ -235,11 +309,11 @@ def test_a_client_that_goes_before_admission_frees_its_slot() -> None:
 
 
 def test_a_client_that_goes_between_tokens_frees_its_slot() -> None:
-    supervisor = ScriptedSupervisor([ADMITTED, Text(1, "a")])
+    supervisor = ScriptedSupervisor([ADMITTED, Text(1, 0, "a")])
     subject, turn = begin(supervisor)
     went = False
     pieces = subject.pieces(turn, lambda: went)
-    assert next(pieces) == "a"
+    assert next(pieces) == Piece(0, "a")
     went = True
     with pytest.raises(ClientGoneError):
         next(pieces)
@@ -247,7 +321,7 @@ def test_a_client_that_goes_between_tokens_frees_its_slot() -> None:
 
 
 def test_a_client_that_goes_while_tokens_keep_coming_frees_its_slot() -> None:
-    supervisor = ScriptedSupervisor([ADMITTED, *[Text(1, "a")] * 100, FINISHED])
+    supervisor = ScriptedSupervisor([ADMITTED, *[Text(1, 0, "a")] * 100, STOPPED, FINISHED])
     subject, turn = begin(supervisor)
     with pytest.raises(ClientGoneError):
         list(subject.pieces(turn, lambda: True))
@@ -255,7 +329,7 @@ def test_a_client_that_goes_while_tokens_keep_coming_frees_its_slot() -> None:
 
 
 def test_closing_the_pieces_early_frees_the_slot() -> None:
-    supervisor = ScriptedSupervisor([ADMITTED, Text(1, "a"), Text(1, "b")])
+    supervisor = ScriptedSupervisor([ADMITTED, Text(1, 0, "a"), Text(1, 0, "b")])
     subject, turn = begin(supervisor)
     pieces = subject.pieces(turn, stays)
     next(pieces)
@@ -268,8 +342,8 @@ def test_waiting_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     subject, turn = begin(ScriptedSupervisor([ADMITTED]))
     pieces = subject.pieces(turn, stays)
     assert [next(pieces), next(pieces)] == [None, None]
-    turn.ticket.put(Text(1, "x"))
-    assert next(pieces) == "x"
+    turn.ticket.put(Text(1, 0, "x"))
+    assert next(pieces) == Piece(0, "x")
 
 
 def test_an_engine_that_says_nothing_is_waited_for_no_longer_than_the_deadline(
@@ -284,10 +358,204 @@ def test_an_engine_that_says_nothing_is_waited_for_no_longer_than_the_deadline(
 
 
 def test_an_answer_cut_short_by_the_deadline_says_so() -> None:
-    late = Finished(1, "length", True, 12, 0, 3, 0.0, 0.1, 0.2)
-    subject, turn = begin(ScriptedSupervisor([ADMITTED, Text(1, "half"), late]))
-    list(subject.pieces(turn, stays))
+    late = ChoiceFinished(1, 0, "length", True)
+    subject, turn = begin(ScriptedSupervisor([ADMITTED, Text(1, 0, "half"), late, FINISHED]))
+    *_, last = subject.pieces(turn, stays)
+    assert last == Piece(0, finish="length", timed_out=True)
     assert turn.extension().timed_out
+
+
+def test_several_choices_are_told_apart() -> None:
+    supervisor = ScriptedSupervisor(
+        [
+            ADMITTED,
+            Text(1, 1, "b"),
+            Text(1, 0, "a"),
+            ChoiceFinished(1, 1, "length", False),
+            Text(1, 0, "a"),
+            STOPPED,
+            FINISHED,
+        ]
+    )
+    subject, turn = begin_request(supervisor, n=2)
+    assert supervisor.request.n == 2
+    assert list(subject.pieces(turn, stays)) == [
+        Piece(1, "b"),
+        Piece(0, "a"),
+        Piece(1, finish="length"),
+        Piece(0, "a"),
+        Piece(0, finish="stop"),
+    ]
+    assert turn.finish_reasons == {1: "length", 0: "stop"}
+    assert turn.timings().predicted_per_second == 5.0  # three tokens, two of them the first ones
+
+
+def test_more_choices_than_run_at_once() -> None:
+    begin_request(ScriptedSupervisor([ADMITTED]), n=3)
+    error = refused_request(n=4)
+    assert (error.status, error.param) == (400, "n")
+    assert "LLM_PARALLEL" in error.message
+
+
+def test_logprobs_go_through() -> None:
+    logprob = TokenLogprob(b"x", -0.5, [(b"x", -0.5), (b"y", -1.0)])
+    supervisor = ScriptedSupervisor([ADMITTED, Text(1, 0, "x", [logprob]), STOPPED, FINISHED])
+    subject, turn = begin_request(supervisor, logprobs=True, top_logprobs=2)
+    assert supervisor.request.top_logprobs == 2
+    assert next(subject.pieces(turn, stays)) == Piece(0, "x", (logprob,))
+    supervisor = ScriptedSupervisor([ADMITTED])
+    begin_request(supervisor, logprobs=True)
+    assert supervisor.request.top_logprobs == 0
+
+
+def test_tools_are_in_the_prompt_and_their_tag_is_shown() -> None:
+    supervisor = ScriptedSupervisor([ADMITTED], "llama3")
+    begin_request(supervisor, tools=[WEATHER])
+    assert '"name": "weather"' in supervisor.prompt
+    assert supervisor.request.visible == ["<|python_tag|>"]
+    assert supervisor.request.grammar is None
+    supervisor = ScriptedSupervisor([ADMITTED], "llama3")
+    begin_request(supervisor, tools=[WEATHER], tool_choice="none")
+    assert "weather" not in supervisor.prompt
+    assert supervisor.request.visible == []
+
+
+def test_tools_need_a_model_that_knows_them() -> None:
+    error = refused_request("chatml", tools=[WEATHER])
+    assert (error.status, error.param) == (400, "tools")
+
+
+def test_an_answer_that_is_a_call() -> None:
+    text = Text(1, 0, '{"name": "weather", "parameters": {"city": "Lugo"}}')
+    supervisor = ScriptedSupervisor([ADMITTED, text, STOPPED, FINISHED], "llama3")
+    subject, turn = begin_request(supervisor, tools=[WEATHER])
+    calls, end = subject.pieces(turn, stays)
+    assert calls is not None
+    assert [(call.name, call.arguments) for call in calls.calls] == [
+        ("weather", '{"city": "Lugo"}')
+    ]
+    assert end == Piece(0, finish="tool_calls")
+
+
+@pytest.mark.parametrize(
+    ("form", "param", "begins"),
+    [
+        ({"type": "json_object"}, "response_format", 'start: %json {"type": "object"'),
+        (
+            {"type": "json_schema", "json_schema": {"name": "n", "schema": {"const": "\n%json"}}},
+            "response_format.json_schema.schema",
+            'start: %json {"const": "\\n%json"',
+        ),
+    ],
+)
+def test_response_formats_become_grammars(form: dict[str, Any], param: str, begins: str) -> None:
+    supervisor = ScriptedSupervisor([ADMITTED])
+    begin_request(supervisor, response_format=form)
+    grammar = supervisor.request.grammar
+    assert isinstance(grammar, Grammar)
+    assert grammar.param == param
+    assert grammar.lark.startswith(begins)
+    assert "\n" not in grammar.lark
+
+
+def test_free_text_has_no_grammar() -> None:
+    for fields in ({}, {"response_format": {"type": "text"}}, {"response_format": None}):
+        supervisor = ScriptedSupervisor([ADMITTED])
+        begin_request(supervisor, **fields)
+        assert supervisor.request.grammar is None
+
+
+def test_a_schema_that_is_too_large_never_reaches_the_engine() -> None:
+    schema = {"type": "array", "maxItems": 2001}
+    form = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+    assert refused_request(response_format=form).param == "response_format.json_schema.schema"
+
+
+def test_two_grammars_contradict_each_other() -> None:
+    form = {"type": "json_object"}
+    error = refused_request(tools=[WEATHER], tool_choice="required", response_format=form)
+    assert (error.status, error.param) == (400, "response_format")
+    supervisor = ScriptedSupervisor([ADMITTED], "llama3")
+    begin_request(supervisor, tools=[WEATHER], response_format=form)
+    assert supervisor.request.grammar is not None
+
+
+LONG_TALK: list[openai.ChatMessage] = [
+    openai.SystemMessage(content="S"),
+    user("u" * 100),
+    assistant("a" * 100),
+    user("last"),
+]
+
+
+def test_trimming_drops_the_oldest_until_it_fits() -> None:
+    supervisor = ScriptedSupervisor([ADMITTED], scripts=[[TooLong(1, 300, 10)], [ADMITTED]])
+    _, turn = begin(supervisor, LONG_TALK, truncation="trim")
+    first, second = (text_of(command) for command in supervisor.commands)
+    assert "uuu" in first
+    assert [text in second for text in ("\nS<", "uuu", "aaa", "last")] == [True, False, True, True]
+    assert turn.dropped_messages == 1
+    assert supervisor.cancelled == []
+
+
+def test_trimming_drops_as_much_as_it_takes() -> None:
+    """The lengths of texts are a guess: the engine has the last word."""
+    too_long = [[TooLong(1, 300, 10)], [TooLong(1, 270, 10)]]
+    supervisor = ScriptedSupervisor([ADMITTED], scripts=too_long)
+    _, turn = begin(supervisor, LONG_TALK, truncation="trim")
+    assert turn.dropped_messages == 2
+    assert [text in text_of(supervisor.commands[-1]) for text in ("\nS<", "aaa", "last")] == [
+        True,
+        False,
+        True,
+    ]
+
+
+def test_trimming_counts_with_the_history_limit() -> None:
+    talk = [*LONG_TALK[:1], *LONG_TALK[1:3] * 3, user("last")]
+    supervisor = ScriptedSupervisor([ADMITTED], scripts=[[TooLong(1, 257, 1)]])
+    _, turn = begin(supervisor, talk, truncation="trim")
+    assert turn.dropped_messages == 4 + 1
+
+
+@pytest.mark.parametrize("truncation", ["trim", "error", None])
+def test_what_never_fits_is_an_error(truncation: Any) -> None:
+    supervisor = ScriptedSupervisor([TooLong(1, 300, 10)])
+    error = refused(supervisor, LONG_TALK, truncation=truncation)
+    assert (error.status, error.code) == (400, "context_length_exceeded")
+    assert len(supervisor.commands) <= 3
+
+
+def tokenized(**fields: Any) -> ScriptedSupervisor:
+    supervisor = ScriptedSupervisor([Tokenized(1, [1], [b"x"])], "llama3")
+    request = openai.decode_request(json.dumps(fields).encode(), openai.TokenizeRequest)
+    assert Chat(CONFIG, supervisor).tokenize(request, stays) == Tokenized(1, [1], [b"x"])
+    return supervisor
+
+
+def test_what_is_tokenized() -> None:
+    (command,) = tokenized(text="<|eot_id|>").commands
+    assert isinstance(command, Tokenize)
+    assert command.segments == [("<|eot_id|>", False)]
+    talk = [{"role": "user", "content": "hi"}]
+    prompt = text_of(tokenized(messages=talk, tools=[WEATHER]).commands[0])
+    assert prompt.startswith("<|begin_of_text|>")
+    assert '"name": "weather"' in prompt
+    assert prompt.endswith("<|start_header_id|>assistant<|end_header_id|>\n\n")
+
+
+def test_the_whole_history_is_tokenized() -> None:
+    talk = [{"role": "user", "content": f"u{i}"} for i in range(9)]
+    assert "u0" in text_of(tokenized(messages=talk).commands[0])
+
+
+def test_tokens_to_text() -> None:
+    supervisor = ScriptedSupervisor([Detokenized(1, "hi")])
+    assert Chat(CONFIG, supervisor).detokenize([5], stays) == "hi"
+    assert supervisor.commands == [Detokenize(0, [5])]
+    with pytest.raises(ApiError) as caught:
+        Chat(CONFIG, ScriptedSupervisor([Refused(1, "tokens", "no")])).detokenize([5], stays)
+    assert (caught.value.status, caught.value.param) == (400, "tokens")
 
 
 def decoded(**message: Any) -> openai.ChatMessage:

@@ -24,7 +24,17 @@ from sheily_server.client import (
     Reply,
     ServerError,
 )
-from tests.fake_server import WAIT, FakeServer, Handler, Seen, answer, completion, raw, running
+from tests.fake_server import (
+    WAIT,
+    FakeServer,
+    Handler,
+    Script,
+    Seen,
+    answer,
+    completion,
+    raw,
+    running,
+)
 
 
 @pytest.fixture
@@ -332,37 +342,86 @@ def test_health_of_something_else(server: FakeServer, client: LLMClient) -> None
 # process_pipeline
 
 
-def _system_and_user(seen: Seen) -> tuple[str, str]:
-    system, user = seen.json()["messages"]
+def pipeline_script(context_size: int) -> Script:
+    """A server whose tokens are the words of what it is asked to count."""
+
+    def script(handler: Handler) -> None:
+        seen = handler.request_seen
+        if seen.path == "/health":
+            answer(200, {"state": "ready", "context_size": context_size})(handler)
+        elif seen.path == "/tokenize":
+            body = seen.json()
+            texts = [body.get("text") or "", *(m["content"] for m in body.get("messages", []))]
+            answer(200, {"count": sum(len(text.split()) for text in texts)})(handler)
+        else:
+            answer(200, completion("Madrid"))(handler)
+
+    return script
+
+
+def _asked(server: FakeServer) -> Seen:
+    """The one request for an answer."""
+    (seen,) = [seen for seen in server.seen if seen.path == "/v1/chat/completions"]
+    return seen
+
+
+def _system_and_user(server: FakeServer) -> tuple[str, str]:
+    system, user = _asked(server).json()["messages"]
     assert (system["role"], user["role"]) == ("system", "user")
     return system["content"], user["content"]
 
 
 def test_pipeline_numbers_its_documents(server: FakeServer, client: LLMClient) -> None:
-    server.script = answer(200, completion("Madrid"))
+    server.script = pipeline_script(4096)
     reply = client.process_pipeline("¿Capital?", ["Uno.", "  \n", "Dos. "], max_tokens=9)
     assert reply.text == "Madrid"
-    system, user = _system_and_user(server.seen[0])
+    assert (reply.used, reply.left_out) == ((0, 2), ())
+    system, user = _system_and_user(server)
     assert system.endswith("\n\nDocument 1:\nUno.\n\nDocument 2:\nDos.")
     assert "from nothing else" in system
     assert "language of the question" in system
     assert user == "¿Capital?"
-    assert server.seen[0].json()["max_tokens"] == 9
+    assert _asked(server).json()["max_tokens"] == 9
 
 
 def test_pipeline_takes_one_text(server: FakeServer, client: LLMClient) -> None:
-    server.script = answer(200, completion("ok"))
+    server.script = pipeline_script(4096)
     client.process_pipeline("q", "Only this.")
-    assert _system_and_user(server.seen[0])[0].endswith("\n\nDocument 1:\nOnly this.")
+    assert _system_and_user(server)[0].endswith("\n\nDocument 1:\nOnly this.")
 
 
 @pytest.mark.parametrize("context", ["", [], [" "], ()])
 def test_pipeline_says_that_there_are_no_documents(
     server: FakeServer, client: LLMClient, context: str | Sequence[str]
 ) -> None:
-    server.script = answer(200, completion("ok"))
-    client.process_pipeline("q", context)
-    assert "There are no documents" in _system_and_user(server.seen[0])[0]
+    server.script = pipeline_script(4096)
+    reply = client.process_pipeline("q", context)
+    assert (reply.used, reply.left_out) == ((), ())
+    assert "There are no documents" in _system_and_user(server)[0]
+
+
+def test_pipeline_leaves_out_whole_documents(server: FakeServer, client: LLMClient) -> None:
+    server.script = pipeline_script(400)
+    documents = ["a " * 100, "b " * 300, "c " * 50]
+    reply = client.process_pipeline("q", documents, max_tokens=100)
+    assert (reply.used, reply.left_out) == ((0, 2), (1,))
+    system, _ = _system_and_user(server)
+    assert "Document 2:\nc" in system
+    assert "b" not in system.split("Document 1:")[1]
+
+
+@pytest.mark.parametrize(("room", "used"), [(300, ()), (250, (0,)), (None, (0, 1))])
+def test_pipeline_keeps_room_for_the_answer(
+    server: FakeServer, client: LLMClient, room: int | None, used: tuple[int, ...]
+) -> None:
+    server.script = pipeline_script(400)
+    options = {} if room is None else {"max_completion_tokens": room}
+    documents = ["a " * 90, "b " * 90]
+    if used:
+        assert client.process_pipeline("q", documents, **options).used == used
+    else:
+        with pytest.raises(ValueError, match="fits"):
+            client.process_pipeline("q", documents, **options)
 
 
 @pytest.mark.parametrize("query", ["", " \n\t"])

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sheily_server import history
-from sheily_server.history import limit_history
+from sheily_server.history import drop_oldest, limit_history
 from sheily_server.prompts.message import Message, ToolCall
 
 CALLS = (ToolCall("f", {}),)
@@ -159,3 +159,69 @@ def test_something_beside_results_stays_if_there_was_any(letters: str, limit: in
 def test_more_than_the_limit_stays_only_as_one_last_group(letters: str, limit: int) -> None:
     result = kept(letters, limit).replace("s", "")
     assert len(result) <= limit or result[1:].strip("t") == ""
+
+
+def left(letters: str, count: int) -> str:
+    return "".join(message.text[0] for message in drop_oldest(conversation(letters), count))
+
+
+@pytest.mark.parametrize(
+    ("letters", "count", "expected"),
+    [
+        ("", 1, ""),
+        ("s", 1, "s"),
+        ("u", 1, "u"),
+        ("su", 5, "su"),
+        ("suau", 0, "suau"),
+        ("suau", 1, "sau"),
+        ("suau", 2, "su"),
+        ("suau", 3, "su"),
+        ("suau", 100, "su"),
+        ("usas", 1, "sas"),
+        # a call goes with its results, and results with their call
+        ("uctau", 2, "au"),
+        ("uctau", 1, "ctau"),
+        ("cttu", 1, "u"),
+        # the last group stays whole
+        ("uctt", 3, "ctt"),
+        ("uctt", 1, "ctt"),
+        ("ctt", 2, "ctt"),
+        ("ttt", 1, "ttt"),
+    ],
+)
+def test_dropping_the_oldest(letters: str, count: int, expected: str) -> None:
+    assert left(letters, count) == expected
+
+
+@given(any_conversation, st.integers(-2, 50))
+def test_dropping_leaves_the_end_and_all_system_messages(letters: str, count: int) -> None:
+    messages = conversation(letters)
+    result = drop_oldest(messages, count)
+    assert result == [message for message in messages if message in result]
+    others = [message for message in result if message.role != "system"]
+    assert letters.replace("s", "").endswith("".join(message.text[0] for message in others))
+    assert len(result) - len(others) == letters.count("s")
+    assert bool(others) == bool(letters.replace("s", ""))
+
+
+@given(any_conversation)
+def test_dropping_one_more_never_leaves_more(letters: str) -> None:
+    lengths = [len(left(letters, count)) for count in range(len(letters) + 1)]
+    assert lengths == sorted(lengths, reverse=True)
+
+
+@given(with_tools, st.integers(0, 50))
+def test_dropping_parts_no_call_from_its_results(letters: str, count: int) -> None:
+    assert not left(letters, count).replace("s", "").startswith("t")
+
+
+@given(with_tools, st.integers(1, 50))
+def test_dropping_comes_to_an_end(letters: str, count: int) -> None:
+    """Each round drops something or says, by changing nothing, that nothing more can go."""
+    messages = conversation(letters)
+    for _ in range(len(letters) + 1):
+        fewer = drop_oldest(messages, count)
+        if fewer == messages:
+            return
+        messages = fewer
+    raise AssertionError("it never ends")

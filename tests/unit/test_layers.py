@@ -21,11 +21,16 @@ LAYERS = {
     "sheily_server.prompts": 1,
     "sheily_server.history": 1,
     "sheily_server.engine.messages": 1,
+    "sheily_server.openapi": 1,
+    "sheily_server.schemas": 2,
     "sheily_server.supervisor": 2,
-    "sheily_server.chat": 3,
-    "sheily_server.app": 4,
-    "sheily_server.http_server": 5,
-    "sheily_server.__main__": 6,
+    "sheily_server.tools": 3,
+    "sheily_server.answer": 4,
+    "sheily_server.chat": 5,
+    "sheily_server.completion": 6,
+    "sheily_server.app": 7,
+    "sheily_server.http_server": 8,
+    "sheily_server.__main__": 9,
 }
 C_SUFFIXES = {".c", ".cpp", ".h"}
 # Programs and libraries of their own.

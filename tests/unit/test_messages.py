@@ -18,18 +18,26 @@ from sheily_server.engine.messages import (
     Admitted,
     Cancel,
     Channel,
+    ChoiceFinished,
     Command,
+    Detokenize,
+    Detokenized,
     Event,
     Finished,
+    Grammar,
     LoadFailed,
     Loading,
     ProtocolError,
     Ready,
+    Refused,
     RequestFailed,
     Sampling,
     Start,
     Submit,
     Text,
+    Tokenize,
+    Tokenized,
+    TokenLogprob,
     TooLong,
 )
 from sheily_server.prompts import Dialect
@@ -40,24 +48,35 @@ COMMANDS: list[Command] = [
     Submit(
         2**40,
         [Segment("<|im_start|>", True), Segment("user\n\0😀", False)],
-        Sampling(0.0, 0.5, -2.0, 2.0, -(2**63)),
+        Sampling(0.0, 40, 0.5, 0.1, 1.1, -2.0, 2.0, -(2**63), {128_255: -100.0, 0: 1.5}, True),
         None,
         2048,
         ["END", "\n"],
         280.0,
+        4,
+        0,
+        Grammar('start: %json {"const": "\\u00e9"}', "response_format"),
+        ["<|python_tag|>"],
     ),
     Submit(1, [], Sampling(seed=2**63 - 1), 5, 5, [], 0.5),
     Cancel(7),
+    Tokenize(8, [Segment("<|im_end|>", True), Segment("", False)]),
+    Detokenize(9, [0, 2**31 - 1]),
 ]
 EVENTS: list[Event] = [
     Loading(0.5),
-    Ready(Dialect("chatml", "be brief"), "a model", 1, 2, 3, 4),
-    Ready(Dialect("llama3"), "", 2**62, 2, 3, 4),
+    Ready(Dialect("chatml", "be brief"), "a model", 1, 2, 3, 4, "fp_1"),
+    Ready(Dialect("llama3"), "", 2**62, 2, 3, 4, "fp_2"),
     LoadFailed("no"),
     Admitted(1, 5),
     TooLong(1, 5000, 1),
-    Text(1, "caf\u00e9 \0"),
-    Finished(1, "stop", False, 1, 2, 3, 0.1, 0.2, 0.3),
+    Refused(1, "logit_bias", "5 is no token."),
+    Tokenized(1, [5, 2**31 - 1], [b"\xff\x00", b""]),
+    Detokenized(1, "\ufffd"),
+    Text(1, 0, "caf\u00e9 \0"),
+    Text(1, 3, "", [TokenLogprob(b"\xc3", -0.5, [(b"\xa9", -1.0), (b"", float("-inf"))])]),
+    ChoiceFinished(1, 2, "length", True),
+    Finished(1, 1, 2, 3, 0.1, 0.2, 0.3),
     RequestFailed(1, "timeout", "late"),
 ]
 
@@ -107,9 +126,9 @@ def test_events_travel_together_in_one_frame(channels: tuple[Channel, Channel]) 
 def test_a_large_frame_arrives_whole(channels: tuple[Channel, Channel]) -> None:
     server, engine = channels
     text = "é" * (3 * 1024 * 1024)
-    sender = threading.Thread(target=engine.send_events, args=([Text(1, text)],))
+    sender = threading.Thread(target=engine.send_events, args=([Text(1, 0, text)],))
     sender.start()
-    assert server.receive_events() == [Text(1, text)]
+    assert server.receive_events() == [Text(1, 0, text)]
     sender.join(20)
 
 
@@ -210,7 +229,10 @@ def framed(payload: bytes) -> bytes:
         framed(msgspec.msgpack.encode([{"type": "Nothing"}])),
         framed(msgspec.msgpack.encode([{"type": "Loading", "fraction": "half"}])),
         framed(msgspec.msgpack.encode([{"type": "Loading"}])),
-        framed(msgspec.msgpack.encode([{"type": "Text", "id": 1, "text": "x"}])[:-1] + b"\xff"),
+        framed(
+            msgspec.msgpack.encode([{"type": "Text", "id": 1, "choice": 0, "text": "x"}])[:-1]
+            + b"\xff"
+        ),
         framed(b"\x91\x82\xa4type\xa7Loading\xa1x" + b"\x91" * 100_000),
         struct.pack("<I", MAX_FRAME_BYTES + 1),
         b"\xff\xff\xff\xff",

@@ -22,6 +22,9 @@ class FakeModel:
         self.cells: list[list[int]] = [[] for _ in range(n_slots)]
 
     def step(self, plan: Plan) -> list[int | None]:
+        for source, target, length in plan.copies:
+            assert length <= len(self.cells[source])
+            self.cells[target] = self.cells[source][:length]
         for slot, length in plan.cuts:
             assert length <= len(self.cells[slot])
             del self.cells[slot][length:]
@@ -132,6 +135,43 @@ def test_requests_beyond_the_slots_wait_in_order() -> None:
     assert [sequence.id for sequence in finished] == [0, 1, 2]
 
 
+@given(
+    prompt=prompts,
+    n_tokens=st.integers(1, 4),
+    n=st.integers(1, 4),
+    before=st.lists(prompts, max_size=3),
+)
+def test_twins_compute_their_prompt_once(
+    prompt: list[int], n_tokens: int, n: int, before: list[list[int]]
+) -> None:
+    scheduler, model = Scheduler(4, CHUNK, CHUNK_BESIDE), FakeModel(4)
+    for other in before:
+        scheduler.add(Sequence(99, other, 2))
+    group = [Sequence(i, prompt, n_tokens) for i in range(n)]
+    scheduler.add(*group)
+    n_computed = 0
+    while not scheduler.idle:
+        plan = scheduler.schedule()
+        assert plan is not None
+        n_computed += sum(
+            len(w.tokens) for w in plan.work if w.sequence in group and not w.sequence.generated
+        )
+        for sequence, _token in scheduler.commit(plan, model.step(plan)):
+            if len(sequence.generated) == sequence.max_tokens:
+                scheduler.remove(sequence)
+    for sequence in group:
+        assert sequence.generated == expected(prompt, n_tokens)
+    assert n_computed <= len(prompt) + n - 1
+
+
+def test_a_group_waits_for_as_many_slots_as_it_needs() -> None:
+    scheduler, model = Scheduler(2, CHUNK, CHUNK_BESIDE), FakeModel(2)
+    scheduler.add(Sequence(0, [1], 3))
+    scheduler.add(Sequence(1, [2, 3], 1), Sequence(2, [2, 3], 1))
+    scheduler.add(Sequence(3, [4], 1))
+    assert [sequence.id for sequence in run_to_end(scheduler, model)] == [0, 1, 2, 3]
+
+
 def test_after_a_failed_step_nothing_is_taken_from_the_cache() -> None:
     scheduler, model = Scheduler(1, CHUNK, CHUNK_BESIDE), FakeModel(1)
     scheduler.add(Sequence(0, [1, 2, 3], 1))
@@ -172,11 +212,12 @@ class SchedulerMachine(RuleBasedStateMachine):
         self.live: dict[int, Sequence] = {}
         self.n = 0
 
-    @rule(prompt=prompts, max_tokens=st.integers(1, 5))
-    def arrive(self, prompt: list[int], max_tokens: int) -> None:
-        self.n += 1
-        self.live[self.n] = Sequence(self.n, prompt, max_tokens)
-        self.scheduler.add(self.live[self.n])
+    @rule(prompt=prompts, max_tokens=st.integers(1, 5), n=st.integers(1, 3))
+    def arrive(self, prompt: list[int], max_tokens: int, n: int) -> None:
+        group = [Sequence(self.n + i, prompt, max_tokens) for i in range(n)]
+        self.n += n
+        self.live |= {sequence.id: sequence for sequence in group}
+        self.scheduler.add(*group)
 
     @precondition(lambda self: self.live)
     @rule(pick=st.integers(0, 1000))

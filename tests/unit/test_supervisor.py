@@ -15,14 +15,30 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
+import msgspec
 import pytest
 
 from sheily_server import supervisor as module
 from sheily_server.config import Config
-from sheily_server.engine.messages import Admitted, Finished, RequestEvent, Sampling, Text, TooLong
+from sheily_server.engine.messages import (
+    LAST_EVENTS,
+    Admitted,
+    ChoiceFinished,
+    Detokenize,
+    Detokenized,
+    Finished,
+    Refused,
+    RequestEvent,
+    Sampling,
+    Submit,
+    Text,
+    Tokenize,
+    Tokenized,
+    TooLong,
+)
 from sheily_server.errors import ApiError
 from sheily_server.prompts.message import Segment
-from sheily_server.supervisor import Request, Supervisor, Ticket
+from sheily_server.supervisor import Supervisor, Ticket
 
 FAKE_ENGINE = Path(__file__).resolve().parents[1] / "fake_engine.py"
 WAIT = 20.0
@@ -102,16 +118,16 @@ def wait_for_restart(supervisor: Supervisor, count: int) -> None:
     wait_for(supervisor, "ready")
 
 
-def request(text: str, **fields: Any) -> Request:
+def request(text: str, **fields: Any) -> Submit:
     segments = [Segment("<|im_start|>", True), Segment(f"user\n{text}", False)]
-    plain = Request(segments, Sampling(), None, 64, [], 100.0)
-    return replace(plain, **fields)
+    plain = Submit(0, segments, Sampling(), None, 64, [], 100.0)
+    return msgspec.structs.replace(plain, **fields)
 
 
 def events(ticket: Ticket) -> list[RequestEvent]:
     """All of a ticket's events, to its last."""
     found: list[RequestEvent] = []
-    while not found or isinstance(found[-1], Admitted | Text):
+    while not found or not isinstance(found[-1], LAST_EVENTS):
         found.append(until(lambda: ticket.next(0.01)))
     return found
 
@@ -126,7 +142,7 @@ def refused(supervisor: Supervisor) -> ApiError:
     with pytest.raises(ApiError) as caught:
         supervisor.submit(request("hi"))
     with pytest.raises(ApiError):
-        supervisor.dialect()
+        supervisor.engine()
     return caught.value
 
 
@@ -155,9 +171,9 @@ def test_the_model_loads_and_a_request_is_answered(bench: Bench) -> None:
     assert health.engine is not None
     assert health.engine.n_threads == 3
     assert bench.loads == [0.25, 1.0]
-    assert supervisor.dialect().name == "chatml"
+    assert supervisor.engine().dialect.name == "chatml"
     found = events(supervisor.submit(request("one two")))
-    assert [type(event) for event in found] == [Admitted, Text, Text, Finished]
+    assert [type(event) for event in found] == [Admitted, Text, Text, ChoiceFinished, Finished]
 
 
 def test_the_engine_is_told_the_settings(bench: Bench) -> None:
@@ -194,6 +210,31 @@ def test_too_long_ends_a_request(bench: Bench) -> None:
     found = events(supervisor.submit(request("too-long 200 5")))
     assert found == [TooLong(1, 200, 5)]
     assert supervisor.health().running == 0
+
+
+def test_a_refusal_ends_a_request(bench: Bench) -> None:
+    supervisor = bench.ready()
+    found = events(supervisor.submit(request("refuse logit_bias no such token")))
+    assert found == [Refused(1, "logit_bias", "no such token")]
+    assert supervisor.health().running == 0
+
+
+def test_tokens_are_asked_for_and_answered_once(bench: Bench) -> None:
+    supervisor = bench.ready()
+    segments = [Segment("<|im_end|>", True), Segment("hi", False)]
+    found = events(supervisor.submit(Tokenize(0, segments)))
+    assert found == [Tokenized(1, [266, 104, 105], [b"<|im_end|>", b"h", b"i"])]
+    assert events(supervisor.submit(Detokenize(0, [104, 105]))) == [Detokenized(2, "hi")]
+    assert supervisor.health().running == 0
+
+
+def test_every_choice_has_its_own_events(bench: Bench) -> None:
+    supervisor = bench.ready()
+    found = events(supervisor.submit(request("each", n=2)))
+    said = [(e.choice, e.text) for e in found if isinstance(e, Text)]
+    assert said == [(1, "answer"), (1, " 1"), (0, "answer"), (0, " 0")]
+    assert [e.choice for e in found if isinstance(e, ChoiceFinished)] == [1, 0]
+    assert isinstance(found[-1], Finished)
 
 
 def test_the_queue_is_bounded(bench: Bench) -> None:

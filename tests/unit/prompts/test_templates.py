@@ -47,6 +47,7 @@ ACCEPTED = {
 
 many = settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 some = settings(many, max_examples=50)
+thousand = settings(many, max_examples=1000)  # and another thousand with tools
 
 
 def read_template(name: str) -> str:
@@ -170,7 +171,7 @@ LLAMA3 = Dialect("llama3")
 official = compiled(read_template("meta-llama-Llama-3.2-3B-Instruct.jinja"))
 
 
-@many
+@thousand
 @given(st.lists(messages_of_any_kind, min_size=1, max_size=7), dates)
 def test_llama3_equals_the_official_template(messages: list[Message], date: datetime.date) -> None:
     segments = render(LLAMA3, messages, date=date)
@@ -178,7 +179,7 @@ def test_llama3_equals_the_official_template(messages: list[Message], date: date
     assert_well_formed(segments, LLAMA3)
 
 
-@many
+@thousand
 @given(
     st.none() | texts,
     ordinary.filter(lambda message: message.role != "system"),

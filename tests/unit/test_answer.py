@@ -1,0 +1,156 @@
+"""One choice's answer: when its text is let go, and when it is a call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sheily_server.answer import AnswerReader, Piece
+from sheily_server.engine.messages import ChoiceFinished, Text, TokenLogprob
+from sheily_server.openai import Function, Tool
+from sheily_server.tools import Call, Offer
+
+F = Tool(Function(name="f"))
+NOTHING = Offer((), forced=False, several=False)
+AUTO = Offer((F,), forced=False, several=True)
+FORCED = Offer((F,), forced=True, several=True)
+JSON_CALL = '{"name": "f", "parameters": {"a": 1}}'
+CALL = Call("f", '{"a": 1}')
+
+
+def logprob(text: str) -> TokenLogprob:
+    return TokenLogprob(text.encode(), -0.5, [])
+
+
+def read(
+    offer: Offer, *texts: str, reason: str = "stop", logprobs: bool = False, timed_out: bool = False
+) -> list[Piece]:
+    """The pieces of an answer in these events, choice 3."""
+    reader = AnswerReader(3, offer)
+    pieces: list[Piece] = []
+    for text in texts:
+        pieces += reader.take(Text(1, 3, text, [logprob(text)] if logprobs else None))
+    return pieces + reader.end(ChoiceFinished(1, 3, reason, timed_out))
+
+
+def test_without_tools_text_goes_out_as_it_comes() -> None:
+    for texts in (["Hel", "lo"], ["{", "}"], [JSON_CALL]):
+        assert read(NOTHING, *texts) == [*(Piece(3, t) for t in texts), Piece(3, finish="stop")]
+
+
+def test_with_tools_text_that_is_no_call_goes_out_as_it_comes() -> None:
+    assert read(AUTO, "Hel", "lo {") == [Piece(3, "Hel"), Piece(3, "lo {"), Piece(3, finish="stop")]
+
+
+def test_blanks_wait_for_what_is_behind_them() -> None:
+    assert read(AUTO, " ", "\n", "a", "b") == [
+        Piece(3, " \na"),
+        Piece(3, "b"),
+        Piece(3, finish="stop"),
+    ]
+
+
+def test_the_python_tag_may_come_in_parts() -> None:
+    assert read(AUTO, "<|python", "_tag|>f(a=1)") == [
+        Piece(3, calls=(CALL,)),
+        Piece(3, finish="tool_calls"),
+    ]
+    assert read(AUTO, "<", "b>") == [Piece(3, "<b>"), Piece(3, finish="stop")]
+
+
+@pytest.mark.parametrize("offer", [AUTO, FORCED])
+def test_a_call_is_one_piece(offer: Offer) -> None:
+    assert read(offer, *JSON_CALL) == [Piece(3, calls=(CALL,)), Piece(3, finish="tool_calls")]
+
+
+def test_several_calls_are_one_piece() -> None:
+    assert read(AUTO, JSON_CALL, "; ", JSON_CALL) == [
+        Piece(3, calls=(CALL, CALL)),
+        Piece(3, finish="tool_calls"),
+    ]
+
+
+def test_what_looked_like_a_call_and_is_none_goes_out_at_the_end() -> None:
+    assert read(AUTO, '{"a', '": 1}') == [Piece(3, '{"a": 1}'), Piece(3, finish="stop")]
+
+
+def test_an_unknown_function_is_text() -> None:
+    text = JSON_CALL.replace('"f"', '"g"')
+    assert read(AUTO, text) == [Piece(3, text), Piece(3, finish="stop")]
+
+
+@pytest.mark.parametrize("offer", [AUTO, FORCED])
+def test_a_call_that_was_cut_off_is_text(offer: Offer) -> None:
+    half = JSON_CALL[:20]
+    assert read(offer, half, reason="length") == [Piece(3, half), Piece(3, finish="length")]
+
+
+def test_a_whole_call_before_the_cut_stays_a_call() -> None:
+    assert read(AUTO, JSON_CALL, "\n", reason="length") == [
+        Piece(3, calls=(CALL,)),
+        Piece(3, finish="length"),
+    ]
+
+
+def test_a_forced_answer_is_held_back_whatever_it_says() -> None:
+    reader = AnswerReader(0, FORCED)
+    assert reader.take(Text(1, 0, "Hello")) == []
+    assert reader.end(ChoiceFinished(1, 0, "stop", False)) == [
+        Piece(0, "Hello"),
+        Piece(0, finish="stop"),
+    ]
+
+
+@pytest.mark.parametrize("offer", [NOTHING, AUTO, FORCED])
+def test_an_empty_answer_has_an_end(offer: Offer) -> None:
+    assert read(offer) == [Piece(3, finish="stop")]
+    assert read(offer, reason="length", timed_out=True) == [
+        Piece(3, finish="length", timed_out=True)
+    ]
+
+
+def test_logprobs_go_with_what_was_held_back() -> None:
+    assert read(AUTO, "{", "x", logprobs=True) == [
+        Piece(3, "{x", (logprob("{"), logprob("x"))),
+        Piece(3, finish="stop"),
+    ]
+    assert read(AUTO, "a", "b", logprobs=True) == [
+        Piece(3, "a", (logprob("a"),)),
+        Piece(3, "b", (logprob("b"),)),
+        Piece(3, finish="stop"),
+    ]
+    assert read(AUTO, JSON_CALL, logprobs=True) == [
+        Piece(3, "", (logprob(JSON_CALL),), (CALL,)),
+        Piece(3, finish="tool_calls"),
+    ]
+
+
+def test_logprobs_without_text_are_not_lost() -> None:
+    for offer in (NOTHING, AUTO, FORCED):
+        assert read(offer, "", logprobs=True) == [
+            Piece(3, "", (logprob(""),)),
+            Piece(3, finish="stop"),
+        ]
+
+
+texts = st.lists(
+    st.sampled_from([" ", "{", "}", "[", "]", "a", "<|python_tag|>", JSON_CALL, "; ", ""]),
+    max_size=6,
+)
+
+
+@given(texts, st.sampled_from([NOTHING, AUTO, FORCED]), st.sampled_from(["stop", "length"]))
+def test_nothing_is_lost_or_said_twice(parts: list[str], offer: Offer, reason: str) -> None:
+    *pieces, last = read(offer, *parts, reason=reason, logprobs=True)
+    calls: list[Any] = [call for piece in pieces for call in piece.calls]
+    if not calls:
+        assert "".join(piece.text for piece in pieces) == "".join(parts)
+    else:
+        assert [piece.text for piece in pieces] == [""]
+    said = b"".join(logprob.piece for piece in pieces for logprob in piece.logprobs)
+    assert said == "".join(parts).encode()
+    assert last.finish == ("tool_calls" if calls and reason == "stop" else reason)
+    assert all(piece.finish is None for piece in pieces)

@@ -1,0 +1,250 @@
+"""The pieces of an answer in OpenAI's shapes, whole and in chunks."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sheily_server import completion, openai
+from sheily_server.answer import Piece
+from sheily_server.chat import NO_OFFER, Turn
+from sheily_server.engine.messages import Finished, TokenLogprob
+from sheily_server.supervisor import Ticket
+from sheily_server.tools import Call
+
+CALL = Call("f", '{"a": "é"}')
+LOGPROB = TokenLogprob(b"\xc3\xa9", -0.25, [(b"\xc3\xa9", -0.25), (b"\xff", -2.0)])
+
+
+def turn_of(n: int = 1, reasons: dict[int, str] | None = None) -> Turn:
+    finished = Finished(1, 12, 5, 6, 0.001, 0.1, 0.5)
+    turn = Turn("chatcmpl-1", 99, "m", "fp_1", 2, 0.0, Ticket(1, lambda id: None), n, NO_OFFER)
+    turn.finished = finished
+    turn.finish_reasons = reasons or dict.fromkeys(range(n), "stop")
+    return turn
+
+
+def encoded(value: Any) -> Any:
+    return json.loads(openai.encode(value))
+
+
+def whole(turn: Turn, *pieces: Piece, logprobs: bool = False) -> Any:
+    return encoded(completion.whole(turn, pieces, logprobs))
+
+
+def stream(
+    turn: Turn, *pieces: Piece, include_usage: bool = False, logprobs: bool = False
+) -> list[Any]:
+    chunks = completion.Chunks(turn, include_usage, logprobs)
+    found = [*chunks.first()]
+    for piece in pieces:
+        found += chunks.of(piece)
+    return [encoded(chunk) for chunk in [*found, *chunks.last()]]
+
+
+def test_a_completion() -> None:
+    assert whole(turn_of(), Piece(0, "Hel"), Piece(0, "lo"), Piece(0, finish="stop")) == {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 99,
+        "model": "m",
+        "system_fingerprint": "fp_1",
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": "Hello", "refusal": None},
+                "finish_reason": "stop",
+                "logprobs": None,
+            }
+        ],
+        "usage": {
+            "prompt_tokens": 12,
+            "completion_tokens": 6,
+            "total_tokens": 18,
+            "prompt_tokens_details": {"cached_tokens": 5},
+        },
+        "timings": {
+            "queued_ms": 1.0,
+            "prompt_ms": 100.0,
+            "predicted_ms": 500.0,
+            "prompt_per_second": 70.0,
+            "predicted_per_second": 10.0,
+        },
+        "sheily": {"dropped_messages": 2},
+    }
+
+
+def test_the_choices_of_a_completion_are_in_order() -> None:
+    pieces = [
+        Piece(2, "c"),
+        Piece(0, "a"),
+        Piece(2, finish="length"),
+        Piece(1, "b"),
+        Piece(0, "a"),
+        Piece(1, finish="stop"),
+        Piece(0, finish="stop"),
+    ]
+    choices = whole(turn_of(3), *pieces)["choices"]
+    assert [(c["index"], c["message"]["content"], c["finish_reason"]) for c in choices] == [
+        (0, "aa", "stop"),
+        (1, "b", "stop"),
+        (2, "c", "length"),
+    ]
+
+
+def test_an_empty_answer_is_an_empty_text() -> None:
+    message = whole(turn_of(), Piece(0, finish="stop"))["choices"][0]["message"]
+    assert message == {"role": "assistant", "content": "", "refusal": None}
+
+
+def test_calls_have_no_content() -> None:
+    pieces = [Piece(0, calls=(CALL, Call("g", "{}"))), Piece(0, finish="tool_calls")]
+    choice = whole(turn_of(), *pieces)["choices"][0]
+    assert choice["finish_reason"] == "tool_calls"
+    message = choice["message"]
+    assert message["content"] is None
+    ids = [call.pop("id") for call in message["tool_calls"]]
+    assert all(re.fullmatch(r"call_[0-9a-f]{24}", id) for id in ids)
+    assert len(set(ids)) == 2
+    assert message["tool_calls"] == [
+        {"type": "function", "function": {"name": "f", "arguments": '{"a": "é"}'}},
+        {"type": "function", "function": {"name": "g", "arguments": "{}"}},
+    ]
+
+
+EXPECTED_LOGPROB = {
+    "token": "é",
+    "logprob": -0.25,
+    "bytes": [195, 169],
+    "top_logprobs": [
+        {"token": "é", "logprob": -0.25, "bytes": [195, 169]},
+        {"token": "\ufffd", "logprob": -2.0, "bytes": [255]},
+    ],
+}
+
+
+def test_logprobs() -> None:
+    pieces = [Piece(0, "é", (LOGPROB,)), Piece(0, "é", (LOGPROB,)), Piece(0, finish="stop")]
+    choice = whole(turn_of(), *pieces, logprobs=True)["choices"][0]
+    assert choice["logprobs"] == {"content": [EXPECTED_LOGPROB] * 2, "refusal": None}
+    empty = whole(turn_of(), Piece(0, finish="stop"), logprobs=True)["choices"][0]
+    assert empty["logprobs"] == {"content": [], "refusal": None}
+
+
+def test_a_stream() -> None:
+    chunks = stream(turn_of(), Piece(0, "Hel"), Piece(0, "lo"), Piece(0, finish="stop"))
+    same = {
+        "id": "chatcmpl-1",
+        "object": "chat.completion.chunk",
+        "created": 99,
+        "model": "m",
+        "system_fingerprint": "fp_1",
+    }
+
+    def chunk(delta: dict[str, Any], finish: str | None = None, **more: Any) -> dict[str, Any]:
+        choice = {"index": 0, "delta": delta, "finish_reason": finish, "logprobs": None}
+        return {**same, "choices": [choice], **more}
+
+    assert chunks[:-1] == [
+        chunk({"role": "assistant", "content": ""}, sheily={"dropped_messages": 2}),
+        chunk({"content": "Hel"}),
+        chunk({"content": "lo"}),
+    ]
+    timings = chunks[-1].pop("timings")
+    assert timings["predicted_per_second"] == 10.0
+    assert chunks[-1] == chunk({}, "stop", sheily={"dropped_messages": 2})
+
+
+def test_a_stream_with_usage() -> None:
+    chunks = stream(turn_of(), Piece(0, "x"), Piece(0, finish="stop"), include_usage=True)
+    assert [chunk["usage"] for chunk in chunks[:-1]] == [None] * 3
+    assert chunks[-1]["choices"] == []
+    assert chunks[-1]["usage"]["total_tokens"] == 18
+    assert chunks[-2]["choices"][0]["finish_reason"] == "stop"
+
+
+def test_the_end_of_the_last_choice_comes_with_the_timings() -> None:
+    turn = turn_of(2, {1: "length", 0: "stop"})
+    pieces = [Piece(1, "b"), Piece(1, finish="length"), Piece(0, "a"), Piece(0, finish="stop")]
+    chunks = stream(turn, *pieces)
+    seen = [
+        (c["index"], c["delta"].get("content"), c["finish_reason"])
+        for chunk in chunks
+        for c in chunk["choices"]
+    ]
+    assert seen == [
+        (0, "", None),
+        (1, "", None),
+        (1, "b", None),
+        (1, None, "length"),
+        (0, "a", None),
+        (0, None, "stop"),
+    ]
+    assert ["timings" in chunk for chunk in chunks] == [False] * 5 + [True]
+    assert ["sheily" in chunk for chunk in chunks] == [True] + [False] * 4 + [True]
+
+
+def test_a_stream_of_calls() -> None:
+    pieces = [Piece(0, calls=(CALL, CALL)), Piece(0, finish="tool_calls")]
+    _, calls, end = stream(turn_of(1, {0: "tool_calls"}), *pieces)
+    delta = calls["choices"][0]["delta"]
+    assert set(delta) == {"tool_calls"}
+    assert [call["index"] for call in delta["tool_calls"]] == [0, 1]
+    assert [call["function"]["arguments"] for call in delta["tool_calls"]] == ['{"a": "é"}'] * 2
+    assert len({call["id"] for call in delta["tool_calls"]}) == 2
+    assert end["choices"][0]["finish_reason"] == "tool_calls"
+
+
+def test_logprobs_in_a_stream() -> None:
+    pieces = [
+        Piece(0, "é", (LOGPROB,)),
+        Piece(0, "", (LOGPROB,)),
+        Piece(0, "", (LOGPROB,), (CALL,)),
+        Piece(0, finish="stop"),
+    ]
+    for wanted in (True, False):
+        chunks = stream(turn_of(), *pieces, logprobs=wanted)
+        found = [chunk["choices"][0]["logprobs"] for chunk in chunks]
+        content = {"content": [EXPECTED_LOGPROB], "refusal": None} if wanted else None
+        assert found == [None, content, content, content, None]
+
+
+def test_a_turn_that_says_nothing_streams_its_end() -> None:
+    first, end = stream(turn_of(), Piece(0, finish="stop"))
+    assert first["choices"][0]["delta"] == {"role": "assistant", "content": ""}
+    assert end["choices"][0]["delta"] == {}
+
+
+@pytest.mark.parametrize("timed_out", [False, True])
+def test_a_deadline_is_told_at_the_end(timed_out: bool) -> None:
+    turn = turn_of()
+    turn.timed_out = timed_out
+    pieces = [Piece(0, finish="length", timed_out=timed_out)]
+    for answer in (whole(turn, *pieces), stream(turn, *pieces)[-1]):
+        assert answer["sheily"].get("timed_out", False) is timed_out
+
+
+@given(st.data())
+def test_a_stream_says_what_the_completion_says(data: st.DataObject) -> None:
+    n = data.draw(st.integers(1, 3))
+    texts = data.draw(st.lists(st.tuples(st.integers(0, n - 1), st.text(max_size=3)), max_size=8))
+    order = data.draw(st.permutations(range(n)))
+    pieces = [Piece(i, text) for i, text in texts]
+    pieces += [Piece(i, finish="stop") for i in order]
+    turn = turn_of(n, dict.fromkeys(order, "stop"))
+    contents = [""] * n
+    ends = []
+    for chunk in stream(turn, *pieces):
+        for choice in chunk["choices"]:
+            assert choice["index"] not in ends
+            contents[choice["index"]] += choice["delta"].get("content", "")
+            if choice["finish_reason"] is not None:
+                ends.append(choice["index"])
+    assert ends == list(order)
+    answer = whole(turn, *pieces)
+    assert [choice["message"]["content"] for choice in answer["choices"]] == contents

@@ -1,0 +1,117 @@
+"""The bounds of schemas, and how they are written into a grammar."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sheily_server import schemas
+from sheily_server.errors import ApiError
+from sheily_server.schemas import check_schema, schema_fragment, schema_grammar
+
+
+def nested(depth: int) -> dict[str, Any]:
+    """A schema of so many levels, itself the first."""
+    schema: dict[str, Any] = {}
+    for _ in range(depth - 1):
+        schema = {"items": schema}
+    return schema
+
+
+def sized(n_bytes: int) -> dict[str, Any]:
+    return {"description": "x" * (n_bytes - len(json.dumps({"description": ""})))}
+
+
+def wide(n_parts: int) -> dict[str, Any]:
+    """A schema of so many objects and lists."""
+    return {"anyOf": [{} for _ in range(n_parts - 2)]}
+
+
+def refused(schema: dict[str, Any]) -> ApiError:
+    with pytest.raises(ApiError) as caught:
+        check_schema(schema, "here")
+    error = caught.value
+    assert (error.status, error.param, error.code) == (400, "here", "invalid_value")
+    return error
+
+
+@pytest.mark.parametrize(
+    ("taken", "one_more", "word"),
+    [
+        (nested(schemas.MAX_DEPTH), nested(schemas.MAX_DEPTH + 1), "deeper"),
+        (wide(schemas.MAX_NODES), wide(schemas.MAX_NODES + 1), "parts"),
+        (sized(schemas.MAX_BYTES), sized(schemas.MAX_BYTES + 1), "larger"),
+    ],
+    ids=["depth", "parts", "bytes"],
+)
+def test_bounds(taken: dict[str, Any], one_more: dict[str, Any], word: str) -> None:
+    check_schema(taken, "here")
+    assert word in refused(one_more).message
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties"],
+)
+def test_counts(name: str) -> None:
+    for place in (lambda s: s, lambda s: {"items": s}, lambda s: {"anyOf": [{}, {"not": s}]}):
+        check_schema(place({name: schemas.MAX_REPETITION}), "here")
+        for value in (schemas.MAX_REPETITION + 1, schemas.MAX_REPETITION + 0.5, 10**30, 1e300):
+            message = refused(place({name: value})).message
+            assert name in message
+            assert len(message) < 400
+
+
+def test_a_property_may_have_the_name_of_a_count() -> None:
+    check_schema({"properties": {"maxItems": {"type": "integer"}}}, "here")
+
+
+@pytest.mark.parametrize("depth", [500, 990, sys.getrecursionlimit(), 50_000])
+def test_a_schema_that_is_far_too_deep(depth: int) -> None:
+    refused(nested(depth))
+
+
+def test_characters_count_as_they_are_written() -> None:
+    refused({"description": "\U0001f600" * (schemas.MAX_BYTES // 12)})
+
+
+def test_a_schema_that_is_far_too_wide() -> None:
+    refused({"enum": [[]] * 1_000_000})
+
+
+def test_the_layout_of_json_is_not_the_caller_s_to_say() -> None:
+    schema = {"type": "object", "x-guidance": {"whitespace_pattern": ".*", "item_separator": "a"}}
+    written = json.loads(schema_fragment(schema).removeprefix("%json "))
+    assert written["type"] == "object"
+    assert written["x-guidance"] == {
+        "whitespace_flexible": False,
+        "item_separator": ", ",
+        "key_separator": ": ",
+    }
+    assert schema["x-guidance"] == {"whitespace_pattern": ".*", "item_separator": "a"}
+
+
+names = st.text(max_size=8) | st.sampled_from(['"""', "%json {}", "\nstart: /.*/", "x-guidance"])
+values = st.recursive(
+    st.none() | st.booleans() | st.integers() | names,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(names, values, max_size=4))
+def test_a_schema_is_one_line_of_ascii_whatever_it_says(schema: dict[str, Any]) -> None:
+    grammar = schema_grammar(schema, "here")
+    assert grammar.param == "here"
+    head, keyword, written = grammar.lark.partition("%json ")
+    assert (head, keyword) == ("start: ", "%json ")
+    assert written.isascii()
+    assert "\n" not in written
+    found = json.loads(written)
+    del found["x-guidance"]
+    assert found == {name: value for name, value in schema.items() if name != "x-guidance"}
