@@ -1,0 +1,60 @@
+"""The npm package `openai` under Node, by the script in `node/`."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from tests.models import ROOT
+from tests.real_server import RealServer
+
+SCRIPT = Path(__file__).with_name("node")
+FILES = ("package.json", "package-lock.json")
+
+
+@pytest.fixture(scope="module")
+def project() -> Path:
+    """A folder with the script and its packages; installed once for each state of the lock file."""
+    npm = shutil.which("npm")
+    if npm is None or shutil.which("node") is None:
+        pytest.skip("no Node here: install nodejs and npm to run these checks")
+    state = hashlib.sha256(b"".join((SCRIPT / name).read_bytes() for name in FILES)).hexdigest()
+    folder = ROOT / "build" / "node-clients" / state[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    installed = folder / "installed"
+    if not installed.exists():
+        for name in FILES:
+            shutil.copy(SCRIPT / name, folder)
+        done = subprocess.run(
+            [npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
+            cwd=folder,
+            capture_output=True,
+            text=True,
+            timeout=100,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        installed.touch()
+    shutil.copy(SCRIPT / "check.mjs", folder)
+    return folder
+
+
+def test_the_node_client(project: Path, words: RealServer, tools: RealServer) -> None:
+    done = subprocess.run(
+        ["node", "check.mjs", words.url, tools.url],
+        cwd=project,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("ok ") == done.stdout.count("\n") >= 10
+
+
+def test_the_lock_file_names_no_registry() -> None:
+    lock = (SCRIPT / "package-lock.json").read_text()
+    assert '"resolved"' not in lock
+    assert lock.count('"integrity"') >= 2
