@@ -27,11 +27,12 @@ endif
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: help serve test check lint types format format-check test-packaging clean FORCE
+.PHONY: help serve test test-browser check lint types format format-check test-packaging clean FORCE
 
 help:
 	@echo 'make serve           build, fetch a small model, start the server on port $(LLM_PORT)'
 	@echo 'make test            build, run every quick test'
+	@echo 'make test-browser    the dashboard in Chromium, Node and a real model behind it'
 	@echo 'make check           lint, types, format-check'
 	@echo 'make format          format Python and C++ files'
 	@echo 'make test-packaging  build and install sdist and wheels (minutes)'
@@ -74,9 +75,13 @@ $(VENV)/.installed-test: $(NEEDS)
 	$(call install,.[test])
 	@touch $(VENV)/.installed $@
 
+$(VENV)/.installed-browser: $(NEEDS)
+	$(call install,.[browser])
+	@touch $(VENV)/.installed $(VENV)/.installed-test $@
+
 $(VENV)/.installed-dev: $(NEEDS)
 	$(call install,.[dev])
-	@touch $(VENV)/.installed $(VENV)/.installed-test $@
+	@touch $(VENV)/.installed $(VENV)/.installed-test $(VENV)/.installed-browser $@
 
 $(SMOLLM2): | $(VENV)/.installed
 	$(BIN)/python -m sheily_server.models fetch smollm2
@@ -100,7 +105,10 @@ endif
 	@LLM_PORT='$(LLM_PORT)' LLM_MODEL_PATH='$(SERVED)' exec $(BIN)/python -m sheily_server
 
 test: $(VENV)/.installed-test $(SMOLLM2)
-	$(BIN)/python -m pytest -m 'not packaging'
+	$(BIN)/python -m pytest -m 'not packaging and not browser'
+
+test-browser: $(VENV)/.installed-browser $(SMOLLM2)
+	$(BIN)/python -m pytest -m browser tests/browser
 
 # --- for developers -------------------------------------------------------------------------------
 
@@ -127,5 +135,5 @@ test-packaging: $(VENV)/.installed-dev
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -f $(VENV)/.installed $(VENV)/.installed-test $(VENV)/.installed-dev
+	rm -f $(VENV)/.installed $(VENV)/.installed-*
 	find . -name __pycache__ -not -path './$(VENV)/*' -not -path './vendor/*' -prune -exec rm -rf {} +

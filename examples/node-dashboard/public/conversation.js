@@ -1,0 +1,81 @@
+// A conversation: what was asked and answered, and the figures of an answer. No page, no network.
+
+/** One question with its answer. `outcome` is waiting, streaming, done, stopped or error. */
+export class Turn {
+  constructor(question, now = () => performance.now()) {
+    this.question = question;
+    this._now = now;
+    this.begin();
+  }
+
+  /** Forgets the answer so far: it is asked for from the start. */
+  begin() {
+    this.text = "";
+    this.outcome = "waiting";
+    this.error = null;
+    this.finishReason = null;
+    this.dropped = 0;
+    this.timedOut = false;
+    this.usage = null;
+    this._timings = null;
+    this._pieces = 0;
+    this._began = this._now();
+    this._firstAt = null;
+    this._lastAt = null;
+  }
+
+  /** Takes a chunk of the stream; the text that it adds. */
+  take(chunk) {
+    if (chunk.usage) this.usage = chunk.usage;
+    if (chunk.timings) this._timings = chunk.timings;
+    this.dropped = chunk.sheily?.dropped_messages ?? this.dropped;
+    this.timedOut = chunk.sheily?.timed_out ?? this.timedOut;
+    const choice = chunk.choices?.[0];
+    this.finishReason = choice?.finish_reason ?? this.finishReason;
+    const text = choice?.delta?.content ?? "";
+    if (text) {
+      this._lastAt = this._now();
+      this._firstAt ??= this._lastAt;
+      this._pieces += 1;
+      this.text += text;
+      this.outcome = "streaming";
+    }
+    return text;
+  }
+
+  end(outcome, error = null) {
+    this.outcome = outcome;
+    this.error = error;
+  }
+
+  get running() {
+    return this.outcome === "waiting" || this.outcome === "streaming";
+  }
+
+  /** Tokens of the answer; a piece of the stream is about a token. */
+  get tokens() {
+    return this.usage?.completion_tokens ?? this._pieces;
+  }
+
+  /** Tokens a second behind the first one: the server's figure, or else a measured one. */
+  get speed() {
+    const said = this._timings?.predicted_per_second;
+    if (said) return said;
+    const seconds = (this._lastAt - this._firstAt) / 1000;
+    return seconds > 0 ? (this._pieces - 1) / seconds : null;
+  }
+
+  /** Seconds from the question to the first text. */
+  get firstAfter() {
+    return this._firstAt === null ? null : (this._firstAt - this._began) / 1000;
+  }
+}
+
+/** The messages to send for the last of these turns, as OpenAI shapes them. */
+export function messagesOf(turns) {
+  return turns.flatMap((turn, i) => {
+    const question = { role: "user", content: turn.question };
+    const answered = turn.text !== "" && i < turns.length - 1;
+    return answered ? [question, { role: "assistant", content: turn.text }] : [question];
+  });
+}

@@ -1,0 +1,165 @@
+"""A person's conversation, from the page through Node and the server to a real model and back."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import re
+import signal
+import socket
+from pathlib import Path
+
+import pytest
+
+from tests import models
+from tests.browser.conftest import OpenDashboard
+from tests.real_server import RealServer, wait_for
+
+
+def test_an_answer_streams_in(open_dashboard: OpenDashboard, smollm2_server: RealServer) -> None:
+    dashboard = open_dashboard(smollm2_server.url)
+    dashboard.wait_for_state("ready")
+    assert dashboard.fact("model-id") == "SmolLM2-135M-Instruct.Q4_1"
+    assert dashboard.fact("context-size") == "2,048 tokens"
+
+    # Every state of the text, as somebody who looks at it would see it grow.
+    dashboard.page.evaluate(
+        """() => {
+            window.seen = [];
+            new MutationObserver(() => {
+                const text = document.querySelector(".answer .text")?.textContent;
+                if (text && text !== window.seen.at(-1)) window.seen.push(text);
+            }).observe(document.getElementById("log"),
+                       { subtree: true, childList: true, characterData: true });
+        }"""
+    )
+    dashboard.ask("What is the capital of France?")
+    turn = dashboard.wait_for_outcome("done")
+    seen = dashboard.page.evaluate("window.seen")
+    assert len(seen) > 3
+    assert all(later.startswith(earlier) for earlier, later in itertools.pairwise(seen))
+    assert seen[-1] == dashboard.answer()
+
+    assert turn.locator(".asked .text").text_content() == "What is the capital of France?"
+    figures = turn.locator(".figures").text_content() or ""
+    assert re.search(r"\d+ tokens · \d+\.\d tokens/s$", figures), figures
+    assert re.fullmatch(r"\d+\.\d tokens/s", dashboard.fact("last-speed"))
+    assert re.fullmatch(r"\d+, \d+ cached", dashboard.fact("last-prompt"))
+    assert re.fullmatch(r"\d+ of 2,048", dashboard.fact("last-used"))
+    assert dashboard.send.is_visible()
+    assert not dashboard.stop.is_visible()
+
+
+def test_what_was_said_goes_with_the_next_question(
+    open_dashboard: OpenDashboard, smollm2_server: RealServer
+) -> None:
+    dashboard = open_dashboard(smollm2_server.url)
+    for i in (1, 2):
+        dashboard.ask(f"Question number {i}")
+        dashboard.page.locator(f'.turn:nth-of-type({i})[data-outcome="done"]').wait_for()
+    # Three messages were sent, and LLM_MAX_HISTORY is 2: the first one is left out, and said so.
+    note = dashboard.turns.nth(1).locator(".note")
+    assert note.text_content() == "The oldest message was left out: the model no longer saw it."
+    assert not dashboard.turns.nth(0).locator(".note").is_visible()
+
+    dashboard.page.locator("#new-chat").click()
+    assert dashboard.turns.count() == 0
+    assert dashboard.page.locator("#welcome").is_visible()
+    dashboard.ask("Something new")
+    dashboard.wait_for_outcome("done")
+    assert not dashboard.turns.last.locator(".note").is_visible()
+
+
+@pytest.mark.parametrize("way", ["button", "escape", "new chat", "page closed"])
+def test_stopping_frees_the_slot(
+    open_dashboard: OpenDashboard, endless_server: RealServer, way: str
+) -> None:
+    dashboard = open_dashboard(endless_server.url)
+    dashboard.ask("Tell me a story without an end.")
+    dashboard.wait_for_outcome("streaming")
+    assert endless_server.health()["active_requests"] == 1
+    if way == "button":
+        dashboard.stop.click()
+    elif way == "escape":
+        dashboard.page.keyboard.press("Escape")
+    elif way == "new chat":
+        dashboard.page.locator("#new-chat").click()
+    else:
+        dashboard.page.close()
+    wait_for(lambda: endless_server.health()["active_requests"] == 0, 5)
+    assert "client gone" in endless_server.log  # it did not end by itself
+    if way in ("button", "escape"):
+        turn = dashboard.wait_for_outcome("stopped")
+        assert dashboard.answer() != ""
+        assert (turn.locator(".figures").text_content() or "").startswith("Stopped · ")
+        assert dashboard.page.evaluate("document.activeElement.id") == "question"
+
+
+def test_a_killed_engine_shows_and_recovers(
+    open_dashboard: OpenDashboard, endless_server: RealServer
+) -> None:
+    dashboard = open_dashboard(endless_server.url)
+    dashboard.ask("Tell me a story without an end.")
+    dashboard.wait_for_outcome("streaming")
+    os.kill(endless_server.engine_pid(), signal.SIGKILL)
+
+    turn = dashboard.wait_for_outcome("error")
+    assert dashboard.answer() != ""  # what had come stays
+    assert "SIGKILL" in (turn.locator(".message").text_content() or "")
+    assert turn.locator("code").text_content() == "engine_crashed"
+
+    dashboard.wait_for_state("ready")
+    dashboard.page.locator("#restarts", has_text="1").wait_for()
+    turn.get_by_role("button", name="Try again").click()
+    dashboard.wait_for_outcome("streaming")
+    assert dashboard.turns.count() == 1
+    assert not dashboard.page.locator(".error").is_visible()
+    dashboard.page.keyboard.press("Escape")
+    dashboard.wait_for_outcome("stopped")
+
+
+def test_a_server_that_is_not_there(open_dashboard: OpenDashboard) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+    dashboard = open_dashboard(url)
+    dashboard.wait_for_state("offline")
+    dashboard.ask("Is anybody there?")
+    turn = dashboard.wait_for_outcome("error")
+    message = turn.locator(".message").text_content() or ""
+    assert f"{url} cannot be reached (ECONNREFUSED)" in message
+    assert turn.locator("code").text_content() == "server_unreachable · HTTP 502"
+    assert dashboard.page.locator("#reason").text_content() == message
+
+
+def test_a_missing_model(open_dashboard: OpenDashboard, tmp_path: Path) -> None:
+    missing = tmp_path / "missing.gguf"
+    with RealServer(missing) as server:
+        dashboard = open_dashboard(server.url)
+        dashboard.wait_for_state("failed")
+        dashboard.ask("Hello?")
+        turn = dashboard.wait_for_outcome("error")
+        reason = f"The model {missing} does not exist. Set LLM_MODEL_PATH to a GGUF file."
+        assert turn.locator(".message").text_content() == reason
+        assert turn.locator("code").text_content() == "model_unavailable · HTTP 500"
+        assert dashboard.page.locator("#reason").text_content() == reason
+
+
+def test_a_server_that_goes_away_and_comes_back(
+    open_dashboard: OpenDashboard, endless_server: RealServer
+) -> None:
+    dashboard = open_dashboard(endless_server.url)
+    dashboard.ask("Tell me a story without an end.")
+    dashboard.wait_for_outcome("streaming")
+    endless_server.process.kill()
+    turn = dashboard.wait_for_outcome("error")
+    assert turn.locator("code").text_content() == "stream_interrupted"
+    dashboard.wait_for_state("offline")
+    assert dashboard.fact("model-id") == "llama3-tiny"  # which it still is
+    port = endless_server.url.rsplit(":", 1)[1]
+    with RealServer(models.tiny_llama3(), port=port) as again:
+        again.wait_for_state("ready")
+        dashboard.wait_for_state("ready")
+        turn.get_by_role("button", name="Try again").click()
+        dashboard.wait_for_outcome("streaming")
+        dashboard.page.keyboard.press("Escape")
+        dashboard.wait_for_outcome("stopped")
