@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -144,6 +145,7 @@ def _turn(runs: Runnable, waits: Runnable, messages: Sequence[str], n_tokens: in
 def main(arguments: list[str] | None = None) -> int:
     """Run `python -m benchmarks.serve`; the exit status is 1 when nothing could be measured."""
     options = _parser().parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server is stopped too
     try:
         report = _measure(options)
     except (BenchmarkError, NativeError, OSError) as error:
