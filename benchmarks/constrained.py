@@ -1,0 +1,90 @@
+"""What a JSON Schema costs: decoding with and without a grammar, alternating in one run.
+
+`python -m benchmarks.constrained [--model FILE] [--tokens N] [--rounds R]`
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+
+from benchmarks.shapes import write_shape
+from sheily_native import Context, Entry, Model, Sampler, SamplingParams
+from sheily_server.engine.constraint import Constraint, Grammars
+from sheily_server.schemas import schema_grammar
+
+SHAPE_3B = Path("build/bench-models/llama3-3b.gguf")
+# Long enough that it never ends by itself: strings and numbers, nested.
+SCHEMA = {
+    "type": "array",
+    "minItems": 500,
+    "items": {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string", "maxLength": 12},
+            "count": {"type": "integer", "minimum": 0, "maximum": 999},
+            "kind": {"enum": ["one", "two", "three"]},
+        },
+        "required": ["name", "count", "kind"],
+        "additionalProperties": False,
+    },
+}
+
+
+def decode_s(context: Context, constraint: Constraint | None, n_tokens: int) -> float:
+    """Seconds a token of n_tokens single steps, masks and grammar included."""
+    context.clear()
+    tokens = context.model.tokenize("A list of things as JSON: ")
+    params = SamplingParams(temperature=1.0, seed=1)
+    with Sampler(context.model.info.n_vocab, params) as sampler:
+        begin = 0.0
+        for i in range(n_tokens + 1):
+            mask = None if constraint is None else constraint.mask()
+            [sampled] = context.step([Entry(0, tokens, sampler=sampler, mask=mask)])
+            assert sampled is not None
+            tokens = sampled.tokens
+            if constraint is not None:
+                constraint.accept(tokens[0])
+            if i == 0:  # behind the prompt
+                begin = time.perf_counter()
+        return (time.perf_counter() - begin) / n_tokens
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.constrained")
+    parser.add_argument("--model", type=Path, default=SHAPE_3B, help="default: the 3B shape")
+    parser.add_argument("--tokens", type=int, default=24, help="tokens a round (24)")
+    parser.add_argument("--rounds", type=int, default=5, help="rounds of both sides (5)")
+    options = parser.parse_args()
+    if options.model == SHAPE_3B and not SHAPE_3B.exists():
+        SHAPE_3B.parent.mkdir(parents=True, exist_ok=True)
+        write_shape("3b", SHAPE_3B, progress=True)
+    with Model(options.model) as model, Context(model, n_ctx=2048) as context:
+        grammars = Grammars(model)
+        grammar = schema_grammar(SCHEMA, "schema")
+        decode_s(context, None, 4)
+        ratios, free, bound = [], [], []
+        for _ in range(options.rounds):
+            free.append(decode_s(context, None, options.tokens))
+            bound.append(decode_s(context, grammars.compile(grammar), options.tokens))
+            ratios.append(free[-1] / bound[-1])
+    print(f"free          {1 / statistics.median(free):8.2f} tokens/s")
+    print(f"constrained   {1 / statistics.median(bound):8.2f} tokens/s")
+    print(
+        f"ratio         {statistics.median(ratios):8.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
+    )
+    line = {
+        "benchmark": "constrained",
+        "model": str(options.model),
+        "free_tokens_per_s": 1 / statistics.median(free),
+        "constrained_tokens_per_s": 1 / statistics.median(bound),
+        "ratio": statistics.median(ratios),
+    }
+    print(json.dumps(line))
+
+
+if __name__ == "__main__":
+    main()
