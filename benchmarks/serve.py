@@ -36,7 +36,7 @@ from benchmarks.report import (
 from benchmarks.server_process import ServerProcess, cpu_s, engine_python_s, machine_cpu_s, memory
 from benchmarks.shapes import SHAPES, write_shape
 from sheily_native import BuildInfo, NativeError, build_info
-from sheily_native.context import default_threads
+from sheily_native._threads import default_threads
 
 MODELS = ROOT / "build" / "bench-models"
 SETTLE_S = 0.3

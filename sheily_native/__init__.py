@@ -4,6 +4,7 @@ Importing this package loads no native code: `build_info()` works on any machine
 `Model` checks that the CPU has what the library was built with before it is loaded.
 """
 
+from . import kernels
 from .build import BuildInfo, build_info
 from .context import Context, Entry
 from .errors import (
@@ -45,5 +46,6 @@ __all__ = [
     "TokenLogprob",
     "WrongThreadError",
     "build_info",
+    "kernels",
     "set_log_level",
 ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy.typing as npt
 
 from ._library import library
 from ._status import check
+from ._threads import default_threads
 from .errors import ClosedError, InvalidArgumentError, WrongThreadError
 from .model import Model
 from .sampling import Sampled, SampledBuffers, Sampler, mask_pointer
@@ -255,10 +255,3 @@ def _int32(values: list[int]) -> Any:
         return ffi.new("int32_t[]", values)
     except OverflowError:
         raise InvalidArgumentError("a token or sequence does not fit into 32 bits") from None
-
-
-def default_threads() -> int:
-    """The CPUs this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+from . import kernels
 from ._library import library
 from ._status import check
+from ._threads import default_threads
 from .errors import ClosedError, ModelLoadError, NativeError
 
 _PROGRESS_INTERVAL_S = 0.05
@@ -21,7 +23,8 @@ _SN_BUFFER_TOO_SMALL = 7
 class ModelInfo:
     """Shape and vocabulary of a model; counts, and `n_bytes` of all tensors in bytes.
 
-    `token_bos`, `token_eos` and `token_eot` are None where the vocabulary has none.
+    `token_bos`, `token_eos` and `token_eot` are None where the vocabulary has none. `kernel` is the
+    name of our own kernel that Q8_0 weights are multiplied with, None for the stock ones.
     """
 
     n_vocab: int
@@ -38,6 +41,7 @@ class ModelInfo:
     is_recurrent: bool
     n_params: int
     n_bytes: int
+    kernel: str | None
 
 
 class Model:
@@ -47,11 +51,14 @@ class Model:
     its `with` block, after every `Context` made from it was closed.
 
     `progress` is called on the calling thread with a fraction from 0 to 1 while the file loads;
-    raising from it cancels the load. `use_extra_buffers=False` keeps the stock kernels, for
-    comparison. `vocab_only=True` loads the tokenizer alone.
+    raising from it cancels the load. `kernel` is one of `kernels.names()`, "auto" for the best that
+    this CPU can run, "off" for the stock kernels; None takes the environment's `SHEILY_KERNEL`, or
+    "auto". `n_threads` threads repack the weights; None takes one for each usable CPU.
+    `use_extra_buffers=False` keeps the weights as they are in the file, for comparison.
+    `vocab_only=True` loads the tokenizer alone.
 
-    Raises ModelLoadError (with the path and llama.cpp's reason), IncompatibleCPUError or
-    NotBuiltError.
+    Raises ModelLoadError (with the path and llama.cpp's reason), InvalidArgumentError for a kernel
+    that is not known or not for this CPU, IncompatibleCPUError or NotBuiltError.
     """
 
     def __init__(
@@ -61,6 +68,8 @@ class Model:
         progress: Callable[[float], None] | None = None,
         use_mmap: bool = True,
         use_extra_buffers: bool = True,
+        kernel: str | None = None,
+        n_threads: int | None = None,
         vocab_only: bool = False,
     ) -> None:
         self._handle: Any = None
@@ -68,12 +77,15 @@ class Model:
         if not os.path.isfile(self.path):
             raise ModelLoadError(f"there is no model file at {self.path}")
         ffi, lib = library()
+        kernel_name = ffi.new("char[]", (kernel or kernels.from_environment()).encode())
         params = ffi.new(
             "sn_model_params *",
             {
                 "use_mmap": use_mmap,
                 "use_extra_buffers": use_extra_buffers,
                 "vocab_only": vocab_only,
+                "kernel": kernel_name,
+                "n_threads": n_threads or default_threads(),
             },
         )
         self._handle = _load(self.path, params, progress)
@@ -94,6 +106,7 @@ class Model:
             is_recurrent=bool(native.is_recurrent),
             n_params=native.n_params,
             n_bytes=native.n_bytes,
+            kernel=kernels.name(native.kernel),
         )
         self.metadata: Mapping[str, str] = _metadata(self._handle)
 

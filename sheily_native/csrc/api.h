@@ -33,6 +33,8 @@ typedef struct sn_model_params {
     int32_t use_mmap;
     int32_t use_extra_buffers; /* 0: stock kernels, no repacked weights */
     int32_t vocab_only;
+    const char *kernel; /* for products with Q8_0 weights: a name, "off" for stock, "auto" */
+    int32_t n_threads;  /* that repack weights while loading */
 } sn_model_params;
 
 typedef struct sn_model_info {
@@ -50,6 +52,7 @@ typedef struct sn_model_info {
     int32_t is_recurrent;
     uint64_t n_params;
     uint64_t n_bytes; /* of all tensors */
+    int32_t kernel;   /* that Q8_0 weights were repacked for, -1: none */
 } sn_model_info;
 
 typedef struct sn_context_params {
@@ -126,6 +129,21 @@ const char *sn_last_error(void);
 const char *sn_llama_version(void);
 const char *sn_system_info(void);
 void sn_set_log_level(int32_t level); /* 0 nothing, 1 errors, 2 + warnings, 3 + info, 4 + debug */
+
+/* kernels: for products with Q8_0 weights, best first */
+int32_t sn_kernel_count(void);
+const char *sn_kernel_name(int32_t kernel);
+int32_t sn_kernel_runs_here(int32_t kernel);
+/* One product as a graph of llama.cpp's: n_tokens rows of floats times n_rows rows of Q8_0 blocks
+ * (34 bytes for 32 columns) gives n_tokens rows of n_rows floats. kernel -1: the stock one. */
+int sn_kernel_multiply(int32_t kernel, const uint8_t *weights, int64_t n_rows, int64_t n_columns,
+                       const float *tokens, int64_t n_tokens, int32_t n_threads, float *out);
+
+/* the bounds of this machine: the best of the runs of some `seconds` */
+int sn_measure_bandwidth(int32_t n_threads, uint64_t n_bytes, double seconds,
+                         double *bytes_a_second);
+int sn_measure_peak(int32_t kernel, int32_t n_threads, double seconds,
+                    double *multiply_adds_a_second);
 
 /* model: may be shared by threads once loaded */
 int sn_model_load(const char *path, const sn_model_params *params, sn_progress *progress,

@@ -1,6 +1,7 @@
 // What the parts of the shim share: the handles behind api.h's pointers, and how errors get out.
 #pragma once
 
+#include "kernels/q8_0.h"
 #include "llama.h"
 #include "sampler.h"
 
@@ -19,6 +20,7 @@ struct sn_model {
     llama_model *model;
     const llama_vocab *vocab;
     int32_t n_vocab;
+    int32_t kernel;
 };
 
 struct sn_context {
@@ -59,6 +61,14 @@ template <typename Body> int guarded(Body body) {
         return fail(SN_INTERNAL, "an unknown C++ exception");
     }
 }
+
+// The kernel that a name stands for, its number, or null and -1 for "off". Throws
+// std::invalid_argument for a name that is not known, or a kernel that this CPU cannot run.
+struct KernelChoice {
+    const q8_0::Kernel *kernel;
+    int32_t number;
+};
+KernelChoice choose_kernel(const char *name);
 
 // Once a process: llama.cpp's logs and aborts come to us from here on.
 void start_backend();

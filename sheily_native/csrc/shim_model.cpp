@@ -1,6 +1,10 @@
 // Models: loading, metadata, tokenizing.
 #include "shim.h"
 
+#include "kernels/repack_buffer.h"
+
+#include <algorithm>
+
 using sheily::fail;
 using sheily::guarded;
 
@@ -11,6 +15,15 @@ bool on_progress(float fraction, void *data) {
     progress->fraction = fraction;
     return progress->cancel == 0;
 }
+
+// What the loader is told about repacking, until the end of the load.
+class RepackingOfThisLoad {
+  public:
+    explicit RepackingOfThisLoad(const sheily::Repacking &repacking) {
+        sheily::set_repacking(repacking);
+    }
+    ~RepackingOfThisLoad() { sheily::set_repacking({nullptr, false, 1}); }
+};
 
 int32_t token_or_none(llama_token token) {
     return token == LLAMA_TOKEN_NULL ? -1 : token;
@@ -26,6 +39,11 @@ int sn_model_load(const char *path, const sn_model_params *params, sn_progress *
         *out = nullptr;
         sheily::start_backend();
         sheily::take_logged_errors();
+        const sheily::KernelChoice chosen = params->use_extra_buffers
+                                                ? sheily::choose_kernel(params->kernel)
+                                                : sheily::KernelChoice{nullptr, -1};
+        const RepackingOfThisLoad guard(
+            {chosen.kernel, params->use_mmap != 0, std::max(params->n_threads, 1)});
         llama_model_params native = llama_model_default_params();
         native.n_gpu_layers = 0;
         native.load_mode = params->use_mmap ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE;
@@ -41,7 +59,7 @@ int sn_model_load(const char *path, const sn_model_params *params, sn_progress *
             return fail(SN_LOAD_FAILED, "%s", sheily::take_logged_errors().c_str());
         }
         const llama_vocab *vocab = llama_model_get_vocab(model);
-        *out = new sn_model{model, vocab, llama_vocab_n_tokens(vocab)};
+        *out = new sn_model{model, vocab, llama_vocab_n_tokens(vocab), chosen.number};
         progress->fraction = 1.0f;
         return static_cast<int>(SN_OK);
     });
@@ -75,6 +93,7 @@ void sn_model_info_get(const sn_model *model, sn_model_info *info) {
         llama_model_is_recurrent(model->model) || llama_model_is_hybrid(model->model);
     info->n_params = llama_model_n_params(model->model);
     info->n_bytes = llama_model_size(model->model);
+    info->kernel = model->kernel;
 }
 
 int32_t sn_model_metadata_count(const sn_model *model) {

@@ -1,6 +1,8 @@
 // Errors, logs and the start of llama.cpp: the part of the shim that is about no model.
 #include "shim.h"
 
+#include "kernels/repack_buffer.h"
+
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
@@ -75,6 +77,7 @@ void start_backend() {
         setenv("GGML_NO_BACKTRACE", "1", 0);
         ggml_set_abort_callback(on_abort);
         llama_log_set(on_log, nullptr);
+        register_repack_buffer();
         llama_backend_init();
     });
 }

@@ -174,3 +174,13 @@ def test_llama_h_is_for_the_shim_alone() -> None:
     users = including("shim.h")
     assert users
     assert all(name.startswith("shim_") and name.endswith(".cpp") for name in users), users
+
+
+def test_instruction_set_files_include_nothing_that_the_linker_could_share() -> None:
+    """An inline function compiled for AVX-512 there could be the copy that every file gets."""
+    allowed = {"q8_0.h", "q8_0_256.h", "q8_0_vnni_256.h", "q8_0_tile.h", "immintrin.h", "stdint.h"}
+    kernels = ROOT / "sheily_native" / "csrc" / "kernels"
+    include = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', re.MULTILINE)
+    for path in kernels.glob("q8_0*"):
+        if path.name != "q8_0_select.cpp":
+            assert set(include.findall(path.read_text(encoding="utf-8"))) <= allowed, path

@@ -1,0 +1,44 @@
+// The 256-bit VNNI kernels over a function `dpbusd`, whose encoding is all in which they differ.
+
+constexpr int BIAS = 128;
+
+struct Isa : Vectors256 {
+    using Weights = __m256i;
+    using Sum = __m256i;
+    // 16 registers: 2 x 3 sums, as many totals, 2 vectors of weights, one of columns.
+    static constexpr int STREAM_TOKENS = 3;
+    static constexpr int STREAM_TOKENS_2 = 0;
+    static constexpr int PANEL_VECTORS = 2;
+    static constexpr int PANEL_TOKENS = 3;
+
+    static Sum start(int32_t value) { return _mm256_set1_epi32(value); }
+    static Weights weights(const uint8_t *quants) { return load(quants); }
+    static Sum dot(Sum sum, Weights weights, Ints columns) { return dpbusd(sum, weights, columns); }
+    static Ints finish(Sum sum, int32_t) { return sum; }
+};
+
+#include "q8_0_tile.h"
+
+void quantize(const float *values, Activation *out, int64_t n_blocks) {
+    quantize_256(values, out, n_blocks, BIAS);
+}
+
+int64_t peak(int64_t turns) {
+    constexpr int CHAINS = 12;
+    __m256i sums[CHAINS];
+    for (auto &sum : sums) {
+        sum = _mm256_setzero_si256();
+    }
+    __m256i a = _mm256_set1_epi8(3);
+    for (int64_t i = 0; i < turns; i++) {
+        asm volatile("" : "+x"(a));
+#pragma GCC unroll 16
+        for (auto &sum : sums) {
+            sum = dpbusd(sum, a, a);
+        }
+    }
+    for (auto &sum : sums) {
+        asm volatile("" : : "x"(sum));
+    }
+    return turns * CHAINS * 32;
+}

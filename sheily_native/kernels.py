@@ -1,0 +1,104 @@
+"""Our own kernels for Q8_0 weights: which there are, what they give, what a CPU could give."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import numpy.typing as npt
+
+from ._library import library
+from ._status import check
+from ._threads import default_threads
+from .errors import InvalidArgumentError
+
+VARIABLE = "SHEILY_KERNEL"
+"""The environment variable that forces a kernel, or "off"."""
+
+AUTO = "auto"
+OFF = "off"
+BLOCK = 32
+BLOCK_BYTES = 34
+"""A Q8_0 block: a half-precision scale and 32 int8 (llama.cpp, ggml-common.h, block_q8_0)."""
+
+
+def names() -> list[str]:
+    """The kernels of this build, best first, whether or not this CPU can run them."""
+    ffi, lib = library()
+    return [ffi.string(lib.sn_kernel_name(i)).decode() for i in range(lib.sn_kernel_count())]
+
+
+def usable() -> list[str]:
+    """Those of `names()` that this CPU can run."""
+    _, lib = library()
+    return [name for i, name in enumerate(names()) if lib.sn_kernel_runs_here(i)]
+
+
+def name(number: int) -> str | None:
+    """The kernel with a number of the native library's; None for -1, the stock kernels."""
+    return None if number < 0 else names()[number]
+
+
+def from_environment() -> str:
+    """What `SHEILY_KERNEL` asks for; "auto" where it is not set or empty."""
+    return os.environ.get(VARIABLE) or AUTO
+
+
+def multiply(
+    kernel: str,
+    weights: npt.NDArray[np.uint8],
+    tokens: npt.NDArray[np.float32],
+    n_threads: int = 1,
+) -> npt.NDArray[np.float32]:
+    """One product, as a model's graph would compute it, for tests.
+
+    `weights`: (rows, columns / 32, 34) bytes of Q8_0 blocks; `tokens`: (tokens, columns). Gives
+    (tokens, rows). `kernel` may be "off". Raises InvalidArgumentError for shapes that do not fit,
+    or a kernel that this CPU cannot run.
+    """
+    if weights.ndim != 3 or weights.shape[2] != BLOCK_BYTES or tokens.ndim != 2:
+        raise InvalidArgumentError(f"shapes {weights.shape} and {tokens.shape} do not fit")
+    rows, blocks, _ = weights.shape
+    if tokens.shape[1] != blocks * BLOCK:
+        raise InvalidArgumentError(f"{blocks} blocks do not fit {tokens.shape[1]} columns")
+    ffi, lib = library()
+    out = np.empty((tokens.shape[0], rows), np.float32)
+    check(
+        lib.sn_kernel_multiply(
+            -1 if kernel == OFF else _number(kernel),
+            ffi.from_buffer("uint8_t[]", np.ascontiguousarray(weights)),
+            rows,
+            blocks * BLOCK,
+            ffi.from_buffer("float[]", np.ascontiguousarray(tokens, np.float32)),
+            tokens.shape[0],
+            n_threads,
+            ffi.from_buffer("float[]", out, require_writable=True),
+        )
+    )
+    return out
+
+
+def memory_bandwidth(
+    n_threads: int | None = None, n_bytes: int = 1 << 30, seconds: float = 1.0
+) -> float:
+    """Bytes that can be read from memory a second: the best of the runs that fit into `seconds`."""
+    ffi, lib = library()
+    out = ffi.new("double *")
+    check(lib.sn_measure_bandwidth(n_threads or default_threads(), n_bytes, seconds, out))
+    return float(out[0])
+
+
+def integer_peak(kernel: str, n_threads: int | None = None, seconds: float = 0.5) -> float:
+    """8-bit multiply-adds a second that the instructions of a kernel can do, with no memory in the
+    way. Raises InvalidArgumentError for a kernel that this CPU cannot run."""
+    ffi, lib = library()
+    out = ffi.new("double *")
+    check(lib.sn_measure_peak(_number(kernel), n_threads or default_threads(), seconds, out))
+    return float(out[0])
+
+
+def _number(kernel: str) -> int:
+    known = names()
+    if kernel not in known:
+        raise InvalidArgumentError(f"there is no kernel {kernel!r}; known are {', '.join(known)}")
+    return known.index(kernel)
