@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -75,6 +76,42 @@ def multiply(
             ffi.from_buffer("float[]", out, require_writable=True),
         )
     )
+    return out
+
+
+def attend(
+    kernel: str,
+    q: npt.NDArray[np.float32],
+    k: npt.NDArray[Any],
+    v: npt.NDArray[Any],
+    mask: npt.NDArray[np.float16],
+    scale: float,
+    n_threads: int = 1,
+) -> npt.NDArray[np.float32]:
+    """One attention, as a model's graph would compute it, for tests.
+
+    `q`: (tokens, heads, width). `k`, `v`: (cells, kv_heads, width) float16, or (cells, kv_heads,
+    width / 32, 34) bytes of Q8_0 blocks. `mask`: (tokens, cells), added to the scores. Gives the
+    shape of `q`. `kernel` may be "off". Raises InvalidArgumentError as `multiply` does.
+    """
+    tokens, heads, width = q.shape
+    quantized = k.dtype == np.uint8
+    row = (width // BLOCK, BLOCK_BYTES) if quantized else (width,)
+    if k.shape != v.shape or k.dtype != v.dtype or k.shape[2:] != row:
+        raise InvalidArgumentError(f"k {k.shape} and v {v.shape} do not fit q {q.shape}")
+    if mask.shape != (tokens, k.shape[0]):
+        raise InvalidArgumentError(f"the mask {mask.shape} is not {(tokens, k.shape[0])}")
+    ffi, lib = library()
+    out = np.empty(q.shape, np.float32)
+    arrays = [
+        ffi.from_buffer("float[]", np.ascontiguousarray(q, np.float32)),
+        *(ffi.from_buffer("uint8_t[]", np.ascontiguousarray(x).view(np.uint8)) for x in (k, v)),
+        ffi.from_buffer("uint16_t[]", np.ascontiguousarray(mask).view(np.uint16)),
+        ffi.from_buffer("float[]", out, require_writable=True),
+    ]
+    sizes = (tokens, heads, k.shape[1], k.shape[0], width, int(quantized), scale)
+    wanted = ffi.new("sn_attention *", [*sizes, *arrays])
+    check(lib.sn_kernel_attend(-1 if kernel == OFF else _number(kernel), wanted, n_threads))
     return out
 
 

@@ -138,6 +138,24 @@ int32_t sn_kernel_runs_here(int32_t kernel);
  * (34 bytes for 32 columns) gives n_tokens rows of n_rows floats. kernel -1: the stock one. */
 int sn_kernel_multiply(int32_t kernel, const uint8_t *weights, int64_t n_rows, int64_t n_columns,
                        const float *tokens, int64_t n_tokens, int32_t n_threads, float *out);
+/* One attention as a graph of llama.cpp's. q: tokens x heads x width floats; k and v: cells x
+ * kv_heads x width, half precision (kv_type 0) or Q8_0 blocks (1); mask: tokens x cells in half
+ * precision, added to the scores; out: as q. */
+typedef struct sn_attention {
+    int32_t n_tokens;
+    int32_t n_heads;
+    int32_t n_kv_heads;
+    int32_t n_cells;
+    int32_t width;
+    int32_t kv_type;
+    float scale;
+    const float *q;
+    const uint8_t *k;
+    const uint8_t *v;
+    const uint16_t *mask;
+    float *out;
+} sn_attention;
+int sn_kernel_attend(int32_t kernel, const sn_attention *attention, int32_t n_threads);
 
 /* the bounds of this machine: the best of the runs of some `seconds` */
 int sn_measure_bandwidth(int32_t n_threads, uint64_t n_bytes, double seconds,

@@ -21,10 +21,12 @@ struct sn_model {
     const llama_vocab *vocab;
     int32_t n_vocab;
     int32_t kernel;
+    const sheily::attention::Kernel *attention; // null: the stock one
 };
 
 struct sn_context {
     llama_context *context;
+    const sheily::attention::Kernel *attention;
     const llama_vocab *vocab;
     int32_t n_vocab;
     int32_t n_batch;
@@ -62,11 +64,13 @@ template <typename Body> int guarded(Body body) {
     }
 }
 
-// The kernel that a name stands for, its number, or null and -1 for "off". Throws
-// std::invalid_argument for a name that is not known, or a kernel that this CPU cannot run.
+// The kernel that a name stands for and its number, null and -1 for stock products; attention may
+// be ours all the same. Throws std::invalid_argument for a name that is not known, or a kernel that
+// this CPU cannot run.
 struct KernelChoice {
     const q8_0::Kernel *kernel;
     int32_t number;
+    const attention::Kernel *attention;
 };
 KernelChoice choose_kernel(const char *name);
 

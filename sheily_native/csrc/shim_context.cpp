@@ -2,6 +2,8 @@
 // would assert is checked here before it gets there.
 #include "shim.h"
 
+#include "kernels/attention_op.h"
+
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
@@ -147,6 +149,7 @@ int decode(sn_context *context, const sn_step *step) {
     batch.logits = context->has_logits.data();
 
     context->heartbeat = now_ns();
+    sheily::set_attention(context->attention);
     const int32_t result = llama_decode(context->context, batch);
     context->heartbeat = 0;
     if (result == 0) {
@@ -231,6 +234,7 @@ int sn_context_new(sn_model *model, const sn_context_params *params, sn_context 
             return fail(SN_OUT_OF_MEMORY, "no context of %d cells: %s", params->n_ctx,
                         sheily::take_logged_errors().c_str());
         }
+        context->attention = model->attention;
         context->vocab = model->vocab;
         context->n_vocab = model->n_vocab;
         context->n_batch = static_cast<int32_t>(llama_n_batch(context->context));

@@ -1,13 +1,15 @@
 // The Q8_0 kernels by number and name, and one product alone, for tests.
 #include "shim.h"
 
+#include "kernels/attention_op.h"
 #include "kernels/repack_buffer.h"
 
 #include "ggml-backend.h"
-#include "ggml-cpp.h"
 #include "ggml-cpu.h"
 
 #include <cstring>
+#include <memory>
+#include <utility>
 
 using sheily::fail;
 using sheily::guarded;
@@ -25,39 +27,84 @@ ggml_backend_buffer_type_t buffer_type_of(const Kernel *kernel) {
     return kernel == nullptr ? ggml_backend_cpu_buffer_type() : sheily::repack_buffer_type();
 }
 
+struct Free {
+    void operator()(ggml_context *context) const { ggml_free(context); }
+    void operator()(ggml_backend_buffer *buffer) const { ggml_backend_buffer_free(buffer); }
+    void operator()(ggml_backend *backend) const { ggml_backend_free(backend); }
+};
+using ContextPtr = std::unique_ptr<ggml_context, Free>;
+using BufferPtr = std::unique_ptr<ggml_backend_buffer, Free>;
+using BackendPtr = std::unique_ptr<ggml_backend, Free>;
+
+ContextPtr new_context() {
+    return ContextPtr(
+        ggml_init({16 * ggml_tensor_overhead() + ggml_graph_overhead(), nullptr, true}));
+}
+
+template <typename Pointer> Pointer made(Pointer pointer) {
+    return pointer != nullptr ? std::move(pointer) : throw std::bad_alloc();
+}
+
+// Computes one tensor of a context whose inputs `fill` sets.
+template <typename Fill>
+int compute(ggml_context *context, ggml_tensor *result, int32_t n_threads, Fill fill, float *out) {
+    ggml_cgraph *graph = ggml_new_graph(context);
+    ggml_build_forward_expand(graph, result);
+    const BufferPtr buffer = made(BufferPtr(
+        ggml_backend_alloc_ctx_tensors_from_buft(context, ggml_backend_cpu_buffer_type())));
+    const BackendPtr backend = made(BackendPtr(ggml_backend_cpu_init()));
+    ggml_backend_cpu_set_n_threads(backend.get(), n_threads);
+    fill();
+    if (ggml_backend_graph_compute(backend.get(), graph) != GGML_STATUS_SUCCESS) {
+        return fail(SN_INTERNAL, "the graph could not be computed");
+    }
+    std::memcpy(out, result->data, ggml_nbytes(result));
+    return SN_OK;
+}
+
 int multiply(const Kernel *kernel, const uint8_t *weights, int64_t n_rows, int64_t n_columns,
              const float *tokens, int64_t n_tokens, int32_t n_threads, float *out) {
-    const ggml_init_params sizes = {8 * ggml_tensor_overhead(), nullptr, true};
-    const ggml_context_ptr weights_context(ggml_init(sizes));
+    const ContextPtr weights_context = new_context();
     ggml_tensor *w = ggml_new_tensor_2d(weights_context.get(), GGML_TYPE_Q8_0, n_columns, n_rows);
     sheily::set_repacking({kernel, false, n_threads});
-    const ggml_backend_buffer_ptr weights_buffer(
+    const BufferPtr buffer(
         ggml_backend_alloc_ctx_tensors_from_buft(weights_context.get(), buffer_type_of(kernel)));
-    if (weights_buffer != nullptr) {
+    if (buffer != nullptr) {
         ggml_backend_tensor_set(w, weights, 0, ggml_nbytes(w));
     }
     sheily::set_repacking({nullptr, false, 1});
-
-    const ggml_init_params graph_sizes = {8 * ggml_tensor_overhead() + ggml_graph_overhead(),
-                                          nullptr, true};
-    const ggml_context_ptr context(ggml_init(graph_sizes));
+    made(buffer.get());
+    const ContextPtr context = new_context();
     ggml_tensor *x = ggml_new_tensor_2d(context.get(), GGML_TYPE_F32, n_columns, n_tokens);
-    ggml_tensor *product = ggml_mul_mat(context.get(), w, x);
-    ggml_cgraph *graph = ggml_new_graph(context.get());
-    ggml_build_forward_expand(graph, product);
-    const ggml_backend_buffer_ptr buffer(
-        ggml_backend_alloc_ctx_tensors_from_buft(context.get(), ggml_backend_cpu_buffer_type()));
-    const ggml_backend_ptr backend(ggml_backend_cpu_init());
-    if (weights_buffer == nullptr || buffer == nullptr || backend == nullptr) {
-        throw std::bad_alloc();
-    }
-    ggml_backend_cpu_set_n_threads(backend.get(), n_threads);
-    std::memcpy(x->data, tokens, ggml_nbytes(x));
-    if (ggml_backend_graph_compute(backend.get(), graph) != GGML_STATUS_SUCCESS) {
-        return fail(SN_INTERNAL, "the product could not be computed");
-    }
-    std::memcpy(out, product->data, ggml_nbytes(product));
-    return SN_OK;
+    return compute(
+        context.get(), ggml_mul_mat(context.get(), w, x), n_threads,
+        [&] { std::memcpy(x->data, tokens, ggml_nbytes(x)); }, out);
+}
+
+int attend(const Kernel *kernel, const sn_attention &wanted, int32_t n_threads) {
+    const ContextPtr context = new_context();
+    ggml_context *const c = context.get();
+    const ggml_type type = wanted.kv_type == 1 ? GGML_TYPE_Q8_0 : GGML_TYPE_F16;
+    ggml_tensor *q =
+        ggml_new_tensor_3d(c, GGML_TYPE_F32, wanted.width, wanted.n_heads, wanted.n_tokens);
+    ggml_tensor *k = ggml_new_tensor_3d(c, type, wanted.width, wanted.n_kv_heads, wanted.n_cells);
+    ggml_tensor *v = ggml_new_tensor_3d(c, type, wanted.width, wanted.n_kv_heads, wanted.n_cells);
+    ggml_tensor *mask = ggml_new_tensor_2d(c, GGML_TYPE_F16, wanted.n_cells, wanted.n_tokens);
+    ggml_tensor *result =
+        ggml_flash_attn_ext(c, ggml_permute(c, q, 0, 2, 1, 3), ggml_permute(c, k, 0, 2, 1, 3),
+                            ggml_permute(c, v, 0, 2, 1, 3), mask, wanted.scale, 0.0f, 0.0f);
+    sheily::set_attention(kernel == nullptr ? nullptr : kernel->attention);
+    const int status = compute(
+        c, result, n_threads,
+        [&] {
+            std::memcpy(q->data, wanted.q, ggml_nbytes(q));
+            std::memcpy(k->data, wanted.k, ggml_nbytes(k));
+            std::memcpy(v->data, wanted.v, ggml_nbytes(v));
+            std::memcpy(mask->data, wanted.mask, ggml_nbytes(mask));
+        },
+        wanted.out);
+    sheily::set_attention(nullptr);
+    return status;
 }
 
 } // namespace
@@ -66,8 +113,8 @@ namespace sheily {
 
 KernelChoice choose_kernel(const char *name) {
     const bool automatic = std::strcmp(name, "auto") == 0;
-    if (std::strcmp(name, "off") == 0 || (automatic && stock_is_better())) {
-        return {nullptr, -1};
+    if (std::strcmp(name, "off") == 0) {
+        return {nullptr, -1, nullptr};
     }
     std::string known;
     for (int32_t i = 0; i < sn_kernel_count(); i++) {
@@ -76,12 +123,14 @@ KernelChoice choose_kernel(const char *name) {
             if (!runs) {
                 throw std::invalid_argument(std::string("this CPU cannot run the kernel ") + name);
             }
-            return {KERNELS[i], i};
+            const attention::Kernel *attention = KERNELS[i]->attention;
+            return automatic && stock_is_better() ? KernelChoice{nullptr, -1, attention}
+                                                  : KernelChoice{KERNELS[i], i, attention};
         }
         known += std::string(", ") + KERNELS[i]->name;
     }
     if (automatic) {
-        return {nullptr, -1};
+        return {nullptr, -1, nullptr};
     }
     throw std::invalid_argument(std::string("there is no kernel ") + name +
                                 "; known are auto, off" + known);
@@ -125,6 +174,25 @@ int sn_kernel_multiply(int32_t kernel, const uint8_t *weights, int64_t n_rows, i
         sheily::start_backend();
         return multiply(kernel_at(kernel), weights, n_rows, n_columns, tokens, n_tokens, n_threads,
                         out);
+    });
+}
+
+int sn_kernel_attend(int32_t kernel, const sn_attention *attention, int32_t n_threads) {
+    return guarded([&] {
+        if (kernel != -1 && !sn_kernel_runs_here(kernel)) {
+            return fail(SN_INVALID_ARGUMENT, "this CPU has no kernel %d", kernel);
+        }
+        const sn_attention &a = *attention;
+        const int32_t step = a.kv_type == 1 ? 32 : 16;
+        if (a.n_tokens < 1 || a.n_heads < 1 || a.n_kv_heads < 1 || a.n_cells < 1 || a.width < 1 ||
+            n_threads < 1 || a.n_heads % a.n_kv_heads != 0 || a.width % step != 0) {
+            return fail(SN_INVALID_ARGUMENT,
+                        "%d tokens, %d heads on %d, %d cells of %d values, %d threads: heads share "
+                        "evenly, values come in multiples of %d",
+                        a.n_tokens, a.n_heads, a.n_kv_heads, a.n_cells, a.width, n_threads, step);
+        }
+        sheily::start_backend();
+        return attend(kernel_at(kernel), a, n_threads);
     });
 }
 

@@ -41,7 +41,7 @@ int sn_model_load(const char *path, const sn_model_params *params, sn_progress *
         sheily::take_logged_errors();
         const sheily::KernelChoice chosen = params->use_extra_buffers
                                                 ? sheily::choose_kernel(params->kernel)
-                                                : sheily::KernelChoice{nullptr, -1};
+                                                : sheily::KernelChoice{nullptr, -1, nullptr};
         const RepackingOfThisLoad guard(
             {chosen.kernel, params->use_mmap != 0, std::max(params->n_threads, 1)});
         llama_model_params native = llama_model_default_params();
@@ -59,7 +59,8 @@ int sn_model_load(const char *path, const sn_model_params *params, sn_progress *
             return fail(SN_LOAD_FAILED, "%s", sheily::take_logged_errors().c_str());
         }
         const llama_vocab *vocab = llama_model_get_vocab(model);
-        *out = new sn_model{model, vocab, llama_vocab_n_tokens(vocab), chosen.number};
+        *out = new sn_model{model, vocab, llama_vocab_n_tokens(vocab), chosen.number,
+                            chosen.attention};
         progress->fraction = 1.0f;
         return static_cast<int>(SN_OK);
     });

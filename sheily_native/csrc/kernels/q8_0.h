@@ -3,6 +3,8 @@
 // and whatever inline function they compiled could be kept by the linker for every other file.
 #pragma once
 
+#include "attention.h"
+
 #include <stdint.h>
 
 namespace sheily::q8_0 {
@@ -49,6 +51,8 @@ struct Kernel {
     void (*quantize)(const float *values, Activation *out, int64_t n_blocks);
     // The rows of the groups first to last - 1.
     void (*multiply)(const Product &product, int64_t first, int64_t last);
+    // What goes with it.
+    const attention::Kernel *attention;
     // Multiply-adds that `turns` turns of a loop make which does nothing else.
     int64_t (*peak)(int64_t turns);
 };

@@ -3,6 +3,10 @@
 
 #include <immintrin.h>
 
+namespace sheily::attention {
+extern const Kernel AVX2;
+}
+
 namespace sheily::q8_0 {
 namespace {
 
@@ -78,6 +82,6 @@ int64_t peak(int64_t turns) {
 } // namespace
 
 extern const Kernel AVX2;
-const Kernel AVX2 = {"avx2", BIAS, quantize, multiply, peak};
+const Kernel AVX2 = {"avx2", BIAS, quantize, multiply, &attention::AVX2, peak};
 
 } // namespace sheily::q8_0

@@ -3,6 +3,10 @@
 
 #include <immintrin.h>
 
+namespace sheily::attention {
+extern const Kernel AVX512;
+}
+
 namespace sheily::q8_0 {
 namespace {
 
@@ -80,6 +84,6 @@ int64_t peak(int64_t turns) {
 } // namespace
 
 extern const Kernel AVX512_VNNI;
-const Kernel AVX512_VNNI = {"avx512_vnni", 128, quantize, multiply, peak};
+const Kernel AVX512_VNNI = {"avx512_vnni", 128, quantize, multiply, &attention::AVX512, peak};
 
 } // namespace sheily::q8_0

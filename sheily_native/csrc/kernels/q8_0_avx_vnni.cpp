@@ -3,6 +3,10 @@
 
 #include <immintrin.h>
 
+namespace sheily::attention {
+extern const Kernel AVX2;
+}
+
 namespace sheily::q8_0 {
 namespace {
 
@@ -17,6 +21,6 @@ inline __m256i dpbusd(__m256i sum, __m256i unsigned_bytes, __m256i signed_bytes)
 } // namespace
 
 extern const Kernel AVX_VNNI;
-const Kernel AVX_VNNI = {"avx_vnni", BIAS, quantize, multiply, peak};
+const Kernel AVX_VNNI = {"avx_vnni", BIAS, quantize, multiply, &attention::AVX2, peak};
 
 } // namespace sheily::q8_0

@@ -4,6 +4,8 @@
 // (Traits::compute_forward).
 #include "repack_buffer.h"
 
+#include "attention_op.h"
+
 #include "ggml-backend-impl.h"
 #include "ggml-cpu-impl.h"
 #include "ggml-cpu.h"
@@ -178,9 +180,11 @@ class Extra : public ggml::cpu::extra_buffer_type {
     }
 
     ggml::cpu::tensor_traits *get_tensor_traits(const ggml_tensor *op) override {
-        return op->op == GGML_OP_MUL_MAT && is_ours(op->src[0])
-                   ? static_cast<Traits *>(op->src[0]->extra)
-                   : nullptr;
+        if (op->op == GGML_OP_MUL_MAT) {
+            return is_ours(op->src[0]) ? static_cast<Traits *>(op->src[0]->extra) : nullptr;
+        }
+        // llama.cpp asks here for every op of every graph, not only for those with our weights.
+        return attention_traits(op);
     }
 };
 
