@@ -113,6 +113,7 @@ class App:
             queue=self._config.queue,
             active_requests=health.running,
             engine_restarts=health.restarts,
+            kernel=health.engine.kernel if health.engine else None,
         )
         return _json_response(openai.encode(body), 200 if health.state == "ready" else 503)
 

@@ -6,14 +6,18 @@ import argparse
 import difflib
 import math
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import urlsplit
+
+from .tuned import KERNEL_PATTERN, MOST_CHUNK, MOST_THREADS, KVType, Tuned, read
 
 DEFAULT_MODEL_PATH = "models/Llama-3.2-3B-Instruct-Q8_0.gguf"
 LOG_LEVELS = ("debug", "info", "warning", "error")
+KV_TYPES: tuple[str, ...] = get_args(KVType)
 
 
 class ConfigError(ValueError):
@@ -47,9 +51,17 @@ def _seconds(text: str) -> float:
     return value
 
 
-def _path(text: str) -> Path:
+def _model_path(text: str) -> Path:
+    return _path(text, "a GGUF file")
+
+
+def _tuned(text: str) -> Tuned:
+    return read(_path(text, "a file of sheily_native.tune"))
+
+
+def _path(text: str, what: str) -> Path:
     if not text.strip():
-        raise ValueError("is empty: it must be the path of a GGUF file")
+        raise ValueError(f"is empty: it must be the path of {what}")
     try:
         return Path(text).expanduser().absolute()
     except RuntimeError:
@@ -62,9 +74,19 @@ def _host(text: str) -> str:
     return text.strip()
 
 
-def _log_level(text: str) -> str:
-    if text.lower() not in LOG_LEVELS:
-        raise ValueError(f"is {text!r}, not one of {', '.join(LOG_LEVELS)}")
+def _one_of(words: tuple[str, ...]) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.lower() not in words:
+            raise ValueError(f"is {text!r}, not one of {', '.join(words)}")
+        return text.lower()
+
+    return parse
+
+
+def _kernel(text: str) -> str:
+    """Which names there are the engine knows, as that is native code."""
+    if not re.match(KERNEL_PATTERN, text.lower()):
+        raise ValueError(f"is {text!r}, not auto, off or the name of a kernel")
     return text.lower()
 
 
@@ -97,12 +119,13 @@ class Config:
     """Every setting. Sizes are in tokens, times in seconds.
 
     Each field is the environment variable `LLM_` + its name in capitals, and the flag `--` + its
-    name with dashes; the flag wins.
+    name with dashes; the flag wins. What neither says is as in `tuned`, which keeps those settings
+    alone that were taken from it.
     """
 
     model_path: Path = _setting(  # noqa: RUF009 - it returns a dataclass field
         Path(DEFAULT_MODEL_PATH),
-        _path,
+        _model_path,
         f"the GGUF file (default: {DEFAULT_MODEL_PATH} under the current folder)",
     )
     context_size: int = _setting(
@@ -120,7 +143,19 @@ class Config:
     # Each takes a thread and a connection, of which __main__ allows 512.
     queue: int = _setting(16, _integer(0, 400), "requests that may wait beside those")
     threads: int = _setting(
-        0, _integer(0, 1024), "compute threads; 0: the CPUs this process may run on"
+        0, _integer(0, MOST_THREADS), "compute threads; 0: the CPUs this process may run on"
+    )
+    chunk: int = _setting(128, _integer(1, MOST_CHUNK), "most prompt tokens of a step")
+    kernel: str = _setting(
+        "auto", _kernel, "kernel for Q8_0 weights: auto, off for llama.cpp's own, or a name"
+    )
+    kv_type: KVType = _setting(  # noqa: RUF009
+        "f16", _one_of(KV_TYPES), f"type of the KV cache's numbers: {' or '.join(KV_TYPES)}"
+    )
+    tuned: Tuned | None = _setting(  # noqa: RUF009
+        None,
+        _tuned,
+        "a file of sheily_native.tune, which says what is not said of the four above",
     )
     timeout: float = _setting(
         280.0, _seconds, "deadline of a request in seconds, over waiting, prompt and answer"
@@ -130,7 +165,7 @@ class Config:
         _origins,
         "origins of browser pages that may call, comma-separated, or *; default: loopback pages",
     )
-    log_level: str = _setting("info", _log_level, f"one of {', '.join(LOG_LEVELS)}")
+    log_level: str = _setting("info", _one_of(LOG_LEVELS), f"one of {', '.join(LOG_LEVELS)}")
 
 
 def variable(name: str) -> str:
@@ -153,7 +188,8 @@ def load(arguments: Sequence[str], environment: Mapping[str, str] | None = None)
         epilog="Every flag is an environment variable too: --model-path is LLM_MODEL_PATH.",
     )
     for setting in fields(Config):
-        default = "" if setting.name in ("model_path", "cors_origins") else setting.default
+        own_words = setting.name in ("model_path", "cors_origins", "tuned")
+        default = "" if own_words else setting.default
         suffix = f" (default: {default})" if default != "" else ""
         parser.add_argument(
             flag(setting.name), metavar="VALUE", help=setting.metadata["help"] + suffix
@@ -172,6 +208,10 @@ def load(arguments: Sequence[str], environment: Mapping[str, str] | None = None)
             except ValueError as error:
                 raise ConfigError(f"{source} {error}.") from None
     values.setdefault("model_path", Path(DEFAULT_MODEL_PATH).absolute())
+    if "tuned" in values:
+        found = values["tuned"].settings
+        taken = {name: value for name, value in found.items() if name not in values}
+        values |= {**taken, "tuned": replace(values["tuned"], settings=taken)}
     config = Config(**values)
     if config.max_tokens >= config.context_size:
         if "max_tokens" in values:
@@ -183,6 +223,12 @@ def load(arguments: Sequence[str], environment: Mapping[str, str] | None = None)
         values["max_tokens"] = config.context_size // 2
         config = Config(**values)
     return config
+
+
+def untuned(config: Config) -> dict[str, Any]:
+    """What the settings from the tuned file are without it, as it may be for another CPU."""
+    taken = () if config.tuned is None else config.tuned.settings
+    return {setting.name: setting.default for setting in fields(Config) if setting.name in taken}
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:

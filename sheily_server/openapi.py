@@ -27,7 +27,8 @@ State = Annotated[
 
 class Health(Struct, frozen=True):
     """Whether a request would be served now. `progress` is the loaded part of the model's file;
-    `reason` says why the state is not ready; `context_size` is in tokens."""
+    `reason` says why the state is not ready; `context_size` is in tokens; `kernel` multiplies Q8_0
+    weights, null for llama.cpp's own and while the state is not ready."""
 
     status: Literal["ok", "unavailable"]
     state: State
@@ -40,6 +41,7 @@ class Health(Struct, frozen=True):
     queue: int
     active_requests: int
     engine_restarts: int
+    kernel: str | None
 
 
 class Model(Struct, frozen=True):

@@ -23,7 +23,7 @@ from typing import IO
 
 import msgspec
 
-from .config import Config
+from .config import Config, untuned
 from .engine.messages import (
     LAST_EVENTS,
     Cancel,
@@ -39,6 +39,7 @@ from .engine.messages import (
     Start,
     Submit,
     Tokenize,
+    TunedFor,
 )
 from .errors import ApiError, engine_crashed, model_unavailable, not_ready, queue_full
 
@@ -270,17 +271,8 @@ class Supervisor:
             self._channel = channel
             if self._stopping.is_set():  # and `stop` has not seen this channel
                 channel.close()
-        config = self._config
         with contextlib.suppress(OSError):  # it is dead already, which `_read` will find
-            channel.send_command(
-                Start(
-                    os.fspath(config.model_path),
-                    config.context_size,
-                    config.parallel,
-                    config.threads,
-                    config.log_level,
-                )
-            )
+            channel.send_command(_start(self._config))
 
     def _read(self, channel: Channel) -> str | None:
         """Takes events until the engine closes its end, which it does by dying at the latest, or
@@ -307,14 +299,18 @@ class Supervisor:
                 self._state, self._reason, self._progress = "ready", None, None
                 self._engine = event
             log.info(
-                "ready: %s, %.2f GB, %s prompts; context: %d x %d tokens, %.2f GB; %d threads",
+                "ready: %s, %.2f GB, %s prompts; context: %d x %d tokens, %s, %.2f GB; %d threads, "
+                "chunks of %d, kernel %s",
                 self._config.model_path.name,
                 event.model_bytes / 1e9,
                 event.dialect.name,
                 self._config.parallel,
                 self._config.context_size,
+                event.kv_type,
                 event.kv_bytes / 1e9,
                 event.n_threads,
+                event.chunk,
+                event.kernel or "off",
             )
             if self._config.context_size > event.n_ctx_train:
                 log.warning(
@@ -375,6 +371,23 @@ class Supervisor:
             if text:
                 log.log(level, "engine: %s", text)
         stderr.close()
+
+
+def _start(config: Config) -> Start:
+    tuned = None
+    if (found := config.tuned) is not None:
+        tuned = TunedFor(os.fspath(found.path), found.cpu, found.model, untuned(config))
+    return Start(
+        os.fspath(config.model_path),
+        config.context_size,
+        config.parallel,
+        config.threads,
+        config.log_level,
+        config.chunk,
+        config.kernel,
+        config.kv_type,
+        tuned,
+    )
 
 
 def _file_problem(path: Path) -> str | None:

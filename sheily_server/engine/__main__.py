@@ -12,15 +12,19 @@ import threading
 
 import sheily_native
 from sheily_native import NativeError
+from sheily_native.cpu import current_cpu
 
 from ..prompts import UnknownDialectError
 from .admission import Admission
 from .constraint import Grammars
 from .fingerprint import fingerprint
 from .messages import Channel, LoadFailed, Loading, Ready, Start
-from .runner import CHUNK, CHUNK_BESIDE_STREAMS, Runner, Tokenizer, UnusableModelError, load_model
+from .runner import CHUNK_BESIDE_STREAMS, Runner, Tokenizer, UnusableModelError, load_model
 from .scheduler import Scheduler
+from .settled import settled
 from .worker import Engine, Inbox, read_commands
+
+log = logging.getLogger(__name__)
 
 _NATIVE_LOG_LEVELS = {"debug": 4, "info": 2, "warning": 2, "error": 1}
 
@@ -50,15 +54,27 @@ def main(fd: int) -> None:
 
 
 def _serve(channel: Channel, start: Start) -> None:
+    start, warnings = settled(start, current_cpu().model)
+    for sentence in warnings:
+        log.warning("%s", sentence)
     try:
         sheily_native.set_log_level(_NATIVE_LOG_LEVELS[start.log_level])
         model, dialect = load_model(
-            start.model_path, lambda fraction: channel.send_events([Loading(fraction)])
+            start.model_path,
+            lambda fraction: channel.send_events([Loading(fraction)]),
+            None if start.kernel == "auto" else start.kernel,
         )
         if start.log_level != "debug":
             # llama.cpp would warn that all slots together are more than the model was trained for.
             sheily_native.set_log_level(_NATIVE_LOG_LEVELS["error"])
-        runner = Runner(model, start.parallel, start.context_size, start.threads)
+        runner = Runner(
+            model,
+            start.parallel,
+            start.context_size,
+            start.threads,
+            start.chunk,
+            start.kv_type,
+        )
     except (NativeError, UnknownDialectError, UnusableModelError) as error:
         channel.send_events([LoadFailed(str(error))])
         channel.receive_command()  # stay until the server process has read that
@@ -79,10 +95,13 @@ def _serve(channel: Channel, start: Start) -> None:
                 model.info.n_ctx_train,
                 runner.n_threads,
                 fingerprint(start.model_path),
+                model.info.kernel,
+                start.chunk,
+                start.kv_type,
             )
         ]
     )
-    scheduler = Scheduler(start.parallel, CHUNK, CHUNK_BESIDE_STREAMS)
+    scheduler = Scheduler(start.parallel, start.chunk, min(start.chunk, CHUNK_BESIDE_STREAMS))
     Engine(channel, tokenizer, runner, scheduler, inbox).run()
 
 

@@ -10,7 +10,7 @@ import contextlib
 import socket
 import struct
 import threading
-from typing import NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -21,16 +21,35 @@ SCHEMA_TOO_COMPLEX = "schema_too_complex"
 MAX_FRAME_BYTES = 64 * 1024 * 1024
 _LENGTH = struct.Struct("<I")
 T = TypeVar("T")
+KVType = Literal["f16", "q8_0"]
+
+
+class TunedFor(msgspec.Struct, frozen=True):
+    """The CPU and the model file that settings in Start were found with; `otherwise` are the
+    settings in their place on another CPU."""
+
+    file: str
+    cpu: str
+    model: str
+    otherwise: dict[str, int | str]
 
 
 class Start(msgspec.Struct, tag=True, frozen=True):
-    """The first command: what to load. Sizes in tokens; `threads` 0 means all CPUs."""
+    """The first command: what to load, and how to compute.
+
+    Sizes in tokens; `threads` 0 means all CPUs, `kernel` "auto" what the native library takes when
+    nothing is said. `tuned`: where settings come from that hold on one CPU alone.
+    """
 
     model_path: str
     context_size: int
     parallel: int
     threads: int
     log_level: str
+    chunk: int = 128
+    kernel: str = "auto"
+    kv_type: KVType = "f16"
+    tuned: TunedFor | None = None
 
 
 class Sampling(msgspec.Struct, frozen=True):
@@ -111,8 +130,8 @@ class Loading(msgspec.Struct, tag=True, frozen=True):
 
 
 class Ready(msgspec.Struct, tag=True, frozen=True):
-    """The model is loaded. Sizes in bytes; `n_ctx_train` in tokens. `fingerprint` changes with the
-    build and with the model file."""
+    """The model is loaded. Sizes in bytes; `n_ctx_train` and `chunk` in tokens. `fingerprint`
+    changes with the build and with the model file. `kernel` None: the stock kernels."""
 
     dialect: Dialect
     description: str
@@ -121,6 +140,9 @@ class Ready(msgspec.Struct, tag=True, frozen=True):
     n_ctx_train: int
     n_threads: int
     fingerprint: str
+    kernel: str | None = None
+    chunk: int = 128
+    kv_type: KVType = "f16"
 
 
 class LoadFailed(msgspec.Struct, tag=True, frozen=True):

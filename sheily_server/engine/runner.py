@@ -14,10 +14,11 @@ from sheily_native import Context, Entry, Model, Sampled, Sampler, SamplingParam
 from ..prompts import Dialect, markers, recognize
 from ..prompts.message import Segment
 from .constraint import Constraint, ConstraintError
-from .messages import Sampling, TokenLogprob
+from .messages import KVType, Sampling, TokenLogprob
 from .scheduler import Plan, Work
 
 CHUNK = 128
+"""Prompt tokens of a step where nothing else is said."""
 CHUNK_BESIDE_STREAMS = 32
 
 
@@ -138,17 +139,26 @@ class Runner:
     """The native context and what chooses the tokens of running sequences. For the engine thread
     alone."""
 
-    def __init__(self, model: Model, n_slots: int, context_size: int, n_threads: int) -> None:
+    def __init__(
+        self,
+        model: Model,
+        n_slots: int,
+        context_size: int,
+        n_threads: int,
+        chunk: int = CHUNK,
+        kv_type: KVType = "f16",
+    ) -> None:
         self._model = model
         self._tokenizer = Tokenizer(model)
         self._context = Context(
             model,
             n_ctx=n_slots * context_size,
             n_seq_max=n_slots,
-            n_batch=CHUNK + n_slots,
-            n_ubatch=CHUNK + n_slots,
+            n_batch=chunk + n_slots,
+            n_ubatch=chunk + n_slots,
             n_outputs_max=n_slots,
             n_threads=n_threads or None,
+            kv_type=kv_type,
         )
         self._generators: dict[int, _Generator] = {}
 
@@ -249,16 +259,18 @@ class Runner:
         self._context.clear()
 
 
-def load_model(path: str, progress: Callable[[float], None]) -> tuple[Model, Dialect]:
-    """Loads a model that a chat can be held with.
+def load_model(
+    path: str, progress: Callable[[float], None], kernel: str | None = None
+) -> tuple[Model, Dialect]:
+    """Loads a model that a chat can be held with; `kernel` as for `Model`.
 
     Raises NativeError, UnknownDialectError or UnusableModelError; the metadata are read first, so
     that a model of another kind is refused before its weights are loaded.
     """
-    with Model(path, vocab_only=True) as vocabulary:
+    with Model(path, vocab_only=True, kernel=kernel) as vocabulary:
         dialect = recognize(vocabulary.metadata)
         Tokenizer(vocabulary).check_markers(dialect)
-    model = Model(path, progress=progress)
+    model = Model(path, progress=progress, kernel=kernel)
     if not model.info.has_decoder or model.info.is_recurrent:
         model.close()
         raise UnusableModelError(

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from sheily_server.client import LLMClient
+from tests import tuned_files
 from tests.http.serving import WAIT, Endpoint, engine_command, read_until, until
 
 pytestmark = pytest.mark.http
@@ -113,12 +114,27 @@ def test_flags_and_variables(start: Start) -> None:
     assert program.complete("hi").status == 200
 
 
+def test_flags_variables_and_a_tuned_file(start: Start, tmp_path: Path) -> None:
+    tuned = tuned_files.write(tmp_path / "t.json", cpu="This CPU")
+    program = start("--port=0", "--threads=1", LLM_TUNED=str(tuned), LLM_CHUNK="64").listening()
+    told = json.loads(program.engine_lines("start ")[0].split(maxsplit=2)[2])
+    names = ("threads", "chunk", "kernel", "kv_type")
+    assert [told[name] for name in names] == [1, 64, "avx2", "q8_0"]
+    assert told["tuned"] == {
+        "file": str(tuned),
+        "cpu": "This CPU",
+        "model": "a-model.gguf",
+        "otherwise": {"kernel": "auto", "kv_type": "f16"},
+    }
+
+
 @pytest.mark.parametrize(
     ("arguments", "variables", "words"),
     [
         (["--port", "x"], {}, "--port is 'x', not a whole number."),
         ([], {"LLM_CONTEXT_SIZE": "1"}, "LLM_CONTEXT_SIZE is 1, not in 64 to 1048576."),
         (["--cors-origins", "me"], {}, "--cors-origins has 'me'"),
+        (["--tuned", "/none.json"], {}, "--tuned is '/none.json', which is no file."),
     ],
 )
 def test_a_bad_setting_ends_the_program_with_one_sentence(

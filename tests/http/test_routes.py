@@ -31,6 +31,7 @@ def test_health(server: Server) -> None:
         "queue": 16,
         "active_requests": 0,
         "engine_restarts": 0,
+        "kernel": None,
     }
 
 

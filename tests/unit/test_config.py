@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sheily_server.config import Config, ConfigError, flag, load, unknown_variables, variable
+from sheily_server.tuned import read
+from tests import tuned_files
 
 # Every setting: a text, and the value it means. None of them is the default.
 EXAMPLES = {
@@ -22,6 +24,10 @@ EXAMPLES = {
     "parallel": ("2", 2),
     "queue": ("0", 0),
     "threads": ("3", 3),
+    "chunk": ("256", 256),
+    "kernel": ("AVX2", "avx2"),
+    "kv_type": ("q8_0", "q8_0"),
+    "tuned": (str(tuned_files.EXAMPLE), read(tuned_files.EXAMPLE)),
     "timeout": ("12.5", 12.5),
     "cors_origins": ("http://localhost:3000, *", ("http://localhost:3000", "*")),
     "log_level": ("DEBUG", "debug"),
@@ -37,6 +43,10 @@ REFUSED = {
     "parallel": ["0", "65", "two"],
     "queue": ["-1", "401", "x"],
     "threads": ["-1", "1025", "all"],
+    "chunk": ["0", "4097", "all", ""],
+    "kernel": ["", " ", "avx2 ", "a" * 41, "avx-512", "avx2\n", "núcleo"],
+    "kv_type": ["", "f32", "q8", "f16,q8_0"],
+    "tuned": ["", " ", "~nobody-has-this-name/t.json", "no-such-file.json", "/", __file__],
     "timeout": ["0", "-1", "nan", "inf", "86401", "soon", ""],
     "cors_origins": [
         "localhost:3000",

@@ -14,6 +14,7 @@ ENGINE = "sheily_server.engine"
 # The layer of each module outside `engine` and `prompts`; one imports only what is lower.
 LAYERS = {
     "sheily_server": 0,
+    "sheily_server.tuned": 0,
     "sheily_server.config": 0,
     "sheily_server.errors": 0,
     "sheily_server.cors": 0,
@@ -37,6 +38,7 @@ C_SUFFIXES = {".c", ".cpp", ".h"}
 ALONE = ("sheily_server.client", "sheily_server.models")
 # Where a layer's modules may import one another, these pairs do.
 WITHIN_A_LAYER = {
+    ("sheily_server.config", "sheily_server.tuned"),
     ("sheily_server.openai", "sheily_server.errors"),
     ("sheily_server.history", "sheily_server.prompts"),
     ("sheily_server.engine.messages", "sheily_server.prompts"),
@@ -158,7 +160,7 @@ def test_waitress_is_in_one_file() -> None:
 
 def test_pure_engine_modules_import_no_native_code() -> None:
     """So that their tests need nothing compiled."""
-    for name in ("scheduler", "sequence", "prefix_cache", "text", "messages"):
+    for name in ("scheduler", "sequence", "prefix_cache", "text", "messages", "settled"):
         assert not {m for m in IMPORTS[f"{ENGINE}.{name}"] if within(m, "sheily_native")}
 
 
@@ -178,9 +180,20 @@ def test_llama_h_is_for_the_shim_alone() -> None:
 
 def test_instruction_set_files_include_nothing_that_the_linker_could_share() -> None:
     """An inline function compiled for AVX-512 there could be the copy that every file gets."""
-    allowed = {"q8_0.h", "q8_0_256.h", "q8_0_vnni_256.h", "q8_0_tile.h", "immintrin.h", "stdint.h"}
+    own = {
+        "q8_0.h",
+        "q8_0_256.h",
+        "q8_0_vnni_256.h",
+        "q8_0_tile.h",
+        "attention.h",
+        "attention_tile.h",
+    }
+    glue = {"q8_0_select.cpp", "attention_op.cpp", "attention_op.h"}
     kernels = ROOT / "sheily_native" / "csrc" / "kernels"
     include = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', re.MULTILINE)
-    for path in kernels.glob("q8_0*"):
-        if path.name != "q8_0_select.cpp":
-            assert set(include.findall(path.read_text(encoding="utf-8"))) <= allowed, path
+    files = {*kernels.glob("q8_0*"), *kernels.glob("attention*")}
+    assert glue < {path.name for path in files}
+    for path in files:
+        if path.name not in glue:
+            included = set(include.findall(path.read_text(encoding="utf-8")))
+            assert included <= {*own, "immintrin.h", "stdint.h"}, path

@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+import sheily_native.tune.__main__ as tune
 import sheily_server.client as client
+from sheily_native.tune import plan
 from sheily_server.app import App
 from sheily_server.config import Config, variable
 from sheily_server.supervisor import Supervisor
@@ -22,7 +24,7 @@ ENGLISH, SPANISH = "README.md", "README.es.md"
 BOTH = pytest.mark.parametrize("name", [ENGLISH, SPANISH])
 
 # Sections by their place: the title's is 0.
-CONFIGURATION, ENDPOINTS, DEPENDENCIES = 3, 5, 10
+CONFIGURATION, TUNING, ENDPOINTS, DEPENDENCIES = 3, 5, 6, 11
 # Sections whose tables have names, and no words, in the first column.
 NAMES_FIRST = (CONFIGURATION, ENDPOINTS)
 
@@ -115,7 +117,7 @@ def whole(name: str) -> str:
 def test_headings_have_the_same_levels() -> None:
     levels = {name: [section.level for section in found] for name, found in READMES.items()}
     assert levels[ENGLISH] == levels[SPANISH]
-    assert len(levels[ENGLISH]) == 11
+    assert len(levels[ENGLISH]) == 12
 
 
 def test_code_blocks_are_the_same_apart_from_comments() -> None:
@@ -194,6 +196,9 @@ def test_every_setting_with_its_default(name: str) -> None:
             assert "loopback" in text
         elif setting.name == "model_path":
             assert Path(text) == setting.default
+        elif setting.name == "tuned":
+            assert setting.default is None
+            assert text in ("none", "ninguno")
         else:
             assert setting.metadata["parse"](text) == setting.default, setting.name
 
@@ -202,6 +207,17 @@ def test_every_setting_with_its_default(name: str) -> None:
 def test_no_other_setting_is_named(name: str) -> None:
     known = {variable(setting.name) for setting in fields(Config)}
     assert set(re.findall(r"LLM_[A-Z_]+", whole(name))) == known
+
+
+@BOTH
+def test_what_is_said_of_tuning(name: str) -> None:
+    section = READMES[name][TUNING]
+    said = numbers(section.prose)
+    for number in (plan.PROMPT, plan.ANSWER, tune.SECONDS, 100 * plan.NOISE, plan.MAX_STEP_S):
+        assert said[f"{number:g}"], number
+    options = {option for action in tune._parser()._actions for option in action.option_strings}
+    assert set(re.findall(r"--[a-z]+", section.prose)) <= options
+    assert f"`{tune._parser().get_default('out')}`" in section.prose
 
 
 @BOTH
@@ -240,9 +256,12 @@ def dependencies() -> set[str]:
     """Every package that pyproject.toml asks for, without versions; tomllib came with 3.11 only."""
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     lists = re.findall(
-        r"^(requires|dependencies|test|browser|dev) = (\[.*?\])$", text, re.MULTILINE | re.DOTALL
+        r"^(requires|dependencies|test|browser|bench|dev) = (\[.*?\])$",
+        text,
+        re.MULTILINE | re.DOTALL,
     )
-    assert [name for name, _ in lists] == ["requires", "dependencies", "test", "browser", "dev"]
+    extras = ["test", "browser", "bench", "dev"]
+    assert [name for name, _ in lists] == ["requires", "dependencies", *extras]
     names = {
         re.split(r"[\s\[<>=~!;]", entry)[0] for _, it in lists for entry in ast.literal_eval(it)
     }

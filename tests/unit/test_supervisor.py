@@ -186,6 +186,10 @@ def test_the_engine_is_told_the_settings(bench: Bench) -> None:
         "parallel": 2,
         "threads": 7,
         "log_level": "warning",
+        "chunk": 128,
+        "kernel": "auto",
+        "kv_type": "f16",
+        "tuned": None,
     }
     (shown,) = [
         event.text

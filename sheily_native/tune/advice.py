@@ -1,0 +1,75 @@
+"""Which build would suit a CPU, as commands of pip; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from ..build import BuildInfo
+
+INSTALL = "pip install --force-reinstall --no-deps ."
+
+# What ggml compiles with each option, by the Linux names; in the order of the README.
+_NEEDS: Mapping[str, tuple[str, ...]] = {
+    "GGML_AVX512": ("avx512f", "avx512cd", "avx512vl", "avx512dq", "avx512bw"),
+    "GGML_AVX512_VBMI": ("avx512vbmi",),
+    "GGML_AVX512_VNNI": ("avx512_vnni",),
+    "GGML_AVX512_BF16": ("avx512_bf16",),
+    "GGML_AVX_VNNI": ("avx_vnni",),
+    "GGML_AMX_INT8": ("amx_tile", "amx_int8"),
+    "GGML_AMX_BF16": ("amx_tile", "amx_bf16"),
+}
+# On in a build for any CPU, unless switched off.
+_BASELINE: Mapping[str, str] = {
+    "GGML_AVX": "avx",
+    "GGML_AVX2": "avx2",
+    "GGML_FMA": "fma",
+    "GGML_F16C": "f16c",
+    "GGML_BMI2": "bmi2",
+    "GGML_SSE42": "sse4_2",
+}
+
+
+def options(instruction_sets: Collection[str]) -> dict[str, str]:
+    """The build options that make the most of an x86 CPU on whatever machine builds."""
+    chosen = {"GGML_NATIVE": "OFF"}
+    chosen |= {name: "OFF" for name, flag in _BASELINE.items() if flag not in instruction_sets}
+    avx512 = set(_NEEDS["GGML_AVX512"]) <= set(instruction_sets)
+    for name, flags in _NEEDS.items():
+        if set(flags) <= set(instruction_sets) and (avx512 or "512" not in name):
+            chosen[name] = "ON"
+    return chosen
+
+
+def command(chosen: Mapping[str, str], install: str = INSTALL) -> str:
+    """pip's command for a build with these options."""
+    return " ".join([install, *(f"-C cmake.define.{name}={v}" for name, v in chosen.items())])
+
+
+def advice(info: BuildInfo, float_weights: bool) -> list[str]:
+    """Sentences and commands, those on lines of their own with an indent.
+
+    `float_weights`: the model's are F16, BF16 or F32, for which we have no kernels.
+    """
+    lines = []
+    if info.unused:
+        lines += [
+            f"This build leaves {' '.join(info.unused)} of this CPU unused; in the source folder:",
+            f"  {command({'GGML_NATIVE': 'ON'})}",
+        ]
+    else:
+        lines.append("This build uses all that this CPU offers.")
+    if info.build_type != "Release":
+        lines += [f"It is a {info.build_type} build; a faster one:", f"  {INSTALL}"]
+    if float_weights and info.options.get("GGML_BLAS") != "ON":
+        blas = {"GGML_BLAS": "ON", "GGML_BLAS_VENDOR": "OpenBLAS"}
+        lines += [
+            "Weights that are not quantized may be faster with BLAS (apt install "
+            "libopenblas-dev); build so, and tune again:",
+            f"  {command(blas)}",
+        ]
+    if info.architecture in ("x86_64", "AMD64") and info.cpu_instruction_sets:
+        lines += [
+            "To build for this CPU on another machine:",
+            f"  {command(options(info.cpu_instruction_sets), 'pip install .')}",
+        ]
+    return lines

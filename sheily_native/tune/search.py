@@ -1,0 +1,206 @@
+"""Varies one setting after the other inside a time limit; knows no model: a bench times for it."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ..errors import ModelLoadError, NativeError
+from .plan import CHECK, DEFAULT, STAGES, Figures, Machine, Settings, Stage, choose, is_hopeless
+
+ROUNDS = 4
+"""Most times that a candidate is timed in a stage."""
+
+
+class Bench(Protocol):
+    """As `measure.Bench`."""
+
+    def load(self, kernel: str) -> None: ...
+
+    def run(self, settings: Settings, prompt: int, answer: int) -> Figures: ...
+
+    def rest(self) -> None: ...
+
+
+class Observer(Protocol):
+    """Is told what is about to be timed, and what came out of a stage."""
+
+    def before(self, stage: Stage, settings: Settings) -> None: ...
+
+    def after(self, stage: Stage, rows: Sequence[Row], winner: Settings) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What came out for a candidate; `figures` None: it was not timed, and `problem` says why."""
+
+    settings: Settings
+    figures: Figures | None
+    problem: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The settings that won, and the figures of theirs and of the defaults from the same stage.
+
+    `rejected` are others that looked better than the defaults; `reason` says why they are not
+    taken.
+    """
+
+    settings: Settings
+    figures: Figures
+    default: Figures
+    rejected: Settings | None = None
+    reason: str = ""
+
+
+@dataclass(slots=True)
+class _Tried:
+    """What is known of a stage's candidates so far; `deadline` is for the first run of each."""
+
+    guess_s: float
+    deadline: float
+    timed: dict[Settings, Figures] = field(default_factory=dict)
+    problems: dict[Settings, str] = field(default_factory=dict)
+    took: dict[Settings, float] = field(default_factory=dict)
+
+    def add(self, settings: Settings, figures: Figures, seconds: float) -> None:
+        known = self.timed.get(settings)
+        self.timed[settings] = figures if known is None else known.best(figures)
+        self.took[settings] = seconds
+
+    def expected_s(self, settings: Settings) -> float:
+        """How long its next run may take, by the last one, the others', or a guess."""
+        return self.took.get(settings, max(self.took.values(), default=self.guess_s))
+
+
+class Search:
+    """One run over all stages.
+
+    `clock` gives seconds. Nothing is begun that is not expected to be done by `deadline` on it, but
+    for one run with the defaults.
+    """
+
+    def __init__(
+        self,
+        bench: Bench,
+        machine: Machine,
+        observer: Observer,
+        clock: Callable[[], float],
+        deadline: float,
+    ) -> None:
+        self._bench = bench
+        self._machine = machine
+        self._observer = observer
+        self._clock = clock
+        self._deadline = deadline
+        self._default: Figures | None = None
+        self._last: Figures | None = None
+        self._loaded = ""
+        self._load_s = 0.0
+
+    def run(self) -> Outcome:
+        """Raises ModelLoadError, or the NativeError of settings that others are compared with."""
+        best = DEFAULT
+        stages = (*STAGES, CHECK)
+        for i, stage in enumerate(STAGES):
+            share = stage.weight / sum(later.weight for later in stages[i:])
+            best = choose(best, self._stage(stage, best, share))
+        assert self._default is not None  # the first stage sees to that
+        if best == DEFAULT:
+            return Outcome(DEFAULT, self._default, self._default)
+        if self._clock() + self._check_s(best) < self._deadline:
+            timed = self._stage(CHECK, best, 1.0)
+            if choose(DEFAULT, timed) == best:
+                return Outcome(best, timed[best], timed[DEFAULT])
+            reason = "it was no faster when it was timed again"
+        else:
+            reason = "no time was left to confirm it, which more --seconds would give"
+        return Outcome(DEFAULT, self._default, self._default, best, reason)
+
+    def _stage(self, stage: Stage, best: Settings, share: float) -> dict[Settings, Figures]:
+        """The figures of a stage's candidates: kernel by kernel, as each needs the weights in a
+        layout of its own."""
+        candidates = stage.candidates(best, self._machine)
+        # Time is kept for the check, and some more, as runs may be slower than expected.
+        deadline = math.inf if stage is CHECK else self._deadline - 1.3 * self._check_s(best)
+        tried = _Tried(self._guess_s(stage), deadline)
+        groups = [list(group) for _, group in itertools.groupby(candidates, lambda c: c.kernel)]
+        end = self._clock() + share * (self._deadline - self._clock())
+        for i, group in enumerate(groups):
+            if self._load(stage, group, best, tried):
+                group_end = self._clock() + (end - self._clock()) / (len(groups) - i)
+                self._time(stage, group, best, group_end, tried)
+                self._bench.rest()
+        rows = [
+            Row(settings, tried.timed.get(settings), tried.problems.get(settings, "no time left"))
+            for settings in candidates
+        ]
+        self._observer.after(stage, rows, choose(best, tried.timed))
+        return tried.timed
+
+    def _load(self, stage: Stage, group: list[Settings], best: Settings, tried: _Tried) -> bool:
+        """Whether the model is there for the group, which has one kernel."""
+        kernel = group[0].kernel
+        load_s = 0.0 if kernel == self._loaded else self._load_s
+        if not self._may_begin(group, load_s + tried.expected_s(group[0]), tried.deadline):
+            return False
+        self._observer.before(stage, group[0])
+        began = self._clock()
+        try:
+            self._loaded = ""
+            self._bench.load(kernel)
+        except NativeError as error:
+            if best in group or isinstance(error, ModelLoadError):
+                raise
+            tried.problems |= dict.fromkeys(group, str(error))
+            return False
+        self._loaded = kernel
+        self._load_s = max(self._load_s, self._clock() - began)
+        return True
+
+    def _time(
+        self, stage: Stage, group: list[Settings], best: Settings, end: float, tried: _Tried
+    ) -> None:
+        """Round by round, so that all of the group meet the same disturbances."""
+        for number in range(ROUNDS):
+            for settings in group:
+                limit = tried.deadline if number == 0 else end
+                hopeless = settings != best and is_hopeless(settings, tried.timed)
+                if settings in tried.problems or hopeless:
+                    continue
+                if not self._may_begin([settings], tried.expected_s(settings), limit):
+                    continue
+                self._observer.before(stage, settings)
+                began = self._clock()
+                try:
+                    figures = self._bench.run(settings, stage.prompt, stage.answer)
+                except NativeError as error:
+                    if settings == best:
+                        raise
+                    tried.problems[settings] = str(error)
+                else:
+                    tried.add(settings, figures, self._clock() - began)
+                    if figures.decode is not None and settings == best:
+                        self._last = figures
+                    if figures.decode is not None and settings == DEFAULT:
+                        self._default = tried.timed[DEFAULT]
+
+    def _may_begin(self, group: list[Settings], seconds: float, limit: float) -> bool:
+        """Whether that much time is left, or the defaults are among it and were never timed."""
+        needed = self._default is None and DEFAULT in group
+        return needed or self._clock() + seconds < limit
+
+    def _check_s(self, best: Settings) -> float:
+        """What the check of the best so far may take."""
+        loads = (best.kernel != self._loaded) + (best.kernel != DEFAULT.kernel)
+        return loads * self._load_s + 2 * self._guess_s(CHECK)
+
+    def _guess_s(self, stage: Stage) -> float:
+        """How long a run of a stage may take, by the last one with the best settings."""
+        if self._last is None or not self._last.decode:
+            return 0.0
+        return stage.prompt / self._last.prefill + stage.answer / self._last.decode

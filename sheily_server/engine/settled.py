@@ -1,0 +1,25 @@
+"""Which of the server's settings hold on this machine; pure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from .messages import Start
+
+
+def settled(start: Start, cpu: str) -> tuple[Start, list[str]]:
+    """The command with settings for `cpu`, and what there is to warn of."""
+    tuned = start.tuned
+    if tuned is None:
+        return start, []
+    if tuned.cpu != cpu:
+        sentence = f"{tuned.file} was made on {tuned.cpu}, this is {cpu}: it has no effect"
+        return msgspec.structs.replace(start, **tuned.otherwise), [sentence]
+    name = Path(start.model_path).name
+    if tuned.model != name:
+        return start, [
+            f"{tuned.file} was made with {tuned.model}, not {name}: it is used all the same"
+        ]
+    return start, []

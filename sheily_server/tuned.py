@@ -1,0 +1,84 @@
+"""Reads the file that `python -m sheily_native.tune` writes; knows neither CPU nor model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+VERSION = 1
+KERNEL_PATTERN = r"^[a-z0-9_]{1,40}\Z"
+MOST_THREADS = 1024
+MOST_CHUNK = 4096
+KVType = Literal["f16", "q8_0"]
+_MOST_BYTES = 65_536
+
+_Rate = Annotated[float, Meta(gt=0)]
+
+
+@dataclass(frozen=True, slots=True)
+class Tuned:
+    """What a file at `path` says: `settings`, by the names of the server's own, that were found
+    with a CPU and a model file of these names."""
+
+    path: Path
+    cpu: str
+    model: str
+    settings: Mapping[str, int | str]
+
+
+class _Settings(Struct, frozen=True, forbid_unknown_fields=True):
+    threads: Annotated[int, Meta(ge=0, le=MOST_THREADS)]
+    chunk: Annotated[int, Meta(ge=1, le=MOST_CHUNK)]
+    kernel: Annotated[str, Meta(pattern=KERNEL_PATTERN)]
+    kv_type: KVType
+
+
+class _Measured(Struct, frozen=True, forbid_unknown_fields=True):
+    """Rates a second, for people alone."""
+
+    prefill_tokens: _Rate
+    decode_tokens: _Rate
+    memory_bytes: _Rate
+    integer_multiply_adds: dict[str, _Rate]
+
+
+class _File(Struct, frozen=True, forbid_unknown_fields=True):
+    version: Literal[1]
+    date: str
+    cpu: str
+    model: str
+    settings: _Settings
+    measured: _Measured
+
+
+class _Versioned(Struct):
+    version: Any
+
+
+def read(path: Path) -> Tuned:
+    """Raises ValueError, with the end of a sentence, for what is no such file."""
+    try:
+        if not path.is_file():
+            raise ValueError(f"is {str(path)!r}, which is no file")
+        with path.open("rb") as file:
+            data = file.read(_MOST_BYTES)
+    except OSError as error:
+        raise ValueError(f"is {str(path)!r}, which cannot be read ({error.strerror})") from None
+    try:
+        version = msgspec.json.decode(data, type=_Versioned).version
+        if version != VERSION:
+            raise ValueError(
+                f"is {str(path)!r}, of the version {str(version)[:20]!r}, not {VERSION}: tune again"
+            )
+        found = msgspec.json.decode(data, type=_File)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        problem = " ".join(str(error).split())
+        raise ValueError(
+            f"is {str(path)!r}, which is not what sheily_native.tune writes: {problem}"
+        ) from None
+    return Tuned(path, found.cpu, found.model, msgspec.structs.asdict(found.settings))
