@@ -27,12 +27,14 @@ endif
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: help serve test test-browser check lint types format format-check test-packaging clean FORCE
+.PHONY: help serve test test-browser sanitize check lint types format format-check test-packaging \
+	clean FORCE
 
 help:
 	@echo 'make serve           build, fetch a small model, start the server on port $(LLM_PORT)'
 	@echo 'make test            build, run every quick test'
 	@echo 'make test-browser    the dashboard in Chromium, Node and a real model behind it'
+	@echo 'make sanitize        the tests of the native library under sanitizers (gcc)'
 	@echo 'make check           lint, types, format-check'
 	@echo 'make format          format Python and C++ files'
 	@echo 'make test-packaging  build and install sdist and wheels (minutes)'
@@ -109,6 +111,19 @@ test: $(VENV)/.installed-test $(SMOLLM2)
 
 test-browser: $(VENV)/.installed-browser $(SMOLLM2)
 	$(BIN)/python -m pytest -m browser tests/browser
+
+# Our own native code is compiled once more, for addresses and undefined behaviour; llama.cpp is not.
+# The runtime of the sanitizers has to be there before Python, and the C++ library before the first
+# exception; a report ends pytest, which is not to hold it back. The two files that are left out run
+# no native code, or run it in processes of their own.
+sanitize: $(VENV)/.installed-test $(SMOLLM2)
+	$(BIN)/cmake --build '$(BUILD)' --target _native_sanitized
+	library=$$(echo '$(BUILD)'/sanitized/_native*.so) && \
+	LD_PRELOAD="$$(ldd "$$library" | awk '/lib(asan|stdc\+\+)\.so/ {print $$3}' | xargs)" \
+	SHEILY_SANITIZED_LIBRARY="$$library" \
+	ASAN_OPTIONS=detect_leaks=0:halt_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	$(BIN)/python -m pytest -p tests.sanitized -p no:faulthandler --capture=sys --timeout=600 \
+		tests/native --ignore=tests/native/test_shapes.py --ignore=tests/native/test_tune.py
 
 # --- for developers -------------------------------------------------------------------------------
 

@@ -1,0 +1,89 @@
+"""What a token costs a dense model: bytes read and multiply-adds, from the header of its GGUF."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.gguf_file import ALIGNMENT, read_metadata
+
+HEADER_BYTES = 1 << 27
+"""More than any header here takes: a vocabulary of 128,256 tokens with its merges is 8 MB."""
+
+_EMBEDDING, _OUTPUT = "token_embd.weight", "output.weight"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCost:
+    """Of the weights alone; what the KV cache adds depends on the length of the context.
+
+    `weight_bytes`: read from memory for one token. `multiply_adds`: of one token with its logits.
+    `output_multiply_adds`: the part of it that a prompt needs for its last token only.
+    """
+
+    weight_bytes: int
+    multiply_adds: int
+    output_multiply_adds: int
+
+    def prompt_multiply_adds(self, n_tokens: int) -> int:
+        """What the products of a prompt take, with the logits of its last token."""
+        return n_tokens * (self.multiply_adds - self.output_multiply_adds) + (
+            self.output_multiply_adds
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A tensor's name, how many weights it has, and its bytes in the file, padding included."""
+
+    name: str
+    weights: int
+    nbytes: int
+
+
+def token_cost(path: Path) -> TokenCost:
+    """Raises ValueError for a file that is no GGUF, or a mixture of experts; OSError."""
+    tensors = {tensor.name: tensor for tensor in read_tensors(path)}
+    if any("_exps" in name for name in tensors):
+        raise ValueError(f"{path} is a mixture of experts: which bytes a token reads is chance")
+    if _EMBEDDING not in tensors:
+        raise ValueError(f"{path} has no {_EMBEDDING}")
+    # A tied embedding is the output matrix, read whole; else a token looks up one row of it.
+    output = tensors.get(_OUTPUT, tensors[_EMBEDDING])
+    read = [tensor for name, tensor in tensors.items() if name != _EMBEDDING or tensor is output]
+    return TokenCost(
+        weight_bytes=sum(tensor.nbytes for tensor in read),
+        multiply_adds=sum(tensor.weights for tensor in read),
+        output_multiply_adds=output.weights,
+    )
+
+
+def read_tensors(path: Path) -> list[Tensor]:
+    """The tensors of a GGUF file, in the file's order. Raises ValueError, OSError."""
+    with path.open("rb") as file:
+        data = file.read(HEADER_BYTES)
+    fields = read_metadata(data)
+    position = 24 + sum(12 + len(key.encode()) + len(value.raw) for key, value in fields.items())
+    alignment = ALIGNMENT
+    if "general.alignment" in fields:
+        (alignment,) = struct.unpack("<I", fields["general.alignment"].raw)
+    found: list[tuple[str, int, int]] = []
+    try:
+        for _ in range(struct.unpack_from("<Q", data, 8)[0]):
+            (length,) = struct.unpack_from("<Q", data, position)
+            position += 8
+            name = data[position : position + length].decode("utf-8")
+            position += length
+            (n_sizes,) = struct.unpack_from("<I", data, position)
+            *sizes, _, offset = struct.unpack_from(f"<{n_sizes}QIQ", data, position + 4)
+            position += 4 + 8 * n_sizes + 12
+            found.append((name, math.prod(sizes), offset))
+    except (struct.error, UnicodeDecodeError) as error:
+        raise ValueError(f"damaged GGUF tensors at byte {position}") from error
+    size = path.stat().st_size - (position + -position % alignment)
+    ends = sorted({offset for _, _, offset in found} | {size})
+    following = dict(itertools.pairwise(ends))
+    return [Tensor(name, weights, following[offset] - offset) for name, weights, offset in found]
