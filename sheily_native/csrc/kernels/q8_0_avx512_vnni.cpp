@@ -16,6 +16,8 @@ struct Isa {
     using Weights = __m512i;
     using Sum = __m512i;
     static constexpr int ROWS = 16;
+    static constexpr int FEW_VECTORS = 4;
+    static constexpr int FEW_TOKENS = 2;
     static constexpr int STREAM_TOKENS = 12;
     static constexpr int STREAM_TOKENS_2 = 16;
     static constexpr int PANEL_VECTORS = 2;

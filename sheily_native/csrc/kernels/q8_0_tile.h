@@ -3,6 +3,8 @@
 // An instruction-set file defines `Isa` in an unnamed namespace and then includes this file there,
 // so that every copy stays in its own file. Isa offers vectors of ROWS int32 (Ints) and ROWS floats
 // (Floats), one lane a row, and the shape of the tiles that its registers can hold:
+//   FEW_VECTORS     vectors of rows, of several groups, in a tile for up to
+//   FEW_TOKENS      tokens: one run of memory alone would not keep it busy
 //   STREAM_TOKENS   most tokens of a tile over one whole group
 //   PANEL_VECTORS   vectors of rows in a tile for many tokens, and
 //   PANEL_TOKENS    the tokens of it
@@ -12,7 +14,9 @@ constexpr int COLUMNS_A_STEP = 4;
 constexpr int STEPS = BLOCK / COLUMNS_A_STEP;
 constexpr int STEP_BYTES = GROUP * COLUMNS_A_STEP;
 constexpr int CACHE_LINE = 64;
-// A block of one group is 8.5 lines. A line that is left out is waited for.
+// A block of one group is 8.5 lines. Where one group alone is read, a line that is left out is
+// waited for; several are read fastest with a line in four asked for, as the CPU then fetches by
+// itself.
 constexpr int MOST_LINES = STEPS + 1;
 // Far enough for memory to answer, near enough to be still in the second-level cache.
 constexpr int STREAM_AHEAD = 4096;
@@ -170,23 +174,35 @@ void multiply_panels(const Product &product, int64_t first_vector, int64_t last_
     }
 }
 
+// Whole panels of W vectors from `begin` on; where they end.
+template <int W, int T>
+int64_t multiply_whole_panels(const Product &product, int64_t begin, int64_t end) {
+    const int64_t whole = begin + (end - begin) / W * W;
+    multiply_panels<W, T>(product, begin, whole);
+    return whole;
+}
+
 void multiply(const Product &product, int64_t first, int64_t last) {
+    if (product.n_tokens <= Isa::FEW_TOKENS) {
+        first = multiply_whole_panels<Isa::FEW_VECTORS, Isa::FEW_TOKENS>(product, first * VECTORS,
+                                                                         last * VECTORS) /
+                VECTORS;
+    }
     if (product.n_tokens <= Isa::STREAM_TOKENS) {
         multiply_streaming(product, first, last,
                            Tiles<VECTORS, Isa::STREAM_TOKENS>::at(product.n_tokens));
         return;
     }
-    if (product.n_tokens <= Isa::STREAM_TOKENS) {
+    if (product.n_tokens <= Isa::STREAM_TOKENS_2) {
         if (Tile whole = HalvedTiles<Isa::STREAM_TOKENS_2 / 2>::at(product.n_tokens)) {
             multiply_streaming(product, first, last, whole);
             return;
         }
     }
-    const int64_t begin = first * VECTORS;
     const int64_t end = last * VECTORS;
-    const int64_t whole = begin + (end - begin) / Isa::PANEL_VECTORS * Isa::PANEL_VECTORS;
-    multiply_panels<Isa::PANEL_VECTORS, Isa::PANEL_TOKENS>(product, begin, whole);
-    if (whole < end) {
-        multiply_panels<VECTORS, Isa::STREAM_TOKENS>(product, whole, end);
+    const int64_t rest =
+        multiply_whole_panels<Isa::PANEL_VECTORS, Isa::PANEL_TOKENS>(product, first * VECTORS, end);
+    if (rest < end) {
+        multiply_panels<VECTORS, Isa::STREAM_TOKENS>(product, rest, end);
     }
 }

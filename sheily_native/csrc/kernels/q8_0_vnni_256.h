@@ -6,6 +6,8 @@ struct Isa : Vectors256 {
     using Weights = __m256i;
     using Sum = __m256i;
     // 16 registers: 2 x 3 sums, as many totals, 2 vectors of weights, one of columns.
+    static constexpr int FEW_VECTORS = 4;
+    static constexpr int FEW_TOKENS = 1;
     static constexpr int STREAM_TOKENS = 3;
     static constexpr int STREAM_TOKENS_2 = 0;
     static constexpr int PANEL_VECTORS = 2;

@@ -60,9 +60,10 @@ struct Shares {
         : n_groups(n_groups), n_threads(n_threads) {
         const bool few = n_tokens <= FEW_TOKENS;
         dealt = few ? n_groups * 3 / 4 : 0;
-        // Kernels work on panels of two groups.
-        part = std::max<int64_t>((n_groups - dealt) / (n_threads * PARTS_A_THREAD), 1);
-        part = few ? part : (part + 1) / 2 * 2;
+        const int64_t panel = few ? 4 : 2; // of groups, as the kernels work on them
+        dealt = dealt / (panel * n_threads) * panel * n_threads;
+        part = (n_groups - dealt) / (n_threads * PARTS_A_THREAD);
+        part = std::max<int64_t>((part + panel - 1) / panel, 1) * panel;
     }
     int64_t count() const { return n_threads + (n_groups - dealt + part - 1) / part; }
     Range at(int64_t share) const {
