@@ -273,13 +273,6 @@ ggml_backend_buffer_t alloc_buffer(ggml_backend_buffer_type_t type, size_t size)
         buffer->iface.set_tensor = set_tensor;
         buffer->iface.get_tensor = nullptr;
         buffer->iface.cpy_tensor = nullptr;
-#if defined(__linux__)
-        // Gigabytes that are read from end to end for every token: large pages save page walks.
-        const auto page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
-        const auto begin = reinterpret_cast<uintptr_t>(ggml_backend_buffer_get_base(buffer));
-        const uintptr_t first = (begin + page - 1) / page * page;
-        madvise(reinterpret_cast<void *>(first), size - (first - begin), MADV_HUGEPAGE);
-#endif
     }
     return buffer;
 }
