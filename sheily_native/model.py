@@ -16,6 +16,7 @@ from ._threads import default_threads
 from .errors import ClosedError, ModelLoadError, NativeError
 
 _PROGRESS_INTERVAL_S = 0.05
+_NEARLY_ALL = 0.999  # 1 is said once, when the model is there
 _SN_BUFFER_TOO_SMALL = 7
 
 
@@ -24,7 +25,8 @@ class ModelInfo:
     """Shape and vocabulary of a model; counts, and `n_bytes` of all tensors in bytes.
 
     `token_bos`, `token_eos` and `token_eot` are None where the vocabulary has none. `kernel` is the
-    name of our own kernel that Q8_0 weights are multiplied with, None for the stock ones.
+    name of the kernel of ours that Q8_0 weights, if there are any, were repacked for, and that
+    attention is computed with; None for the stock ones.
     """
 
     n_vocab: int
@@ -207,7 +209,7 @@ def _load(path: str, params: Any, progress: Callable[[float], None] | None) -> A
         thread.start()
         try:
             while thread.is_alive():
-                progress(float(state.fraction))
+                progress(min(float(state.fraction), _NEARLY_ALL))
                 thread.join(_PROGRESS_INTERVAL_S)
         except BaseException:
             state.cancel = 1

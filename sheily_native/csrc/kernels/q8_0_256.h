@@ -54,7 +54,10 @@ inline void quantize_256(const float *values, Activation *out, int64_t n_blocks,
         const __m256 inverse = _mm256_set1_ps(most > SMALLEST ? 127.0f / most : 0.0f);
         __m256i quants[4];
         for (int i = 0; i < 4; i++) {
-            quants[i] = _mm256_cvtps_epi32(_mm256_mul_ps(part[i], inverse));
+            // What is no number becomes the smallest integer, and the sum of two of those
+            // overflows.
+            quants[i] = _mm256_max_epi32(_mm256_cvtps_epi32(_mm256_mul_ps(part[i], inverse)),
+                                         _mm256_set1_epi32(-127));
         }
         out[b].scale = most / 127.0f;
         out[b].start = -bias * sum_of(_mm256_add_epi32(_mm256_add_epi32(quants[0], quants[1]),

@@ -54,8 +54,12 @@ void quantize(const float *values, Activation *out, int64_t n_blocks) {
         const float most =
             _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(low), _mm512_abs_ps(high)));
         const float inverse = most > SMALLEST ? 127.0f / most : 0.0f;
-        const __m512i a = _mm512_cvtps_epi32(_mm512_mul_ps(low, _mm512_set1_ps(inverse)));
-        const __m512i b2 = _mm512_cvtps_epi32(_mm512_mul_ps(high, _mm512_set1_ps(inverse)));
+        // What is no number becomes the smallest integer, and the sum of two of those overflows.
+        const __m512i least = _mm512_set1_epi32(-127);
+        const __m512i a = _mm512_max_epi32(
+            _mm512_cvtps_epi32(_mm512_mul_ps(low, _mm512_set1_ps(inverse))), least);
+        const __m512i b2 = _mm512_max_epi32(
+            _mm512_cvtps_epi32(_mm512_mul_ps(high, _mm512_set1_ps(inverse))), least);
         out[b].scale = most / 127.0f;
         out[b].start = -128 * _mm512_reduce_add_epi32(_mm512_add_epi32(a, b2));
         _mm_storeu_si128(reinterpret_cast<__m128i *>(out[b].quants), _mm512_cvtepi32_epi8(a));
