@@ -27,8 +27,7 @@ struct Isa : Vectors256 {
         __m256i high;
     };
     // 16 registers: 2 x 3 sums, 3 totals, the weights twice, the mask, one of columns.
-    static constexpr int FEW_VECTORS = 4;
-    static constexpr int FEW_TOKENS = 1;
+    static constexpr int FEW_TOKENS = 0;
     static constexpr int STREAM_TOKENS = 2;
     static constexpr int STREAM_TOKENS_2 = 0;
     static constexpr int PANEL_VECTORS = 1;

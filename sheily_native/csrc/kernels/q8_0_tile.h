@@ -4,7 +4,11 @@
 // so that every copy stays in its own file. Isa offers vectors of ROWS int32 (Ints) and ROWS floats
 // (Floats), one lane a row, and the shape of the tiles that its registers can hold:
 //   FEW_VECTORS     vectors of rows, of several groups, in a tile for up to
-//   FEW_TOKENS      tokens: one run of memory alone would not keep it busy
+//   FEW_TOKENS      tokens, as one run of memory alone would not keep it busy; 0: too few registers
+//   FEW_TOKENS      up to so many, a tile has
+//   FEW_VECTORS     vectors of rows, of several groups, as one run of memory alone would not keep
+//   it
+//                   busy; FEW_TOKENS is 0 where registers are too few for that
 //   STREAM_TOKENS   most tokens of a tile over one whole group
 //   PANEL_VECTORS   vectors of rows in a tile for many tokens, and
 //   PANEL_TOKENS    the tokens of it
@@ -182,12 +186,20 @@ int64_t multiply_whole_panels(const Product &product, int64_t begin, int64_t end
     return whole;
 }
 
-void multiply(const Product &product, int64_t first, int64_t last) {
-    if (product.n_tokens <= Isa::FEW_TOKENS) {
-        first = multiply_whole_panels<Isa::FEW_VECTORS, Isa::FEW_TOKENS>(product, first * VECTORS,
-                                                                         last * VECTORS) /
-                VECTORS;
+// What is there for very few tokens; the first group that is left.
+template <typename Set> int64_t multiply_few(const Product &product, int64_t first, int64_t last) {
+    if constexpr (Set::FEW_TOKENS > 0) {
+        if (product.n_tokens <= Set::FEW_TOKENS) {
+            first = multiply_whole_panels<Set::FEW_VECTORS, Set::FEW_TOKENS>(
+                        product, first * VECTORS, last * VECTORS) /
+                    VECTORS;
+        }
     }
+    return first;
+}
+
+void multiply(const Product &product, int64_t first, int64_t last) {
+    first = multiply_few<Isa>(product, first, last);
     if (product.n_tokens <= Isa::STREAM_TOKENS) {
         multiply_streaming(product, first, last,
                            Tiles<VECTORS, Isa::STREAM_TOKENS>::at(product.n_tokens));
