@@ -67,6 +67,12 @@ def test_a_stream_is_the_answer_in_pieces(openai_client: OpenAI) -> None:
     assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens
 
 
+CLOSE = 0.3
+"""What the best two tokens' log-probabilities may differ by where two evaluations disagree. Stock
+llama.cpp moves single logits of this model by up to 0.4 with another number of threads, as its
+activations are rounded to 8 bits (docs/architecture.md)."""
+
+
 def test_greedy_answers_are_the_same_alone_and_together(openai_client: OpenAI) -> None:
     alone = [text_of(openai_client, question, max_tokens=40) for question in QUESTIONS]
     with ThreadPoolExecutor(len(QUESTIONS)) as pool:
@@ -74,7 +80,7 @@ def test_greedy_answers_are_the_same_alone_and_together(openai_client: OpenAI) -
             pool.map(lambda question: text_of(openai_client, question, max_tokens=40), QUESTIONS)
         )
     for question, one, four in zip(QUESTIONS, alone, together, strict=True):
-        assert one == four or parting_gap(question, one, four) < 0.1
+        assert one == four or parting_gap(question, one, four) < CLOSE
 
 
 def parting_gap(question: str, one: str, other: str) -> float:
