@@ -23,6 +23,7 @@ import msgspec
 from tqdm import tqdm
 
 from benchmarks import engine_report, peers
+from benchmarks.arguments import at_least
 from benchmarks.engine_report import (
     LLAMA_BENCH,
     LLAMA_BENCH_AVX2,
@@ -319,16 +320,16 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m benchmarks.engine",
         description="Compare sheily_native with its peers and with the bounds of this machine.",
     )
-    whole = _at_least(1)
+    whole = at_least(1)
     add = parser.add_argument
     add("--model", type=_path, metavar="FILE", help="a GGUF; default: the 3B shape, made in build/")
     add("--rounds", type=whole, default=3, help="rounds of all contestants (3)")
-    add("--threads", type=_at_least(0), default=0, help="0: all CPUs (default)")
+    add("--threads", type=at_least(0), default=0, help="0: all CPUs (default)")
     add("--prefill", type=whole, default=512, metavar="N", help="tokens of the prompt (512)")
-    add("--decode", type=_at_least(2), default=24, metavar="N", help="tokens decoded (24)")
-    add("--sequences", type=_at_least(2), default=8, metavar="N", help="of a wide step (8)")
+    add("--decode", type=at_least(2), default=24, metavar="N", help="tokens decoded (24)")
+    add("--sequences", type=at_least(2), default=8, metavar="N", help="of a wide step (8)")
     text = "decode behind N tokens too"
-    add("--long", type=_at_least(0), default=0, metavar="N", help=text)
+    add("--long", type=at_least(0), default=0, metavar="N", help=text)
     text = "a peer; may be repeated. Default: stock, llama-bench, and openvino where installed"
     add("--against", choices=PEERS, action="append", help=text)
     add("--avx2", action="store_true", help="our AVX2 kernel too, and llama-bench built for AVX2")
@@ -354,16 +355,6 @@ def _parser() -> argparse.ArgumentParser:
 def _path(text: str) -> Path:
     """Absolute, but no link followed: a Python behind one would forget its environment."""
     return Path(os.path.abspath(text))
-
-
-def _at_least(least: int) -> Callable[[str], int]:
-    def whole_number(text: str) -> int:
-        number = int(text)
-        if number < least:
-            raise argparse.ArgumentTypeError(f"must be {least} or more, not {number}")
-        return number
-
-    return whole_number
 
 
 if __name__ == "__main__":

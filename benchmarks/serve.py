@@ -12,7 +12,7 @@ import platform
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 from typing import Protocol
@@ -20,6 +20,7 @@ from typing import Protocol
 import msgspec
 from tqdm import tqdm
 
+from benchmarks.arguments import at_least
 from benchmarks.bare_loop import ROOT, BareLoop, Setup
 from benchmarks.report import (
     BenchmarkError,
@@ -232,15 +233,15 @@ def _parser() -> argparse.ArgumentParser:
         help="Llama 3.2's shape with random weights, made in build/bench-models (default: 3b)",
     )
     model.add_argument("--model", type=Path, metavar="FILE", help="a GGUF file instead")
-    whole = _at_least(1)
-    parser.add_argument("--tokens", type=_at_least(2), default=32, help="tokens an answer (32)")
+    whole = at_least(1)
+    parser.add_argument("--tokens", type=at_least(2), default=32, help="tokens an answer (32)")
     parser.add_argument("--rounds", type=whole, default=5, help="rounds of both sides (5)")
     parser.add_argument(
         "--clients", type=whole, nargs="+", default=[1, 4], help="streams at once (1 and 4)"
     )
     parser.add_argument("--prompt-tokens", type=whole, default=64, help="tokens a prompt (64)")
     parser.add_argument("--context-size", type=whole, default=4096, help="of a stream (4096)")
-    parser.add_argument("--threads", type=_at_least(0), default=0, help="0: all CPUs (default)")
+    parser.add_argument("--threads", type=at_least(0), default=0, help="0: all CPUs (default)")
     parser.add_argument(
         "--noise",
         type=float,
@@ -250,16 +251,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the JSON line there too")
     return parser
-
-
-def _at_least(least: int) -> Callable[[str], int]:
-    def whole_number(text: str) -> int:
-        number = int(text)
-        if number < least:
-            raise argparse.ArgumentTypeError(f"must be {least} or more, not {number}")
-        return number
-
-    return whole_number
 
 
 if __name__ == "__main__":
