@@ -84,7 +84,7 @@ class Submit(msgspec.Struct, tag=True, frozen=True):
     `max_tokens` None: as many as the context has room for, at most `max_tokens_cap`. `timeout` is
     in seconds from now. `n` answers are wanted, each with a seed of its own; `top_logprobs` None:
     no logprobs, else that many alternatives for each token. `visible` are control tokens whose text
-    is part of the answer.
+    is part of the answer. `prediction` is a text that the answer may repeat.
     """
 
     id: int
@@ -98,6 +98,7 @@ class Submit(msgspec.Struct, tag=True, frozen=True):
     top_logprobs: int | None = None
     grammar: Grammar | None = None
     visible: list[str] = []
+    prediction: str | None = None
 
 
 class Tokenize(msgspec.Struct, tag=True, frozen=True):
@@ -222,7 +223,9 @@ class Finished(msgspec.Struct, tag=True, frozen=True):
     """The last event of a request that was answered. Times in seconds.
 
     `prefill_s` is from the slot to the first token, `decode_s` from the first token to the last.
-    `completion_tokens` is the sum over all choices.
+    `completion_tokens` is the sum over all choices. Of `drafted_tokens` guesses at what comes next,
+    `accepted_tokens` were right; those of them that came from the request's prediction are
+    `accepted_prediction_tokens`, and `rejected_prediction_tokens` were wrong.
     """
 
     id: int
@@ -232,6 +235,10 @@ class Finished(msgspec.Struct, tag=True, frozen=True):
     queued_s: float
     prefill_s: float
     decode_s: float
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
+    accepted_prediction_tokens: int = 0
+    rejected_prediction_tokens: int = 0
 
 
 class RequestFailed(msgspec.Struct, tag=True, frozen=True):

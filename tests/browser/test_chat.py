@@ -33,14 +33,16 @@ def test_an_answer_streams_in(open_dashboard: OpenDashboard, smollm2_server: Rea
                        { subtree: true, childList: true, characterData: true });
         }"""
     )
-    dashboard.ask("What is the capital of France?")
+    # An answer of some length: a page paints a few times while a short one comes, or only once.
+    question = "Tell me a long story about a lighthouse."
+    dashboard.ask(question)
     turn = dashboard.wait_for_outcome("done")
     seen = dashboard.page.evaluate("window.seen")
     assert len(seen) > 3
     assert all(later.startswith(earlier) for earlier, later in itertools.pairwise(seen))
     assert seen[-1] == dashboard.answer()
 
-    assert turn.locator(".asked .text").text_content() == "What is the capital of France?"
+    assert turn.locator(".asked .text").text_content() == question
     figures = turn.locator(".figures").text_content() or ""
     assert re.search(r"\d+ tokens · \d+\.\d tokens/s$", figures), figures
     assert re.fullmatch(r"\d+\.\d tokens/s", dashboard.fact("last-speed"))
