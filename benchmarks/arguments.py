@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 from collections.abc import Callable
 
 
@@ -16,3 +17,15 @@ def at_least(least: int) -> Callable[[str], int]:
         return number
 
     return whole_number
+
+
+def above(limit: float) -> Callable[[str], float]:
+    """A type for argparse: finite numbers above `limit`."""
+
+    def number_above(text: str) -> float:
+        number = float(text)
+        if not (math.isfinite(number) and number > limit):
+            raise argparse.ArgumentTypeError(f"must be more than {limit:g}, not {text}")
+        return number
+
+    return number_above

@@ -16,6 +16,7 @@ from types import TracebackType
 import msgspec
 
 from benchmarks.report import BenchmarkError, Stream, UnusableRoundError
+from benchmarks.words import WORDS
 from sheily_native import Context, Entry, Model, Sampler, SamplingParams
 from sheily_server.engine.prefix_cache import common_prefix
 from sheily_server.engine.runner import CHUNK, Tokenizer
@@ -24,13 +25,6 @@ from sheily_server.prompts import recognize, render
 from sheily_server.prompts.message import Message
 
 ROOT = Path(__file__).resolve().parent.parent
-_WORDS = (
-    *("river", "stone", "house", "light", "water", "garden", "window", "music", "winter"),
-    *("summer", "forest", "paper", "street", "bread", "horse", "cloud", "table", "mountain"),
-    *("ocean", "silver", "morning", "evening", "letter", "teacher", "doctor", "village"),
-    *("island", "bridge", "castle", "train", "market", "kitchen", "flower", "bird", "camera"),
-    *("engine", "planet", "shadow", "mirror", "circle", "number", "story", "dream", "voice"),
-)
 _REQUEST = "Write a long story with all of these words."
 
 
@@ -90,13 +84,13 @@ class Loop:
     def write_prompt(self, order: WritePrompt) -> str:
         """The words come first, so that prompts have their system part alone in common."""
         choose = random.Random(order.seed)
-        words = [choose.choice(_WORDS)]
+        words = [choose.choice(WORDS)]
         while True:
             message = f"{' '.join(words)}. {_REQUEST}"
             missing = order.n_tokens - len(self._encode(message))
             if missing <= 0:
                 return message
-            words += choose.choices(_WORDS, k=missing)
+            words += choose.choices(WORDS, k=missing)
 
     def run(self, order: Run) -> list[Stream]:
         """Raises UnusableRoundError for an end token, or a first token that gives no text."""

@@ -278,15 +278,18 @@ def verdicts(rounds: Sequence[Round], formats: Sequence[FormatRounds] = ()) -> l
 
 def _verdict(aim: Aim, rounds: Sequence[Round]) -> Verdict | None:
     seen = spread(value for round_ in rounds if (value := aim.value(round_)) is not None)
-    if seen is None:
-        return None
-    short = aim.asked - seen.median if aim.at_least else seen.median - aim.asked
+    return None if seen is None else judge(aim.name, aim.asked, aim.at_least, seen, aim.unit)
+
+
+def judge(name: str, asked: float, at_least: bool, seen: Spread, unit: str = "") -> Verdict:
+    """What was asked for beside the median of what was seen."""
+    short = asked - seen.median if at_least else seen.median - asked
     return Verdict(
-        name=aim.name,
-        at_least=aim.at_least,
-        asked=aim.asked,
+        name=name,
+        at_least=at_least,
+        asked=asked,
         seen=seen,
-        unit=aim.unit,
+        unit=unit,
         reached=short <= 0,
         missed_by=max(short, 0.0),
     )

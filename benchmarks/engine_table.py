@@ -39,7 +39,7 @@ def table(report: Report) -> str:
     if report.verdicts:
         whom = "of other formats" if report.formats else "of the 3B shape"
         lines += ["", f"asked {whom}, seen with {report.model}: median (range) of the rounds"]
-        lines += columns(_verdict_row(verdict) for verdict in report.verdicts)
+        lines += columns(verdict_row(verdict) for verdict in report.verdicts)
     return "\n".join([*lines, "", *_notes(report)])
 
 
@@ -156,7 +156,8 @@ def _formats(formats: Sequence[FormatSummary]) -> list[str]:
     return [*columns(rows), *far]
 
 
-def _verdict_row(verdict: Verdict) -> list[str]:
+def verdict_row(verdict: Verdict) -> list[str]:
+    """The cells of a line: what was asked, what was seen, and how far that is from it."""
     digits = 0 if verdict.unit else 2
     unit = f" {verdict.unit}" if verdict.unit else ""
     sign = ">=" if verdict.at_least else "<="

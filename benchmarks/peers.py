@@ -1,5 +1,6 @@
-"""The contestants that are not ours: llama.cpp's own tools built from the vendored source, and an
-environment with OpenVINO GenAI. Builds, finds and runs them; knows nothing of what is compared."""
+"""The contestants that are not ours: llama.cpp's own tools built from the vendored source, and
+environments with OpenVINO GenAI and with llama-cpp-python. Builds, finds and runs them; knows
+nothing of what is compared."""
 
 from __future__ import annotations
 
@@ -21,9 +22,11 @@ LLAMA_CPP = ROOT / "vendor" / "llama.cpp"
 PIN = LLAMA_CPP / ".sheily-pin"
 OPENVINO_PEER = Path(__file__).with_name("openvino_peer.py")
 OPENVINO_PACKAGE = "openvino-genai"
+LLAMA_CPP_PYTHON_PACKAGE = "llama-cpp-python"
 
 NATIVE, AVX2 = "native", "avx2"
 LLAMA_BENCH, LLAMA_QUANTIZE = "llama-bench", "llama-quantize"
+LLAMA_SERVER = "llama-server"
 
 _COMMON_FLAGS = (
     *("-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release", "-DBUILD_SHARED_LIBS=OFF"),
@@ -44,6 +47,7 @@ FLAGS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 TARGETS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {NATIVE: (LLAMA_BENCH, LLAMA_QUANTIZE), AVX2: (LLAMA_BENCH,)}
 )
+_PROGRAMS = (LLAMA_BENCH, LLAMA_QUANTIZE, LLAMA_SERVER)
 _STAMP = ".sheily-peer"
 _LOG = "build.log"
 
@@ -96,31 +100,58 @@ def quantize(program: Path, source: Path, target: Path, kind: str, threads: int)
         part.unlink(missing_ok=True)
 
 
-def tools(scratch: Path, kind: str) -> dict[str, Path]:
+def tools(scratch: Path, kind: str, targets: Sequence[str] = ()) -> dict[str, Path]:
     """llama.cpp's programs of one kind (`NATIVE` or `AVX2`) by name, built where they are not yet.
 
-    Programs are built again when the pin or the flags are others. Raises BenchmarkError.
+    `targets` are the programs that are needed, those of `TARGETS` when it is empty. Programs are
+    built again when the pin or the flags are others. Raises BenchmarkError.
     """
+    targets = targets or TARGETS[kind]
     folder = scratch.resolve() / kind
-    programs = {name: folder / "bin" / name for name in TARGETS[kind]}
+    programs = {name: folder / "bin" / name for name in targets}
     stamp = folder / _STAMP
     wanted = _identity(FLAGS[kind])
-    if not (_text(stamp) == wanted and all(path.exists() for path in programs.values())):
+    same = _text(stamp) == wanted
+    if not same:
+        for name in _PROGRAMS:  # those too that are not needed now, or they would pass for new
+            (folder / "bin" / name).unlink(missing_ok=True)
+    if not (same and all(path.exists() for path in programs.values())):
         stamp.unlink(missing_ok=True)
-        _build(folder, FLAGS[kind], TARGETS[kind])
+        _build(folder, FLAGS[kind], targets)
         stamp.write_text(wanted, encoding="utf-8")
     return programs
 
 
+def llama_server(scratch: Path) -> Path:
+    """llama.cpp's own server, built for this CPU where it is not yet. Raises BenchmarkError."""
+    return tools(scratch, NATIVE, (LLAMA_SERVER,))[LLAMA_SERVER]
+
+
+def llama_cpp_python(scratch: Path) -> Path:
+    """The Python of an environment with llama-cpp-python's server, made if it is not there.
+
+    Its llama.cpp is compiled for this CPU, minutes. Raises BenchmarkError.
+    """
+    python = scratch.resolve() / LLAMA_CPP_PYTHON_PACKAGE / "bin" / "python"
+    if not _imports(python, "llama_cpp.server.app"):
+        print(f"building {LLAMA_CPP_PYTHON_PACKAGE} in {python.parent.parent}", file=sys.stderr)
+        _output([sys.executable, "-m", "venv", str(python.parent.parent)])
+        _output(
+            [*_pip(python), f"{LLAMA_CPP_PYTHON_PACKAGE}[server]"],
+            {**_environment(), "CMAKE_ARGS": "-DGGML_NATIVE=ON"},
+        )
+    return python
+
+
+def package_version(python: Path, package: str) -> str:
+    """Of an installed package. Raises BenchmarkError."""
+    program = f"import importlib.metadata as m; print(m.version({package!r}))"
+    return _output([str(python), "-c", program]).decode().strip()
+
+
 def has_openvino(python: Path) -> bool:
     """Whether that Python can import OpenVINO GenAI."""
-    try:
-        done = subprocess.run(
-            [str(python), "-c", "import openvino_genai"], capture_output=True, check=False
-        )
-    except OSError:
-        return False
-    return done.returncode == 0
+    return _imports(python, "openvino_genai")
 
 
 def openvino_python(scratch: Path) -> Path:
@@ -137,9 +168,26 @@ def install_openvino(scratch: Path) -> Path:
     if not has_openvino(python):
         print(f"installing {OPENVINO_PACKAGE} in {python.parent.parent}", file=sys.stderr)
         _output([sys.executable, "-m", "venv", str(python.parent.parent)])
-        pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
-        _output([*pip, OPENVINO_PACKAGE])
+        _output([*_pip(python), OPENVINO_PACKAGE])
     return python
+
+
+def _imports(python: Path, module: str) -> bool:
+    try:
+        command = [str(python), "-c", f"import {module}"]
+        done = subprocess.run(command, capture_output=True, check=False)
+    except OSError:
+        return False
+    return done.returncode == 0
+
+
+def _pip(python: Path) -> list[str]:
+    return [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+
+
+def _environment() -> dict[str, str]:
+    """With SOURCE_DATE_EPOCH, ggml switches -march=native off and says nothing."""
+    return {k: v for k, v in os.environ.items() if k != "SOURCE_DATE_EPOCH"}
 
 
 def _identity(flags: Sequence[str]) -> str:
@@ -154,10 +202,10 @@ def _build(folder: Path, flags: Sequence[str], targets: Sequence[str]) -> None:
     path = f"{beside}{os.pathsep}{os.environ.get('PATH', '')}"
     cmake = shutil.which("cmake", path=path)
     if cmake is None or shutil.which("ninja", path=path) is None:
-        raise BenchmarkError("cmake and ninja are needed to build llama-bench: `pip install` both")
-    # With SOURCE_DATE_EPOCH, ggml switches -march=native off and says nothing.
-    environment = {k: v for k, v in os.environ.items() if k != "SOURCE_DATE_EPOCH"}
-    environment["PATH"] = path
+        raise BenchmarkError(
+            f"cmake and ninja are needed to build {targets[0]}: `pip install` both"
+        )
+    environment = {**_environment(), "PATH": path}
     folder.mkdir(parents=True, exist_ok=True)
     print(f"building {', '.join(targets)} in {folder}: minutes, once", file=sys.stderr)
     configure = [cmake, "-S", str(LLAMA_CPP), "-B", str(folder), *flags]
@@ -171,11 +219,11 @@ def _build(folder: Path, flags: Sequence[str], targets: Sequence[str]) -> None:
                 raise BenchmarkError(f"llama.cpp could not be built; {folder / _LOG} says why")
 
 
-def _output(command: Sequence[str]) -> bytes:
+def _output(command: Sequence[str], environment: Mapping[str, str] | None = None) -> bytes:
     """What a program prints. Raises BenchmarkError with its last words when it fails."""
     name = Path(command[0]).name
     try:
-        done = subprocess.run(command, capture_output=True, check=False)
+        done = subprocess.run(command, capture_output=True, check=False, env=environment)
     except OSError as error:
         raise BenchmarkError(f"{command[0]} cannot be run: {error.strerror}") from error
     if done.returncode != 0:

@@ -1,12 +1,14 @@
 """What HTTP and the scheduler cost: the server against decoding in a bare loop on `sheily_native`.
 
 Both have the same model, threads and KV cache, and answer the same prompts greedily, in turn, so
-that a noisy machine is noisy for both.
+that a noisy machine is noisy for both. With `--against` it is the server beside other servers
+instead, and with `--scenarios` the server alone in the same scenarios.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import os
 import platform
 import signal
@@ -20,7 +22,8 @@ from typing import Protocol
 import msgspec
 from tqdm import tqdm
 
-from benchmarks.arguments import at_least
+from benchmarks import serve_against, serve_table
+from benchmarks.arguments import above, at_least
 from benchmarks.bare_loop import ROOT, BareLoop, Setup
 from benchmarks.report import (
     BenchmarkError,
@@ -34,16 +37,19 @@ from benchmarks.report import (
     side,
     table,
 )
+from benchmarks.serve_report import SCENARIOS
 from benchmarks.server_process import ServerProcess, cpu_s, engine_python_s, machine_cpu_s, memory
 from benchmarks.shapes import SHAPES, write_shape
 from sheily_native import BuildInfo, NativeError, build_info
 from sheily_native._threads import default_threads
 
 MODELS = ROOT / "build" / "bench-models"
+SCRATCH = ROOT / "build" / "peers"
 SETTLE_S = 0.3
 WARM_UP_TOKENS = 4
 MAX_DISCARDED = 10
 LEAST_PARALLEL = 4
+ROUNDS, ROUNDS_AGAINST = 5, 2
 
 
 class Runnable(Protocol):
@@ -148,24 +154,60 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that the server is stopped too
     try:
-        report = _measure(options)
-    except (BenchmarkError, NativeError, OSError) as error:
+        report, text = _measure_servers(options) if _servers(options) else _measure(options)
+        line = msgspec.json.encode(report).decode()
+        if options.json is not None:
+            options.json.write_text(line + "\n")
+    except (BenchmarkError, NativeError, OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    line = msgspec.json.encode(report).decode()
-    if options.json is not None:
-        options.json.write_text(line + "\n")
-    print(table(report))
+    print(text)
     print()
     print(line)
     return 0
 
 
-def _measure(options: argparse.Namespace) -> Report:
+def _servers(options: argparse.Namespace) -> bool:
+    """Whether the server is to be measured in scenarios, and not against the bare loop."""
+    return bool(options.against or options.scenarios)
+
+
+def _measure_servers(options: argparse.Namespace) -> tuple[msgspec.Struct, str]:
+    if options.plot is not None and importlib.util.find_spec("matplotlib") is None:
+        raise BenchmarkError("--plot needs matplotlib: pip install -e '.[bench]'")
     model: Path = options.model or _shape_file(options.shape)
-    info = build_info()
+    wanted = serve_against.Options(
+        model=model.absolute(),
+        threads=options.threads or default_threads(),
+        context_size=options.context_size,
+        rounds=options.rounds or ROUNDS_AGAINST,
+        tokens=options.tokens,
+        long_answer=options.long_answer,
+        prompt_tokens=options.prompt_tokens,
+        minutes=options.minutes,
+        load=options.load,
+        rate=options.rate,
+        seed=options.seed,
+        against=options.against or (),
+        scenarios=options.scenarios or (),
+        scratch=options.scratch,
+        llama_server=options.llama_server,
+        llama_cpp_python=options.llama_cpp_python,
+    )
+    report = serve_against.measure(wanted, _machine(build_info()))
+    if options.plot is not None:
+        from benchmarks.serve_plot import draw
+
+        draw(report, options.plot)
+    return report, serve_table.table(report)
+
+
+def _measure(options: argparse.Namespace) -> tuple[msgspec.Struct, str]:
+    if options.plot is not None:
+        raise BenchmarkError("--plot draws servers side by side: it needs --against or --scenarios")
+    model: Path = options.model or _shape_file(options.shape)
     context_size: int = options.context_size
     parallel = max(LEAST_PARALLEL, *options.clients)
     setup = Setup(os.path.abspath(model), context_size, parallel, options.threads)
@@ -179,26 +221,31 @@ def _measure(options: argparse.Namespace) -> Report:
     with server, BareLoop(setup) as bare:
         comparison = Comparison(bare, server, options.prompt_tokens, options.noise)
         scenarios = [
-            comparison.scenario(clients, options.tokens, options.rounds)
+            comparison.scenario(clients, options.tokens, options.rounds or ROUNDS)
             for clients in options.clients
         ]
         pids = {**server.pids, **bare.pids}
         memories = {name: memory(pid) for name, pid in pids.items()}
-    return Report(
+    report = Report(
         model=model.name,
         model_bytes=model.stat().st_size,
         threads=options.threads or default_threads(),
         context_size=context_size,
         parallel=parallel,
-        machine=Machine(
-            cpu=info.cpu_model,
-            cores=default_threads(),
-            system=f"{platform.system()} {platform.release()}",
-            python=platform.python_version(),
-            build=_build_line(info),
-        ),
+        machine=_machine(build_info()),
         scenarios=scenarios,
         memory=memories,
+    )
+    return report, table(report)
+
+
+def _machine(info: BuildInfo) -> Machine:
+    return Machine(
+        cpu=info.cpu_model,
+        cores=default_threads(),
+        system=f"{platform.system()} {platform.release()}",
+        python=platform.python_version(),
+        build=_build_line(info),
     )
 
 
@@ -223,7 +270,8 @@ def _build_line(info: BuildInfo) -> str:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.serve",
-        description="Compare tokens/s over HTTP with decoding in a bare loop on sheily_native.",
+        description="Compare tokens/s over HTTP with decoding in a bare loop on sheily_native, "
+        "or the server with other servers.",
     )
     model = parser.add_mutually_exclusive_group()
     model.add_argument(
@@ -234,23 +282,55 @@ def _parser() -> argparse.ArgumentParser:
     )
     model.add_argument("--model", type=Path, metavar="FILE", help="a GGUF file instead")
     whole = at_least(1)
-    parser.add_argument("--tokens", type=at_least(2), default=32, help="tokens an answer (32)")
-    parser.add_argument("--rounds", type=whole, default=5, help="rounds of both sides (5)")
-    parser.add_argument(
-        "--clients", type=whole, nargs="+", default=[1, 4], help="streams at once (1 and 4)"
-    )
-    parser.add_argument("--prompt-tokens", type=whole, default=64, help="tokens a prompt (64)")
-    parser.add_argument("--context-size", type=whole, default=4096, help="of a stream (4096)")
-    parser.add_argument("--threads", type=at_least(0), default=0, help="0: all CPUs (default)")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--tokens", type=at_least(2), default=32, help="tokens an answer (32)")
+    add("--rounds", type=whole, help=f"rounds of all sides ({ROUNDS}; {ROUNDS_AGAINST} of servers)")
+    add("--prompt-tokens", type=whole, default=64, help="tokens a short prompt (64)")
+    add("--context-size", type=whole, default=4096, help="of a stream (4096)")
+    add("--threads", type=at_least(0), default=0, help="0: all CPUs (default)")
+    add("--json", type=Path, metavar="FILE", help="write the JSON line there too")
+    _add_bare_loop(parser.add_argument_group("against a bare loop, which is the default"))
+    _add_servers(parser.add_argument_group("against other servers, or alone in their scenarios"))
+    return parser
+
+
+def _add_bare_loop(group: argparse._ArgumentGroup) -> None:
+    text = "streams at once (1 and 4)"
+    group.add_argument("--clients", type=at_least(1), nargs="+", default=[1, 4], help=text)
+    group.add_argument(
         "--noise",
         type=float,
         default=float("inf"),
         metavar="CORES",
         help="repeat a round in which other programs used more CPU than this (default: never)",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write the JSON line there too")
-    return parser
+
+
+def _add_servers(group: argparse._ArgumentGroup) -> None:
+    add = group.add_argument
+    text = "a peer, which must be there then; may be repeated. all: those that can be had"
+    names = (*serve_against.PEERS, serve_against.ALL)
+    add("--against", choices=names, action="append", help=text)
+    text = "these alone; without --against, of our server alone"
+    add("--scenarios", choices=SCENARIOS, nargs="+", metavar="NAME", help=f"{text}: %(choices)s")
+    text = "tokens of the answers in copy-heavy, prediction and no-repetition (128)"
+    add("--long-answer", type=at_least(2), default=128, metavar="N", help=text)
+    add("--minutes", type=above(0), default=3.0, help="arrivals of the mixed scenario (3)")
+    text = "answers' tokens that the mixed scenario asks for, as a part of our single speed (0.5)"
+    add("--load", type=above(0), default=0.5, metavar="PART", help=text)
+    add("--rate", type=above(0), metavar="N", help="instead of --load: arrivals a second")
+    add("--seed", type=at_least(0), default=1, help="of texts and arrivals (1)")
+    text = "where peers are built and kept (build/peers)"
+    add("--scratch", type=_path, default=SCRATCH, metavar="DIR", help=text)
+    add("--llama-server", type=_path, metavar="FILE", help="a program, not one built here")
+    text = "a Python that has llama-cpp-python[server]"
+    add("--llama-cpp-python", type=_path, metavar="FILE", help=text)
+    add("--plot", type=_path, metavar="FILE", help="draw the figures: .png or .svg")
+
+
+def _path(text: str) -> Path:
+    """Absolute, but no link followed: a Python behind one would forget its environment."""
+    return Path(os.path.abspath(text))
 
 
 if __name__ == "__main__":

@@ -17,15 +17,18 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 from benchmarks.report import BenchmarkError, Memory, Stream, UnusableRoundError
+from benchmarks.serve_client import events
 from sheily_server.engine.admission import Job
+from sheily_server.engine.answers import Answers
 from sheily_server.engine.constraint import Constraint
+from sheily_server.engine.drafts import Drafter
 from sheily_server.engine.messages import Channel, Sampling, Submit
 from sheily_server.engine.runner import Output, Runner, Tokenizer
 from sheily_server.engine.scheduler import Plan, Scheduler
@@ -172,21 +175,11 @@ class ServerProcess:
         return _stream(sent, arrivals, n_tokens)
 
 
-def _events(arrivals: Iterable[tuple[float, bytes]]) -> Iterator[tuple[float, dict[str, Any]]]:
-    """The server-sent events, each with the time when its last byte came."""
-    rest = b""
-    for time_, data in arrivals:
-        *events, rest = (rest + data).split(b"\n\n")
-        for event in events:
-            if event.startswith(b"data: {"):
-                yield time_, json.loads(event.removeprefix(b"data: "))
-
-
 def _stream(sent: float, arrivals: Iterable[tuple[float, bytes]], n_tokens: int) -> Stream:
     times: list[float] = []
     pieces: list[str] = []
     usage: dict[str, Any] | None = None
-    for time_, event in _events(arrivals):
+    for time_, event in events(arrivals):
         if "error" in event:
             raise BenchmarkError(f"the server failed: {event['error']}")
         usage = event.get("usage") or usage
@@ -266,8 +259,8 @@ def engine_python_s(n_sequences: int, n_steps: int = 2000) -> float:
         for i in range(n_sequences):
             inbox.put(_job(i, n_steps + 10))
         runner = _StandInRunner(ours, n_steps)
-        scheduler = Scheduler(n_sequences)
-        engine = Engine(Channel(theirs), _StandInTokenizer(), runner, scheduler, inbox)
+        scheduler = Scheduler(n_sequences, n_steps + 20, n_sequences)
+        engine = Engine(Channel(theirs), _StandInTokenizer(), runner, scheduler, Answers(), inbox)
         try:
             engine.run()
         except _EnoughError:
@@ -291,7 +284,7 @@ class _StandInTokenizer(Tokenizer):
 
 
 class _StandInRunner(Runner):
-    """Gives token 7 at once, and takes the events out of the socket."""
+    """Gives tokens at once, of which none comes twice, and takes the events out of the socket."""
 
     def __init__(self, events: socket.socket, n_steps: int) -> None:
         self._received = events
@@ -309,9 +302,9 @@ class _StandInRunner(Runner):
     ) -> None:
         pass
 
-    def step(self, plan: Plan) -> list[Output | None]:
+    def step(self, plan: Plan) -> list[list[Output]]:
         if any(not work.sequence.decoding for work in plan.work):
-            return [Output(7) if work.samples else None for work in plan.work]
+            return [[Output(7)] if work.samples else [] for work in plan.work]
         if self.first:
             self._received.recv(1 << 16)
         self.last = time.monotonic()
@@ -319,11 +312,12 @@ class _StandInRunner(Runner):
         if not self._left:
             raise _EnoughError
         self._left -= 1
-        return [Output(7)] * len(plan.work)
+        return [[Output(self._left)]] * len(plan.work)
 
 
 def _job(id: int, n_tokens: int) -> Job:
     submit = Submit(id, [], Sampling(), n_tokens, n_tokens, [], 1e6)
     now = time.monotonic()
-    sequence = TokenSequence(0, [1, 2, 3], n_tokens)
+    prompt = [1, 2, 3]
+    sequence = TokenSequence(0, prompt, n_tokens, Drafter(prompt, [], ()))
     return Job(submit, [sequence], [], frozenset(), now, now + 1e6)

@@ -188,9 +188,13 @@ class Context:
         """Keeps the first `length` tokens of the sequence; 0 frees all its cells."""
         check(library()[1].sn_kv_truncate(self._owned(), sequence, length))
 
-    def copy(self, source: int, target: int, length: int) -> None:
-        """Makes `target` share the first `length` cells of `source`; what it had is freed."""
-        check(library()[1].sn_kv_copy(self._owned(), source, target, length))
+    def share(self, source: int, target: int, begin: int, end: int) -> None:
+        """Gives `target` the cells of `source` for positions `begin` to `end` - 1, in the place of
+        its own there; both own them then, and a cell is free when nobody does.
+
+        Raises InvalidArgumentError when `source` ends before `end`, or `target` before `begin`.
+        """
+        check(library()[1].sn_kv_share(self._owned(), source, target, begin, end))
 
     def clear(self) -> None:
         """Frees the cells of every sequence."""

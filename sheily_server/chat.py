@@ -77,6 +77,11 @@ class Turn:
             done.completion_tokens,
             done.prompt_tokens + done.completion_tokens,
             openai.CachedTokens(done.cached_tokens),
+            openai.CompletionTokensDetails(
+                done.accepted_prediction_tokens,
+                done.rejected_prediction_tokens,
+                text_tokens=done.completion_tokens,
+            ),
         )
 
     def extension(self) -> openai.Extension:
@@ -92,6 +97,8 @@ class Turn:
             round(1000 * done.decode_s, 3),
             _rate(computed, done.prefill_s),
             _rate(done.completion_tokens - self.n, done.decode_s),
+            done.drafted_tokens,
+            done.accepted_tokens,
         )
 
 
@@ -140,6 +147,7 @@ class Chat:
             top_logprobs,
             _grammar(options, offered),
             [PYTHON_TAG] if offered.tools else [],
+            options.predicted(),
         )
         began = time.monotonic()
         while True:
@@ -385,9 +393,9 @@ def to_message(message: openai.ChatMessage, index: int) -> Message:
     """A message as prompts know it: developer is system, text parts are one text, the arguments of
     a call are parsed. Raises ApiError when they are no JSON object."""
     if isinstance(message, openai.ToolMessage):
-        return Message("tool", _text(message.content), tool_call_id=message.tool_call_id)
+        return Message("tool", openai.plain(message.content), tool_call_id=message.tool_call_id)
     if isinstance(message, openai.UserMessage):
-        return Message("user", _text(message.content))
+        return Message("user", openai.plain(message.content))
     if isinstance(message, openai.AssistantMessage):
         calls = tuple(
             _tool_call(call, f"messages[{index}].tool_calls[{i}].function.arguments")
@@ -397,14 +405,8 @@ def to_message(message: openai.ChatMessage, index: int) -> Message:
             raise invalid_request(
                 "An assistant message needs content or tool_calls.", f"messages[{index}].content"
             )
-        return Message("assistant", _text(message.content or ""), tool_calls=calls)
-    return Message("system", _text(message.content))
-
-
-def _text(content: openai.Content) -> str:
-    if isinstance(content, str):
-        return content
-    return "".join(part.text for part in content)
+        return Message("assistant", openai.plain(message.content or ""), tool_calls=calls)
+    return Message("system", openai.plain(message.content))
 
 
 def _tool_call(call: openai.ToolCallParam, param: str) -> ToolCall:

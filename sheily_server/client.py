@@ -218,8 +218,10 @@ class LLMClient:
     def chat(self, messages: Sequence[Mapping[str, Any]] | str, **options: Any) -> Reply:
         """Ask for a whole answer; a string counts as one user message.
 
-        `options` are the fields of OpenAI's chat completions, such as `max_tokens`. Raises
-        LLMAPIError, LLMConnectionError, LLMTimeoutError or LLMProtocolError.
+        `options` are the fields of OpenAI's chat completions, such as `max_tokens`. `prediction`
+        may be a string too: a text that the answer will repeat for the most part, as when the
+        model is to mend it, which makes the answer faster. Raises LLMAPIError, LLMConnectionError,
+        LLMTimeoutError or LLMProtocolError.
         """
         payload = _payload(messages, options, stream=False)
         with self._exchange("POST", "/v1/chat/completions", payload) as answer:
@@ -248,6 +250,9 @@ class LLMClient:
         left out: they are taken in their order, and one that does not fit is passed over. The reply
         says which were used. The answer's room is `max_tokens` (or `max_completion_tokens`), or
         else 512 tokens, at most a quarter of the context.
+
+        The server drafts from the context, so what the answer quotes from it comes faster; it needs
+        no `prediction` for that.
 
         What it costs: one request to count the prompt's tokens (about 1 ms for 1,000 tokens), and,
         only when it is too long, one for each document and one more to be sure.
@@ -419,6 +424,9 @@ def _payload(
         raise ValueError("`stream` is no option: call chat() or stream()")
     if isinstance(messages, str):
         messages = [{"role": "user", "content": messages}]
+    prediction = options.get("prediction")
+    if isinstance(prediction, str):
+        options = {**options, "prediction": {"type": "content", "content": prediction}}
     body = {"messages": [dict(message) for message in messages], "stream": stream, **options}
     return json.dumps(body, allow_nan=False).encode("ascii")
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from .tuned import KERNEL_PATTERN, MOST_CHUNK, MOST_THREADS, KVType, Tuned, read
@@ -18,6 +18,8 @@ from .tuned import KERNEL_PATTERN, MOST_CHUNK, MOST_THREADS, KVType, Tuned, read
 DEFAULT_MODEL_PATH = "models/Llama-3.2-3B-Instruct-Q8_0.gguf"
 LOG_LEVELS = ("debug", "info", "warning", "error")
 KV_TYPES: tuple[str, ...] = get_args(KVType)
+Switch = Literal["on", "off"]
+SWITCH: tuple[str, ...] = get_args(Switch)
 
 
 class ConfigError(ValueError):
@@ -152,10 +154,14 @@ class Config:
     kv_type: KVType = _setting(  # noqa: RUF009
         "f16", _one_of(KV_TYPES), f"type of the KV cache's numbers: {' or '.join(KV_TYPES)}"
     )
+    speculation: Switch = _setting(  # noqa: RUF009
+        "on", _one_of(SWITCH), "guess several tokens of text that repeats: on or off"
+    )
     tuned: Tuned | None = _setting(  # noqa: RUF009
         None,
         _tuned,
-        "a file of sheily_native.tune, which says what is not said of the four above",
+        "a file of sheily_native.tune, which says what is not said of threads, chunk, kernel and "
+        "kv_type",
     )
     timeout: float = _setting(
         280.0, _seconds, "deadline of a request in seconds, over waiting, prompt and answer"

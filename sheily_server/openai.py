@@ -19,6 +19,7 @@ MAX_STOP_BYTES = 256
 MAX_LOGIT_BIAS = 300
 MAX_TOP_LOGPROBS = 20
 MAX_TOOLS = 128
+MAX_PREDICTION_BYTES = 256 * 1024
 # The text of so many of the longest tokens, 128 bytes each, is half of what a frame may hold.
 MAX_DETOKENIZED = 262_144
 
@@ -43,6 +44,13 @@ class TextPart(Struct, tag_field="type", tag="text", forbid_unknown_fields=True,
 
 
 Content = str | list[TextPart]
+
+
+def plain(content: Content) -> str:
+    """The text of a content: that of its parts, with nothing between them."""
+    if isinstance(content, str):
+        return content
+    return "".join(part.text for part in content)
 
 
 class FunctionCall(Struct, forbid_unknown_fields=True, frozen=True):
@@ -176,9 +184,11 @@ class NamedToolChoice(Struct, forbid_unknown_fields=True, frozen=True):
     type: Literal["function"] = "function"
 
 
-class Prediction(Struct, tag_field="type", tag="content", forbid_unknown_fields=True, frozen=True):
-    """What the answer is expected to be, for speed; it never changes the answer."""
+class Prediction(Struct, forbid_unknown_fields=True, frozen=True):
+    """A text that the answer is expected to repeat, at most 256 KiB: for speed, it never changes
+    the answer."""
 
+    type: Literal["content"]
     content: Content
 
 
@@ -224,6 +234,10 @@ class Options(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
         if self.stop is None:
             return []
         return [self.stop] if isinstance(self.stop, str) else self.stop
+
+    def predicted(self) -> str | None:
+        """The text of `prediction`; None when it has none."""
+        return None if self.prediction is None else plain(self.prediction.content) or None
 
     def completion_limit(self) -> int | None:
         """`max_completion_tokens`, or its older name."""
@@ -295,6 +309,17 @@ class CachedTokens(Struct, frozen=True):
     cached_tokens: int = 0
 
 
+class CompletionTokensDetails(Struct, frozen=True):
+    """Of the drafts from the request's prediction, how many tokens were right and how many wrong;
+    only the right ones are tokens of the answer too. All of an answer is text."""
+
+    accepted_prediction_tokens: int
+    rejected_prediction_tokens: int
+    text_tokens: int
+    reasoning_tokens: int = 0
+    audio_tokens: int = 0
+
+
 class Usage(Struct, frozen=True):
     """Counts of tokens; `cached_tokens` of the prompt were in the KV cache already."""
 
@@ -302,6 +327,7 @@ class Usage(Struct, frozen=True):
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: CachedTokens
+    completion_tokens_details: CompletionTokensDetails
 
 
 class Extension(Struct, frozen=True, omit_defaults=True):
@@ -364,14 +390,17 @@ class Choice(Struct, frozen=True):
 
 
 class Timings(Struct, frozen=True):
-    """Milliseconds of waiting, of the prompt, and of the answer behind its first token; and the
-    tokens a second of the prompt's computed part and of the answer."""
+    """Milliseconds of waiting, of the prompt, and of the answer behind its first token; the tokens
+    a second of the prompt's computed part and of the answer; and how many tokens were drafted,
+    wherever the drafts came from, and how many of them were right."""
 
     queued_ms: float
     prompt_ms: float
     predicted_ms: float
     prompt_per_second: float | None
     predicted_per_second: float | None
+    draft_n: int
+    draft_n_accepted: int
 
 
 class ChatCompletion(Struct, frozen=True):
@@ -473,6 +502,7 @@ def decode_request(body: bytes, shape: type[RequestT]) -> RequestT:
         raise _validation_error(error) from None
     if isinstance(request, Options):
         _check_stops(request.stop)
+        _check_prediction(request.predicted() or "")
         _check_together(request)
     elif isinstance(request, TokenizeRequest):
         _check_tokenize(request)
@@ -557,6 +587,15 @@ def _check_stops(stop: str | list[str] | None) -> None:
     for name, text in named.items():
         if not text or len(text.encode()) > MAX_STOP_BYTES:
             raise invalid_request(f"{name} must have 1 to {MAX_STOP_BYTES} bytes.", name)
+
+
+def _check_prediction(text: str) -> None:
+    n_bytes = len(text.encode())
+    if n_bytes > MAX_PREDICTION_BYTES:
+        raise invalid_request(
+            f"prediction has {n_bytes} bytes of text; at most {MAX_PREDICTION_BYTES} are taken.",
+            "prediction",
+        )
 
 
 def _named_stops(stops: list[str]) -> dict[str, str]:

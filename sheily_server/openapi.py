@@ -147,6 +147,11 @@ _OPERATIONS = (
                 },
             },
             "logprobs": {"messages": _HELLO, "max_tokens": 2, "logprobs": True, "top_logprobs": 3},
+            "prediction": {
+                "messages": _HELLO,
+                "max_tokens": 8,
+                "prediction": {"type": "content", "content": "The Ebro."},
+            },
         },
         streams=True,
     ),

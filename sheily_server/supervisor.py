@@ -299,19 +299,15 @@ class Supervisor:
                 self._state, self._reason, self._progress = "ready", None, None
                 self._engine = event
             log.info(
-                "ready: %s, %.2f GB, %s prompts; context: %d x %d tokens, %s, %.2f GB; %d threads, "
-                "chunks of %d, kernel %s",
+                "ready: %s, %.2f GB, %s prompts; %d threads, chunks of %d, kernel %s",
                 self._config.model_path.name,
                 event.model_bytes / 1e9,
                 event.dialect.name,
-                self._config.parallel,
-                self._config.context_size,
-                event.kv_type,
-                event.kv_bytes / 1e9,
                 event.n_threads,
                 event.chunk,
                 event.kernel or "off",
             )
+            log.info("%s", _pool_line(self._config, event))
             if self._config.context_size > event.n_ctx_train:
                 log.warning(
                     "LLM_CONTEXT_SIZE is %d, but the model was trained for %d tokens: longer "
@@ -387,7 +383,19 @@ def _start(config: Config) -> Start:
         config.kernel,
         config.kv_type,
         tuned,
+        config.speculation == "on",
     )
+
+
+def _pool_line(config: Config, engine: Ready) -> str:
+    """What the KV cache has room for, and what changes that."""
+    n, size, gb = config.parallel, config.context_size, engine.kv_bytes / 1e9
+    line = (
+        f"KV cache: room for {n} conversation{'s' * (n > 1)} of {size} tokens at once, in "
+        f"{engine.kv_type} {gb:.2f} GB ({gb / n:.2f} GB each); LLM_PARALLEL changes the number, "
+        "LLM_CONTEXT_SIZE the length"
+    )
+    return line + (", LLM_KV_TYPE=q8_0 halves the memory" if engine.kv_type == "f16" else "")
 
 
 def _file_problem(path: Path) -> str | None:

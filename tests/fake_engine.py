@@ -21,8 +21,9 @@ The first word of the last user message is the order, what follows are its argum
     close               closes the socket
 
 Any other text comes back word by word, in each choice; a word's log-probability is -0.5 and its
-alternatives are `alt0`, `alt1`, ... A byte of text is a token with its number; a marker is one too,
-above 255; Detokenize refuses 999 and what is above.
+alternatives are `alt0`, `alt1`, ... Every word of a prediction is drafted, in every choice; right
+are those that the answer has in the same place. A byte of text is a token with its number; a marker
+is one too, above 255; Detokenize refuses 999 and what is above.
 
 `--load` is `ok`, `fail` (LoadFailed), `crash` or `exit`; `--gate FILE` stops the load at a quarter
 until the file is there. `--log FILE` gets a line for each command that comes in, and `eof` at the
@@ -76,6 +77,7 @@ from sheily_server.prompts import Dialect
 from sheily_server.prompts.message import Segment
 
 PATIENCE_S = 30.0
+WORD = re.compile(r"\s*\S+|\s+")
 LOAD_FAILURE = "the file has no chat template that is known"
 LOAD_LAST_WORDS = "GGML_ASSERT(false) failed while loading"
 
@@ -131,6 +133,7 @@ class Answer:
         self._context_size = context_size
         self._channel = channel
         self._cancelled = cancelled
+        self._said: Sequence[str] = ()
         self._n_prompt = sum(len(segment.text.split()) or 1 for segment in submit.segments)
 
     def run(self) -> None:
@@ -158,7 +161,7 @@ class Answer:
         if order in orders:
             orders[order](arguments)
         else:
-            self._answer(re.findall(r"\s*\S+|\s+", text))
+            self._answer(WORD.findall(text))
 
     def _send(self, *events: Event) -> None:
         if not self._cancelled.is_set():
@@ -174,6 +177,7 @@ class Answer:
             if self._cancelled.wait(pause) if pause else self._cancelled.is_set():
                 return i
             self._send(*(self._text(choice, word) for choice in range(self._submit.n)))
+            self._said = words[: i + 1]
         return min(len(words), limit)
 
     def _text(self, choice: int, word: str) -> Text:
@@ -189,6 +193,9 @@ class Answer:
         self._end(n * self._submit.n)
 
     def _end(self, n: int) -> None:
+        drafts = WORD.findall(self._submit.prediction or "")
+        right = sum(draft == word for draft, word in zip(drafts, self._said, strict=False))
+        accepted, drafted = right * self._submit.n, len(drafts) * self._submit.n
         self._send(
             Finished(
                 self._submit.id,
@@ -198,6 +205,10 @@ class Answer:
                 queued_s=0.0,
                 prefill_s=0.001,
                 decode_s=0.01,
+                drafted_tokens=drafted,
+                accepted_tokens=accepted,
+                accepted_prediction_tokens=accepted,
+                rejected_prediction_tokens=drafted - accepted,
             )
         )
 

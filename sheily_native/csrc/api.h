@@ -198,7 +198,9 @@ int sn_context_step(sn_context *context, const sn_step *step);
 const float *sn_context_logits(sn_context *context, int32_t index);
 int32_t sn_kv_length(const sn_context *context, int32_t sequence);
 int sn_kv_truncate(sn_context *context, int32_t sequence, int32_t length);
-int sn_kv_copy(sn_context *context, int32_t from, int32_t to, int32_t length);
+/* `to` gets the cells [begin, end) of `from`, which both then own, in the place of its own there.
+ */
+int sn_kv_share(sn_context *context, int32_t from, int32_t to, int32_t begin, int32_t end);
 void sn_kv_clear(sn_context *context);
 void sn_context_abort(sn_context *context, int32_t on);
 /* CLOCK_MONOTONIC nanoseconds of the last sign of life from inside a step; 0 outside of one. */

@@ -217,8 +217,9 @@ int sn_context_new(sn_model *model, const sn_context_params *params, sn_context 
         native.n_batch = static_cast<uint32_t>(params->n_batch);
         native.n_ubatch = static_cast<uint32_t>(std::min(params->n_ubatch, params->n_batch));
         native.n_seq_max = static_cast<uint32_t>(params->n_seq_max);
-        native.n_outputs_max =
-            static_cast<uint32_t>(std::min(params->n_outputs_max, params->n_batch));
+        const int32_t n_outputs_max = std::min(params->n_outputs_max, params->n_batch);
+        // llama.cpp keeps a row for each sequence, and asserts that there are so many.
+        native.n_outputs_max = static_cast<uint32_t>(std::max(n_outputs_max, params->n_seq_max));
         native.n_threads = params->n_threads;
         native.n_threads_batch = params->n_threads_batch;
         native.flash_attn_type = static_cast<llama_flash_attn_type>(params->flash_attention);
@@ -239,7 +240,7 @@ int sn_context_new(sn_model *model, const sn_context_params *params, sn_context 
         context->n_vocab = model->n_vocab;
         context->n_batch = static_cast<int32_t>(llama_n_batch(context->context));
         context->n_seq_max = params->n_seq_max;
-        context->n_outputs_max = static_cast<int32_t>(native.n_outputs_max);
+        context->n_outputs_max = n_outputs_max;
         context->kv_bytes = static_cast<uint64_t>(llama_n_ctx(context->context)) *
                             bytes_a_cell(model->model, native.type_k);
         context->length.assign(static_cast<size_t>(params->n_seq_max), 0);
@@ -311,23 +312,29 @@ int sn_kv_truncate(sn_context *context, int32_t sequence, int32_t length) {
     });
 }
 
-int sn_kv_copy(sn_context *context, int32_t from, int32_t to, int32_t length) {
+int sn_kv_share(sn_context *context, int32_t from, int32_t to, int32_t begin, int32_t end) {
     return guarded([&] {
         if (!valid_sequence(context, from) || !valid_sequence(context, to) || from == to) {
             return fail(SN_INVALID_ARGUMENT,
-                        "cannot copy sequence %d to %d: two of 0 to %d are wanted", from, to,
+                        "sequence %d cannot share with %d: two of 0 to %d are wanted", from, to,
                         context->n_seq_max - 1);
         }
-        if (length < 0 || length > context->length[from]) {
-            return fail(SN_INVALID_ARGUMENT, "sequence %d has %d cells, %d are to be copied", from,
-                        context->length[from], length);
+        if (begin < 0 || begin > end || end > context->length[from] ||
+            begin > context->length[to]) {
+            return fail(SN_INVALID_ARGUMENT,
+                        "cells %d to %d of sequence %d, which has %d, cannot be shared with "
+                        "sequence %d, which has %d",
+                        begin, end, from, context->length[from], to, context->length[to]);
+        }
+        if (begin == end) {
+            return static_cast<int>(SN_OK);
         }
         llama_memory_t memory = llama_get_memory(context->context);
-        llama_memory_seq_rm(memory, to, -1, -1);
-        if (length > 0) {
-            llama_memory_seq_cp(memory, from, to, 0, length);
+        if (!llama_memory_seq_rm(memory, to, begin, end)) {
+            return fail(SN_INTERNAL, "this model's memory cannot be cut at a position");
         }
-        context->length[to] = length;
+        llama_memory_seq_cp(memory, from, to, begin, end);
+        context->length[to] = std::max(context->length[to], end);
         return static_cast<int>(SN_OK);
     });
 }

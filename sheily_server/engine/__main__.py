@@ -16,10 +16,11 @@ from sheily_native.cpu import current_cpu
 
 from ..prompts import UnknownDialectError
 from .admission import Admission
+from .answers import Answers
 from .constraint import Grammars
 from .fingerprint import fingerprint
 from .messages import Channel, LoadFailed, Loading, Ready, Start
-from .runner import CHUNK_BESIDE_STREAMS, Runner, Tokenizer, UnusableModelError, load_model
+from .runner import Runner, Tokenizer, UnusableModelError, load_model
 from .scheduler import Scheduler
 from .settled import settled
 from .worker import Engine, Inbox, read_commands
@@ -81,7 +82,8 @@ def _serve(channel: Channel, start: Start) -> None:
         os._exit(0)
     tokenizer = Tokenizer(model)
     inbox: Inbox = queue.SimpleQueue()
-    admission = Admission(tokenizer, Grammars(model), start)
+    answers = Answers()
+    admission = Admission(tokenizer, Grammars(model), answers, start)
     threading.Thread(
         target=read_commands, args=(channel, admission, inbox), name="reader", daemon=True
     ).start()
@@ -101,8 +103,8 @@ def _serve(channel: Channel, start: Start) -> None:
             )
         ]
     )
-    scheduler = Scheduler(start.parallel, start.chunk, min(start.chunk, CHUNK_BESIDE_STREAMS))
-    Engine(channel, tokenizer, runner, scheduler, inbox).run()
+    scheduler = Scheduler(start.parallel, start.context_size, runner.n_sequences, start.chunk)
+    Engine(channel, tokenizer, runner, scheduler, answers, inbox).run()
 
 
 if __name__ == "__main__":

@@ -10,7 +10,9 @@ import msgspec
 
 from sheily_native import InvalidArgumentError, NativeError
 
+from .answers import Answers
 from .constraint import Constraint, ConstraintError, Grammars
+from .drafts import Drafter
 from .messages import (
     Admitted,
     Detokenize,
@@ -56,13 +58,17 @@ class Job:
 
 
 class Admission:
-    """Decides on commands. Every slot has `context_size` cells of its own, so a request that fits
-    into one is admitted."""
+    """Decides on commands. There are `context_size` cells for each request that runs, so one that
+    fits into so many is admitted."""
 
-    def __init__(self, tokenizer: Tokenizer, grammars: Grammars, start: Start) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, grammars: Grammars, answers: Answers, start: Start
+    ) -> None:
         self._tokenizer = tokenizer
         self._grammars = grammars
+        self._answers = answers
         self._context_size = start.context_size
+        self._speculation = start.speculation
 
     def prepare(self) -> None:
         """Does in advance what the first request would wait for."""
@@ -90,7 +96,7 @@ class Admission:
         return Tokenized(command.id, tokens, [self._tokenizer.name(token) for token in tokens])
 
     def _admit(self, submit: Submit, arrived: float) -> tuple[RequestEvent, Job | None]:
-        prompt = self._tokenizer.encode(submit.segments)
+        prompt = self._tokenizer.encode(submit.segments, self._answers.ids)
         room = self._context_size - len(prompt)
         wanted = 1 if submit.max_tokens is None else submit.max_tokens
         if room < wanted:
@@ -110,10 +116,23 @@ class Admission:
         controls = [self._tokenizer.control_token(text) for text in submit.visible]
         job = Job(
             submit,
-            [Sequence(0, prompt, max_tokens) for _ in range(submit.n)],
+            [
+                Sequence(0, prompt, max_tokens, self._drafter(submit, prompt))
+                for _ in range(submit.n)
+            ],
             constraints,
             frozenset(token for token in controls if token is not None),
             arrived,
             arrived + submit.timeout,
         )
         return Admitted(submit.id, len(prompt)), job
+
+    def _drafter(self, submit: Submit, prompt: list[int]) -> Drafter | None:
+        """None where a grammar masks every token: what it allows behind a draft is not known
+        before."""
+        if not self._speculation or submit.grammar is not None:
+            return None
+        prediction = (
+            [] if submit.prediction is None else self._tokenizer.encode_text(submit.prediction)
+        )
+        return Drafter(prompt, prediction, self._tokenizer.ends)

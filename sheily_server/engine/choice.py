@@ -23,7 +23,15 @@ class Choice:
         self.sequence = sequence
         self._text = TextStream(stop)
         self._logprobs: deque[tuple[int, TokenLogprob]] = deque()
+        self._sent: list[str] = []
         self._n_sent = 0
+        self.tokens: list[int] = []
+        """Those taken, the one that ended the answer among them."""
+
+    @property
+    def text(self) -> str:
+        """The answer so far, less what is held back."""
+        return "".join(self._sent)
 
     @property
     def stopped(self) -> bool:
@@ -42,6 +50,7 @@ class Choice:
         return self._event(self._text.finish(), last=not self._text.stopped)
 
     def _event(self, text: str, last: bool) -> list[Text]:
+        self._sent.append(text)
         self._n_sent += len(text)
         ready: list[TokenLogprob] = []
         while self._logprobs and (last or self._logprobs[0][0] <= self._n_sent):

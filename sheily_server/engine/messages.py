@@ -38,7 +38,8 @@ class Start(msgspec.Struct, tag=True, frozen=True):
     """The first command: what to load, and how to compute.
 
     Sizes in tokens; `threads` 0 means all CPUs, `kernel` "auto" what the native library takes when
-    nothing is said. `tuned`: where settings come from that hold on one CPU alone.
+    nothing is said. `speculation`: whether tokens are drafted. `tuned`: where settings come from
+    that hold on one CPU alone.
     """
 
     model_path: str
@@ -50,6 +51,7 @@ class Start(msgspec.Struct, tag=True, frozen=True):
     kernel: str = "auto"
     kv_type: KVType = "f16"
     tuned: TunedFor | None = None
+    speculation: bool = True
 
 
 class Sampling(msgspec.Struct, frozen=True):

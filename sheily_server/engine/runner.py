@@ -10,16 +10,20 @@ import numpy as np
 import numpy.typing as npt
 
 from sheily_native import Context, Entry, Model, Sampled, Sampler, SamplingParams
+from sheily_native import TokenLogprob as NativeLogprob
 
 from ..prompts import Dialect, markers, recognize
 from ..prompts.message import Segment
 from .constraint import Constraint, ConstraintError
+from .drafts import MOST as MOST_DRAFTS
 from .messages import KVType, Sampling, TokenLogprob
+from .prefix_tree import Operation, Share
 from .scheduler import Plan, Work
 
 CHUNK = 128
 """Prompt tokens of a step where nothing else is said."""
-CHUNK_BESIDE_STREAMS = 32
+MOST_KEPT = 64
+"""Finished conversations whose cells are kept, at most."""
 
 
 class UnusableModelError(Exception):
@@ -38,14 +42,26 @@ class Tokenizer:
     def n_vocab(self) -> int:
         return self._model.info.n_vocab
 
-    def encode(self, segments: Sequence[Segment]) -> list[int]:
-        """Markers become their control tokens; text becomes text, whatever characters it has."""
+    @functools.cached_property
+    def ends(self) -> frozenset[int]:
+        """The tokens that end an answer."""
+        return frozenset(filter(self._model.is_end, range(self.n_vocab)))
+
+    def encode(
+        self,
+        segments: Sequence[Segment],
+        known: Callable[[str], Sequence[int] | None] = lambda text: None,
+    ) -> list[int]:
+        """Markers become their control tokens; text becomes text, whatever characters it has.
+
+        `known` gives the ids of a segment's text where they are not to be made anew.
+        """
         tokens: list[int] = []
         for segment in segments:
             if segment.special:
                 tokens += self._model.tokenize(segment.text, special=True)
             else:
-                tokens += self._encode_text(segment.text)
+                tokens += known(segment.text) or self.encode_text(segment.text)
         return tokens
 
     def piece(self, token: int) -> bytes:
@@ -69,7 +85,7 @@ class Tokenizer:
         return b"".join(map(self.name, tokens)).decode("utf-8", "replace")
 
     def is_end(self, token: int) -> bool:
-        return self._model.is_end(token)
+        return token in self.ends
 
     def check_markers(self, dialect: Dialect) -> None:
         """Raises UnusableModelError when a marker of the dialect is no single control token."""
@@ -82,7 +98,7 @@ class Tokenizer:
                 )
 
     def _user_defined_texts(self) -> list[str]:
-        """Markers that llama.cpp would match in plain text too: see `_encode_text`."""
+        """Markers that llama.cpp would match in plain text too: see `encode_text`."""
         model = self._model
         texts = []
         for token in range(model.info.n_vocab):
@@ -92,7 +108,7 @@ class Tokenizer:
                     texts.append(text)
         return texts
 
-    def _encode_text(self, text: str) -> list[int]:
+    def encode_text(self, text: str) -> list[int]:
         """Plain text. A user-defined marker in it is cut in two, or it would match as a marker."""
         parts = [text]
         for marker in self._loose:
@@ -102,7 +118,7 @@ class Tokenizer:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """What a step gave for one piece of work.
+    """A token that a step gave for one piece of work.
 
     `complete`: its grammar allows nothing more. `failure`: its grammar ran into a limit, and the
     token is not to be used.
@@ -150,17 +166,23 @@ class Runner:
     ) -> None:
         self._model = model
         self._tokenizer = Tokenizer(model)
+        n_batch = n_slots + max(chunk, MOST_DRAFTS)
         self._context = Context(
             model,
             n_ctx=n_slots * context_size,
-            n_seq_max=n_slots,
-            n_batch=chunk + n_slots,
-            n_ubatch=chunk + n_slots,
-            n_outputs_max=n_slots,
+            n_seq_max=n_slots + MOST_KEPT,
+            n_batch=n_batch,
+            n_ubatch=n_batch,
+            n_outputs_max=n_slots + MOST_DRAFTS,
             n_threads=n_threads or None,
             kv_type=kv_type,
         )
         self._generators: dict[int, _Generator] = {}
+
+    @property
+    def n_sequences(self) -> int:
+        """Native sequences, for those that run and those that are kept."""
+        return self._context.n_seq_max
 
     @property
     def kv_bytes(self) -> int:
@@ -188,20 +210,27 @@ class Runner:
         if generator is not None:
             generator.sampler.close()
 
-    def step(self, plan: Plan) -> list[Output | None]:
-        """Computes a plan; what came out for each piece of work that samples.
+    def step(self, plan: Plan) -> list[list[Output]]:
+        """Computes a plan; the tokens that came out for each piece of work, none where it does not
+        sample.
 
         Raises NativeError.
         """
-        for source, target, length in plan.copies:
-            self._context.copy(source, target, length)
-        for slot, length in plan.cuts:
-            self._context.truncate(slot, length)
+        for operation in plan.operations:
+            self._prepare(operation)
+        if not plan.work:
+            return []
         results = self._context.step([self._entry(work) for work in plan.work])
         return [
-            None if sampled is None else self._output(self._generators[work.sequence.id], sampled)
+            [] if sampled is None else self._outputs(self._generators[work.sequence.id], sampled)
             for work, sampled in zip(plan.work, results, strict=True)
         ]
+
+    def _prepare(self, operation: Operation) -> None:
+        if isinstance(operation, Share):
+            self._context.share(*operation)
+        else:
+            self._context.truncate(*operation)
 
     def _entry(self, work: Work) -> Entry:
         if not work.samples:
@@ -211,12 +240,17 @@ class Runner:
             work.slot,
             work.tokens,
             sampler=generator.sampler,
+            drafts=work.drafts,
             mask=generator.mask(),
             top_logprobs=generator.top_logprobs,
         )
 
-    def _output(self, generator: _Generator, sampled: Sampled) -> Output:
-        [token] = sampled.tokens
+    def _outputs(self, generator: _Generator, sampled: Sampled) -> list[Output]:
+        if sampled.logprobs is None:
+            return [self._output(generator, token, None) for token in sampled.tokens]
+        return [self._output(generator, native.token, native) for native in sampled.logprobs]
+
+    def _output(self, generator: _Generator, token: int, native: NativeLogprob | None) -> Output:
         if generator.failure is not None:
             return Output(token, failure=generator.failure)
         complete = False
@@ -227,9 +261,8 @@ class Runner:
                 return Output(token, failure=str(error))
             complete = generator.constraint.complete
         logprob = None
-        if sampled.logprobs is not None:
+        if native is not None:
             name = self._tokenizer.name
-            [native] = sampled.logprobs
             top = [(name(other), value) for other, value in native.top]
             logprob = TokenLogprob(name(token), native.logprob, top)
         return Output(token, logprob, complete)
@@ -237,7 +270,7 @@ class Runner:
     def _params(self, sampling: Sampling) -> SamplingParams:
         bias = dict(sampling.logit_bias)
         if sampling.ignore_eos:
-            bias |= dict.fromkeys(self._ends, float("-inf"))
+            bias |= dict.fromkeys(self._tokenizer.ends, float("-inf"))
         return SamplingParams(
             temperature=sampling.temperature,
             top_k=sampling.top_k,
@@ -249,10 +282,6 @@ class Runner:
             seed=sampling.seed,
             logit_bias=bias,
         )
-
-    @functools.cached_property
-    def _ends(self) -> list[int]:
-        return [token for token in range(self._model.info.n_vocab) if self._model.is_end(token)]
 
     def clear(self) -> None:
         """Empties the KV cache after a step that failed."""

@@ -6,170 +6,233 @@ what came out.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence as Tokens
 from dataclasses import dataclass
 
-from .prefix_cache import PrefixCache
+from .drafts import MOST as MOST_DRAFTS
+from .pace import Pace
+from .prefix_tree import Operation, PrefixTree, common_prefix
 from .sequence import Sequence
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Work:
-    """One sequence's share of a step; `samples` when its next token is wanted behind `tokens`."""
+    """One sequence's share of a step: `tokens` to compute; when its next token is wanted, it
+    `samples` behind them, and behind each of `drafts` as long as those are right."""
 
     sequence: Sequence
     slot: int
     tokens: list[int]
     samples: bool
+    drafts: list[int]
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A step: first `copies` (from slot, to slot, length) and then `cuts` (slot, length to keep)
-    are made in the KV cache, then `work` is done.
+    """A step: first `operations` are made in the KV cache, in order, then `work` is done.
 
     `started` are the sequences that left the queue with this step.
     """
 
-    copies: list[tuple[int, int, int]]
-    cuts: list[tuple[int, int]]
+    operations: list[Operation]
     work: list[Work]
     started: list[Sequence]
 
 
 class Scheduler:
-    """Continuous batching over a fixed number of slots, each with room for a whole conversation.
+    """Continuous batching over `n_slots` running sequences and one pool of KV cells.
 
-    Running sequences get their token first; what is left of the step's budget goes to prompts in
-    the order of their arrival. Beside running streams a step takes at most `chunk_beside` prompt
-    tokens, so that a long prompt never stalls a stream; alone, `chunk`.
+    Every running stream gets its token in every step. Beside them a step takes as many tokens of
+    prompts and drafts as keep it from being much longer than an ordinary one (`Pace`); without
+    them, `chunk` tokens of prompts.
+
+    Of several prompts the one with the least left goes first, but each second that one has waited
+    counts for a second of computing it: so the longest is held up by no more than its own length.
+    Prompts that begin alike wait for the first of them to compute that beginning, and share it.
+
+    Time is the sum of the seconds that steps took.
     """
 
-    def __init__(self, n_slots: int, chunk: int = 128, chunk_beside: int = 32) -> None:
-        assert n_slots >= 1
-        assert chunk >= chunk_beside >= 1
+    def __init__(self, n_slots: int, context_size: int, n_sequences: int, chunk: int = 128) -> None:
+        """The pool holds n_slots * context_size cells; `n_sequences` numbers name what is in it,
+        n_slots of them at least."""
+        assert 1 <= n_slots <= n_sequences
+        assert chunk >= 1
         self._n_slots = n_slots
-        self._cache = PrefixCache(n_slots)
-        self._free = set(range(n_slots))
-        self._waiting: deque[list[Sequence]] = deque()
-        self._running: list[Sequence] = []
+        self._context_size = context_size
         self._chunk = chunk
-        self._chunk_beside = chunk_beside
+        self._tree = PrefixTree(n_slots * context_size, n_sequences)
+        self._pace = Pace(chunk)
+        self._waiting: list[Sequence] = []
+        self._running: list[Sequence] = []
+        self._now = 0.0
 
     @property
     def idle(self) -> bool:
         return not self._waiting and not self._running
 
+    @property
+    def n_cells_free(self) -> int:
+        """KV cells that hold nothing."""
+        return self._tree.n_free
+
+    @property
+    def n_cells_cached(self) -> int:
+        """KV cells whose tokens no running sequence has: they go when room is wanted."""
+        return self._tree.n_cached
+
     def sequences(self) -> list[Sequence]:
         """All that run or wait, running ones first."""
-        return [*self._running, *(sequence for group in self._waiting for sequence in group)]
+        return [*self._running, *self._waiting]
 
-    def add(self, *group: Sequence) -> None:
-        """Puts new sequences at the end of the queue: one, or several of one prompt, which start
-        together and compute it once."""
-        first, *others = group
-        assert len(group) <= self._n_slots
-        for sequence in group:
-            assert sequence.prompt == first.prompt != []
-            assert sequence.max_tokens >= 1
+    def add(self, *sequences: Sequence) -> None:
+        """Puts new sequences into the queue."""
+        for sequence in sequences:
+            assert sequence.prompt
+            assert 1 <= sequence.max_tokens <= self._context_size - len(sequence.prompt)
             assert sequence.slot is None
-        for sequence in others:
-            sequence.twin = first if len(first.prompt) > 1 else None  # there is nothing to share
-        self._waiting.append(list(group))
+            sequence.arrived = self._now
+            self._waiting.append(sequence)
 
     def remove(self, sequence: Sequence) -> None:
-        """Takes a sequence out, finished or not; its slot is free for the next step, and the
-        tokens in it stay as a prefix for others."""
-        self._leave_twins(sequence)
+        """Takes a sequence out, finished or not; what it computed stays as a prefix for others."""
         if sequence.slot is None:
-            group = next(group for group in self._waiting if sequence in group)
-            group.remove(sequence)
-            if not group:
-                self._waiting.remove(group)
-        else:
-            self._running.remove(sequence)
-            self._free.add(sequence.slot)
-            sequence.slot = None
+            self._waiting.remove(sequence)
+            return
+        self._running.remove(sequence)
+        computed = (sequence.prompt + sequence.generated)[: sequence.n_computed]
+        self._tree.finish(sequence.slot, computed[sequence.n_shared :])
+        sequence.slot = None
 
     def drop_all(self) -> list[Sequence]:
         """Takes every sequence out and forgets what is cached, after a step that failed."""
         dropped = self.sequences()
+        self._waiting.clear()
+        self._running.clear()
+        self._tree.reset()
         for sequence in dropped:
-            self.remove(sequence)
-        for slot in self._free:
-            self._cache.forget(slot)
+            sequence.slot = None
         return dropped
 
     def schedule(self) -> Plan | None:
         """The next step; None when there is nothing to compute."""
-        copies = [self._join_twin(s) for s in self._running if _may_join(s)]
-        started: list[Sequence] = []
-        cuts: list[tuple[int, int]] = []
-        while self._waiting and len(self._waiting[0]) <= len(self._free):
-            group = self._waiting.popleft()
-            started += group
-            cuts += [self._start(sequence) for sequence in group]
-        decoding = [sequence for sequence in self._running if sequence.decoding]
-        work = [self._work(sequence, 1) for sequence in decoding]
-        budget = self._chunk_beside if decoding else self._chunk
-        for sequence in self._running:
-            if budget and not sequence.decoding and sequence.twin is None:
-                work.append(self._work(sequence, budget))
-                budget -= len(work[-1].tokens)
-        return Plan(copies, cuts, work, started) if work else None
+        started = self._start()
+        streams = [sequence for sequence in self._running if sequence.decoding]
+        prompts = sorted(
+            (sequence for sequence in self._running if not sequence.decoding), key=self._urgency
+        )
+        further = self._pace.allowed(len(streams)) if streams else self._chunk
+        if prompts:
+            n_drafts = min(further // 2, MOST_DRAFTS)
+        else:
+            n_drafts = MOST_DRAFTS if len(streams) == 1 else min(further, MOST_DRAFTS)
+        work = self._decode(streams, n_drafts)
+        further -= sum(len(one.drafts) for one in work)
+        work += self._prefill(prompts, further)
+        if not work:
+            return None
+        self._tree.reserve(sum(len(one.tokens) + len(one.drafts) for one in work))
+        return Plan(self._tree.take_operations(), work, started)
 
-    def commit(self, plan: Plan, sampled: Tokens[int | None]) -> list[tuple[Sequence, int]]:
-        """Takes the token that each piece of work sampled; returns (sequence, token) pairs."""
+    def commit(
+        self, plan: Plan, sampled: Tokens[Tokens[int]], seconds: float
+    ) -> list[tuple[Sequence, Tokens[int]]]:
+        """Takes the tokens that each piece of work sampled, and how long the step took; returns
+        those that got some."""
         assert len(sampled) == len(plan.work)
-        pairs: list[tuple[Sequence, int]] = []
-        for work, token in zip(plan.work, sampled, strict=False):
-            work.sequence.n_computed += len(work.tokens)
-            self._cache.extend(work.slot, work.tokens)
-            assert work.samples == (token is not None)
-            if token is not None:
-                work.sequence.generated.append(token)
-                pairs.append((work.sequence, token))
+        pairs: list[tuple[Sequence, Tokens[int]]] = []
+        n_streams = n_further = 0
+        for work, tokens in zip(plan.work, sampled, strict=True):
+            n_streams += work.sequence.decoding
+            n_further += len(work.tokens) + len(work.drafts) - work.sequence.decoding
+            assert work.samples == bool(tokens)
+            self._commit(work, tokens)
+            if tokens:
+                pairs.append((work.sequence, tokens))
+        self._pace.learn(n_streams, n_further, seconds)
+        self._now += seconds
         return pairs
 
-    def _start(self, sequence: Sequence) -> tuple[int, int]:
-        slot, n_cached = self._cache.best(sequence.prompt, self._free)
-        if sequence.twin is not None:
-            n_cached = 0
-            sequence.twin_slot = sequence.twin.slot
-        self._free.remove(slot)
-        self._cache.take(slot, sequence.prompt[:n_cached])
-        sequence.slot = slot
-        sequence.n_computed = sequence.n_cached = n_cached
-        self._running.append(sequence)
-        return slot, n_cached
+    def _start(self) -> list[Sequence]:
+        started: list[Sequence] = []
+        while self._waiting and len(self._running) < self._n_slots:
+            sequence = min(self._waiting, key=self._urgency)
+            self._waiting.remove(sequence)
+            sequence.slot = self._tree.begin()
+            self._running.append(sequence)
+            started.append(sequence)
+        return started
 
-    def _join_twin(self, sequence: Sequence) -> tuple[int, int, int]:
-        """Takes over the twin's cells, all but the last of the prompt, whose logits are wanted."""
-        assert sequence.slot is not None
-        assert sequence.twin_slot is not None
-        length = len(sequence.prompt) - 1
-        self._cache.take(sequence.slot, sequence.prompt[:length])
-        sequence.n_computed = length
-        sequence.twin = None
-        return sequence.twin_slot, sequence.slot, length
+    def _urgency(self, sequence: Sequence) -> float:
+        """The seconds its prompt still takes, less those it has waited: least goes first."""
+        n_left = sequence.n_prompt_left
+        if sequence.slot is None:
+            n_left -= min(self._tree.match(sequence.prompt), sequence.n_shared)
+        return n_left * self._pace.prompt_token_s - (self._now - sequence.arrived)
 
-    def _leave_twins(self, sequence: Sequence) -> None:
-        """One that leaves before its prompt is computed hands the work to a sequence that waited
-        for it."""
-        heirs = [s for s in self.sequences() if s.twin is sequence and not _may_join(s)]
-        for heir in heirs:
-            heir.twin = None if heir is heirs[0] else heirs[0]
-            heir.twin_slot = heirs[0].slot
+    def _decode(self, streams: list[Sequence], n_drafts: int) -> list[Work]:
+        """The streams' work, with up to so many drafts in all, shared out evenly."""
+        work: list[Work] = []
+        for i, sequence in enumerate(streams):
+            assert sequence.slot is not None
+            drafts: list[int] = []
+            if sequence.drafter is not None:
+                share = n_drafts // (len(streams) - i)
+                left = sequence.max_tokens - len(sequence.generated) - 1
+                drafts = sequence.drafter.propose(min(share, left))
+                n_drafts -= len(drafts)
+            work.append(Work(sequence, sequence.slot, sequence.generated[-1:], True, drafts))
+        return work
 
-    def _work(self, sequence: Sequence, limit: int) -> Work:
-        assert sequence.slot is not None
-        tokens = sequence.next_tokens(limit)
-        samples = sequence.decoding or len(tokens) == sequence.n_prompt_left
-        return Work(sequence, sequence.slot, tokens, samples)
+    def _prefill(self, prompts: list[Sequence], n_tokens: int) -> list[Work]:
+        """Work on prompts, the first ones first, of up to so many tokens in all."""
+        chosen: list[Work] = []
+        for sequence in prompts:
+            assert sequence.slot is not None
+            shared = sequence.prompt[: sequence.n_shared]
+            if sequence.n_computed < len(shared):
+                n = self._tree.join(sequence.slot, shared)
+                sequence.n_cached += n - sequence.n_computed
+                sequence.n_computed = n
+            n_tokens += sum(_cut(work, shared, sequence.n_computed) for work in chosen)
+            if any(_leads(work, shared, sequence.n_computed) for work in chosen):
+                continue
+            if n_tokens:
+                end = sequence.n_computed + n_tokens
+                tokens = sequence.prompt[sequence.n_computed : end]
+                samples = len(tokens) == sequence.n_prompt_left
+                chosen.append(Work(sequence, sequence.slot, tokens, samples, []))
+                n_tokens -= len(tokens)
+        return chosen
+
+    def _commit(self, work: Work, tokens: Tokens[int]) -> None:
+        sequence = work.sequence
+        n_accepted = max(len(tokens) - 1, 0)
+        n_for_others = max(min(len(work.tokens), sequence.n_shared - sequence.n_computed), 0)
+        self._tree.extend(work.slot, work.tokens[:n_for_others])
+        self._tree.grow(work.slot, len(work.tokens) - n_for_others + n_accepted)
+        sequence.n_computed += len(work.tokens) + n_accepted
+        if tokens:
+            sequence.generated += tokens
+            if sequence.drafter is not None:
+                sequence.drafter.take(tokens, len(work.drafts))
 
 
-def _may_join(sequence: Sequence) -> bool:
-    """Whether the twin has computed what is to be shared."""
-    twin = sequence.twin
-    return twin is not None and twin.n_computed >= len(sequence.prompt) - 1
+def _leads(work: Work, shared: Tokens[int], n_computed: int) -> bool:
+    """Whether a prompt's next tokens, behind those it has, are being computed by that work."""
+    sequence = work.sequence
+    return common_prefix(sequence.prompt[: sequence.n_shared], shared) > n_computed
+
+
+def _cut(work: Work, shared: Tokens[int], n_computed: int) -> int:
+    """Ends a prompt's work where another prompt, which waits for it, goes another way: from there
+    on both are computed in one step. By how many tokens it is shorter."""
+    sequence = work.sequence
+    if not _leads(work, shared, n_computed):
+        return 0
+    n = len(work.tokens)
+    n_common = common_prefix(sequence.prompt[: sequence.n_shared], shared) - sequence.n_computed
+    if 0 < n_common < n:
+        del work.tokens[n_common:]
+        work.samples = False
+    return n - len(work.tokens)

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from sheily_native import InvalidArgumentError, NativeError
 
 from .admission import Admission, Job
+from .answers import Answers
 from .choice import Choice
 from .messages import (
     SCHEMA_TOO_COMPLEX,
@@ -66,6 +67,7 @@ class _Running:
     open: dict[int, Choice]
     started: float = 0.0
     first_token: float = 0.0
+    completion_tokens: int = 0
 
 
 class Engine:
@@ -77,12 +79,14 @@ class Engine:
         tokenizer: Tokenizer,
         runner: Runner,
         scheduler: Scheduler,
+        answers: Answers,
         inbox: Inbox,
     ) -> None:
         self._channel = channel
         self._tokenizer = tokenizer
         self._runner = runner
         self._scheduler = scheduler
+        self._answers = answers
         self._inbox = inbox
         self._requests: dict[int, _Running] = {}
         self._choices: dict[int, Choice] = {}
@@ -133,9 +137,10 @@ class Engine:
         plan = self._scheduler.schedule()
         if plan is None:
             return
+        began = time.monotonic()
         try:
             plan = self._start(plan)
-            outputs = self._runner.step(plan) if plan.work else []
+            outputs = self._runner.step(plan)
         except NativeError as error:
             log.error("a step failed: %s", error)
             self._runner.clear()
@@ -143,11 +148,13 @@ class Engine:
             for running in list(self._requests.values()):
                 self._fail(running, "engine_error", str(error))
             return
-        tokens = [None if output is None else output.token for output in outputs]
-        self._scheduler.commit(plan, tokens)
-        for work, output in zip(plan.work, outputs, strict=True):
-            choice = self._choices.get(work.sequence.id)
-            if output is not None and choice is not None:  # a request that failed has none left
+        tokens = [[output.token for output in some] for some in outputs]
+        self._scheduler.commit(plan, tokens, time.monotonic() - began)
+        for work, some in zip(plan.work, outputs, strict=True):
+            for output in some:
+                choice = self._choices.get(work.sequence.id)
+                if choice is None:  # it has ended, or its request failed
+                    break
                 self._take(self._requests[choice.request], choice, output)
 
     def _start(self, plan: Plan) -> Plan:
@@ -156,7 +163,7 @@ class Engine:
         now = time.monotonic()
         for sequence in plan.started:
             choice = self._choices.get(sequence.id)
-            if choice is None:  # a twin of one that was refused
+            if choice is None:  # another choice of its request was refused
                 continue
             running = self._requests[choice.request]
             running.started = now
@@ -177,6 +184,7 @@ class Engine:
     def _take(self, running: _Running, choice: Choice, output: Output) -> None:
         if not running.first_token:
             running.first_token = time.monotonic()
+        choice.tokens.append(output.token)
         if output.failure is not None:
             self._fail(running, SCHEMA_TOO_COMPLEX, output.failure)
             return
@@ -188,7 +196,7 @@ class Engine:
         self._events += choice.take(name(output.token), output.logprob)
         if choice.stopped or output.complete:
             self._finish_choice(running, choice, "stop")
-        elif len(choice.sequence.generated) >= choice.sequence.max_tokens:
+        elif len(choice.tokens) >= choice.sequence.max_tokens:
             self._finish_choice(running, choice, "length")
 
     def _finish_choice(
@@ -196,22 +204,43 @@ class Engine:
     ) -> None:
         self._events += choice.finish()
         self._events.append(ChoiceFinished(running.job.id, choice.index, reason, timed_out))
+        running.completion_tokens += len(choice.tokens)
+        self._remember(running.job, choice)
         self._close(running, choice)
         if running.open:
             return
-        first = running.job.sequences[0]
+        sequences = running.job.sequences
+        first = sequences[0]
+        drafters = [s.drafter for s in sequences if s.drafter is not None]
+        n_predicted = sum(drafter.n_predicted for drafter in drafters)
+        n_accepted_predicted = sum(drafter.n_accepted_predicted for drafter in drafters)
         self._events.append(
             Finished(
                 running.job.id,
                 prompt_tokens=len(first.prompt),
                 cached_tokens=first.n_cached,
-                completion_tokens=sum(len(s.generated) for s in running.job.sequences),
+                completion_tokens=running.completion_tokens,
                 queued_s=running.started - running.job.arrived,
                 prefill_s=running.first_token - running.started,
                 decode_s=time.monotonic() - running.first_token,
+                drafted_tokens=sum(drafter.n_drafted for drafter in drafters),
+                accepted_tokens=sum(drafter.n_accepted for drafter in drafters),
+                accepted_prediction_tokens=n_accepted_predicted,
+                rejected_prediction_tokens=n_predicted - n_accepted_predicted,
             )
         )
         self._release(running)
+
+    def _remember(self, job: Job, choice: Choice) -> None:
+        """Keeps the ids of an answer for its conversation's next turn, if they are its text."""
+        before = job.submit.segments[-1]
+        ids = choice.tokens
+        if ids and self._tokenizer.is_end(ids[-1]):
+            ids = ids[:-1]
+        pieces = [self._tokenizer.piece(token) for token in ids]
+        if not before.special and all(pieces) and b"".join(pieces) == choice.text.encode():
+            ids = self._tokenizer.encode([before]) + ids
+            self._answers.remember(before.text + choice.text, ids)
 
     def _fail(self, running: _Running, code: str, message: str) -> None:
         self._events.append(RequestFailed(running.job.id, code, message))

@@ -13,6 +13,9 @@ from tests.real_server import RealServer
 
 COMPLETIONS = "/v1/chat/completions"
 QUESTION = [{"role": "user", "content": "Name a river."}]
+NUMBERS = "one two three four five six seven eight nine ten"
+# Of each token of its answer SmolLM2 is sure: it is the same in a batch.
+REPEAT = [{"role": "user", "content": f"Repeat this word for word: {NUMBERS}."}]
 CITY = {
     "type": "object",
     "properties": {"city": {"type": "string", "enum": ["Madrid", "Paris"]}},
@@ -151,6 +154,29 @@ def test_logprobs_are_there_when_asked_for(noise: Asker) -> None:
     assert token["logprob"] == token["top_logprobs"][0]["logprob"]  # greedy
 
 
+def test_a_prediction_makes_the_answer_faster_and_no_other(real: Asker) -> None:
+    def details(answer: Any) -> tuple[int, int]:
+        found = answer["usage"]["completion_tokens_details"]
+        right, wrong = found["accepted_prediction_tokens"], found["rejected_prediction_tokens"]
+        assert answer["timings"]["draft_n"] >= right + wrong
+        assert answer["timings"]["draft_n_accepted"] >= right
+        return right, wrong
+
+    question = {"messages": REPEAT, "max_tokens": 24}
+    plain = real.ask(**question)
+    assert details(plain) == (0, 0)
+    said = plain["choices"][0]["message"]["content"]
+    assert NUMBERS in said.lower()
+    for n in (1, 2):
+        answer = real.ask(**question, n=n, prediction={"type": "content", "content": said})
+        assert [choice["message"]["content"] for choice in answer["choices"]] == [said] * n
+        assert details(answer)[0] > 0
+    wrong = real.ask(**question, prediction={"type": "content", "content": "No, none at all."})
+    assert wrong["choices"] == plain["choices"]
+    long = {"type": "content", "content": "x" * 262_145}
+    assert real.refused(prediction=long)["param"] == "prediction"
+
+
 @pytest.mark.parametrize(
     "fields",
     [
@@ -161,7 +187,6 @@ def test_logprobs_are_there_when_asked_for(noise: Asker) -> None:
         {"reasoning_effort": "high"},
         {"prompt_cache_key": "key"},
         {"safety_identifier": "someone"},
-        {"prediction": {"type": "content", "content": "The Ebro."}},
         {"parallel_tool_calls": False},
         {"verbosity": "medium"},
         {"modalities": ["text"]},
@@ -272,6 +297,13 @@ def test_a_response_has_every_field(noise: Asker) -> None:
     assert set(answer["choices"][0]) == {"index", "message", "finish_reason", "logprobs"}
     assert set(answer["choices"][0]["message"]) == {"role", "content", "refusal"}
     assert set(answer["usage"]["prompt_tokens_details"]) == {"cached_tokens"}
+    assert set(answer["usage"]["completion_tokens_details"]) == {
+        "accepted_prediction_tokens",
+        "rejected_prediction_tokens",
+        "text_tokens",
+        "reasoning_tokens",
+        "audio_tokens",
+    }
     assert all(value is None or value >= 0 for value in answer["timings"].values())
     assert answer["system_fingerprint"].startswith("fp_")
     assert noise.ask()["usage"]["prompt_tokens_details"]["cached_tokens"] > 0

@@ -10,6 +10,7 @@ import openai
 import pytest
 from openai import AsyncOpenAI, OpenAI, pydantic_function_tool
 from openai.types.chat import ChatCompletion, ParsedChatCompletion
+from openai.types.completion_usage import CompletionTokensDetails
 from pydantic import BaseModel, Field
 
 from tests.real_server import RealServer, wait_for
@@ -88,6 +89,34 @@ def test_choices_with_logprobs_and_the_request_id(words_client: OpenAI) -> None:
         for token in choice.logprobs.content:
             assert len(token.top_logprobs) == 2
             assert token.top_logprobs[0].logprob >= token.top_logprobs[1].logprob
+
+
+def test_a_prediction_and_what_it_was_good_for(words_client: OpenAI) -> None:
+    # Of each token of its answer SmolLM2 is sure: it is the same in a batch.
+    words = "one two three four five six seven eight nine ten"
+    question: Any = [{"role": "user", "content": f"Repeat this word for word: {words}."}]
+    create = words_client.chat.completions.create
+    plain = create(model=WORDS, messages=question, temperature=0, max_tokens=24)
+    said = plain.choices[0].message.content
+    assert said is not None
+    answer = create(
+        model=WORDS,
+        messages=question,
+        temperature=0,
+        max_tokens=24,
+        prediction={"type": "content", "content": said},
+    )
+    assert answer.choices[0].message.content == said
+    counts = []
+    for completion in (plain, answer):
+        assert completion.usage is not None
+        details = completion.usage.completion_tokens_details
+        assert isinstance(details, CompletionTokensDetails)
+        assert (details.reasoning_tokens, details.audio_tokens) == (0, 0)
+        assert details.text_tokens == completion.usage.completion_tokens
+        counts.append((details.accepted_prediction_tokens, details.rejected_prediction_tokens))
+    assert counts[0] == (0, 0)
+    assert (counts[1][0] or 0) > 0
 
 
 def test_the_stream_helper_ends_with_the_whole_answer(words_client: OpenAI) -> None:

@@ -197,6 +197,21 @@ def test_calls(serve: Serve) -> None:
             assert again.choices[0].message.content == "thanks"
 
 
+def test_a_prediction(official: openai.OpenAI) -> None:
+    answer = official.chat.completions.create(
+        model="fake-model",
+        messages=[{"role": "user", "content": "one two"}],
+        prediction={"type": "content", "content": [{"type": "text", "text": "one three"}]},
+    )
+    assert answer.choices[0].message.content == "one two"
+    assert answer.usage is not None
+    details = answer.usage.completion_tokens_details
+    assert details is not None
+    assert (details.accepted_prediction_tokens, details.rejected_prediction_tokens) == (1, 1)
+    assert (details.text_tokens, details.reasoning_tokens, details.audio_tokens) == (2, 0, 0)
+    assert details.model_extra == {}
+
+
 def test_extensions(official: openai.OpenAI) -> None:
     answer = official.chat.completions.create(
         model="fake-model",
@@ -297,6 +312,13 @@ def test_our_client(serve: Serve) -> None:
         assert (reply.text, reply.finish_reason) == ("one two", "stop")
         assert reply.usage["completion_tokens"] == 2
         assert list(client.stream("one two")) == ["one", " two"]
+        reply = client.chat("one two", prediction="one three")
+        details = reply.usage["completion_tokens_details"]
+        assert reply.text == "one two"
+        assert (details["accepted_prediction_tokens"], details["rejected_prediction_tokens"]) == (
+            1,
+            1,
+        )
         assert client.process_pipeline("What?", ["A text.", "Another."]).text == "What?"
 
 

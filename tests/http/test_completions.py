@@ -54,12 +54,21 @@ def test_an_answer(server: Server) -> None:
             "predicted_ms": 10.0,
             "prompt_per_second": (n_prompt - 1) * 1000.0,
             "predicted_per_second": 200.0,
+            "draft_n": 0,
+            "draft_n_accepted": 0,
         },
         "usage": {
             "prompt_tokens": n_prompt,
             "completion_tokens": 3,
             "total_tokens": n_prompt + 3,
             "prompt_tokens_details": {"cached_tokens": 1},
+            "completion_tokens_details": {
+                "accepted_prediction_tokens": 0,
+                "rejected_prediction_tokens": 0,
+                "text_tokens": 3,
+                "reasoning_tokens": 0,
+                "audio_tokens": 0,
+            },
         },
         "sheily": {},
     }

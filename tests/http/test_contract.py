@@ -46,6 +46,11 @@ def error_of(server: Server, **fields: Any) -> Any:
     return answer.error()
 
 
+def predicting(content: Any) -> dict[str, Any]:
+    """The field `prediction`."""
+    return {"prediction": {"type": "content", "content": content}}
+
+
 # n
 
 
@@ -291,12 +296,90 @@ def test_a_refusal_of_the_engine_names_the_field(server: Server) -> None:
         assert (error["param"], error["message"]) == ("logit_bias", "no such token")
 
 
+# prediction
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("a guess", "a guess"),
+        ([{"type": "text", "text": "a "}, {"type": "text", "text": "guess"}], "a guess"),
+        ("", None),
+        ([], None),
+    ],
+)
+def test_a_prediction_is_all_the_engine_gets_more(
+    server: Server, content: Any, text: str | None
+) -> None:
+    plain, more = show(server, seed=1), show(server, seed=1, **predicting(content))
+    assert plain.pop("id") < more.pop("id")
+    assert plain.pop("prediction") is None
+    assert more.pop("prediction") == text
+    assert plain == more
+
+
+def test_what_a_prediction_was_good_for(server: Server) -> None:
+    body = server.complete("one two three", **predicting("one two four five")).json()
+    assert body["choices"][0]["message"]["content"] == "one two three"
+    assert body["usage"]["completion_tokens"] == 3
+    assert drafts(body["usage"]) == (2, 2)
+    assert (body["timings"]["draft_n"], body["timings"]["draft_n_accepted"]) == (4, 2)
+
+
+def drafts(usage: Any) -> tuple[int, int]:
+    """Right and wrong tokens of the prediction."""
+    details = usage["completion_tokens_details"]
+    assert details["text_tokens"] == usage["completion_tokens"]
+    return details["accepted_prediction_tokens"], details["rejected_prediction_tokens"]
+
+
+def test_a_prediction_in_a_stream(server: Server) -> None:
+    options = {"stream": True, "stream_options": {"include_usage": True}}
+    fields = options | predicting("one three")
+    *_, last, usage, done = server.complete("one two", **fields).events()
+    assert done == "[DONE]"
+    assert drafts(usage["usage"]) == (1, 1)
+    assert (last["timings"]["draft_n"], last["timings"]["draft_n_accepted"]) == (2, 1)
+    *_, usage, done = server.complete("one two", **options).events()
+    assert drafts(usage["usage"]) == (0, 0)
+
+
+def test_a_prediction_serves_every_choice(server: Server) -> None:
+    body = server.complete("one two", n=3, **predicting("one three")).json()
+    assert drafts(body["usage"]) == (3, 3)
+
+
+def test_a_prediction_on_the_simple_route(server: Server) -> None:
+    body = server.simple(message="one two", **predicting("one two")).json()
+    assert body["response"] == "one two"
+    assert drafts(body["usage"]) == (2, 0)
+
+
+@pytest.mark.parametrize(
+    ("content", "param"),
+    [
+        ("x" * 262_145, "prediction"),
+        (5, "prediction.content"),
+        ([{"type": "image_url", "image_url": {"url": "x"}}], "prediction.content[0].type"),
+    ],
+    ids=["long", "number", "image"],
+)
+def test_predictions_that_cannot_be(server: Server, content: Any, param: str) -> None:
+    assert error_of(server, **predicting(content))["param"] == param
+
+
+def test_a_long_prediction(server: Server) -> None:
+    assert show(server, **predicting("x" * 262_144))["prediction"] == "x" * 262_144
+
+
+# what has no effect, and what cannot be
+
+
 def test_fields_without_effect_change_nothing(server: Server) -> None:
     plain = show(server, seed=1)
     more = show(
         server,
         seed=1,
-        prediction={"type": "content", "content": "guess"},
         user="ann",
         metadata={"a": "b"},
         store=False,

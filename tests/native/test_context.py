@@ -81,15 +81,39 @@ def test_sequences_in_one_batch_do_not_see_each_other(context: Context) -> None:
     assert np.abs(alone[0] - alone[1]).max() > 10 * TOLERANCE
 
 
-def test_a_copied_prefix_is_as_good_as_a_computed_one(context: Context) -> None:
+def test_a_shared_prefix_is_as_good_as_a_computed_one(context: Context) -> None:
     wanted = logits_after(context, 0, PROMPT)
-    context.copy(0, 1, 6)
+    context.share(0, 1, 0, 6)
     assert context.length(1) == 6
     np.testing.assert_allclose(logits_after(context, 1, PROMPT[6:]), wanted, atol=TOLERANCE)
     context.truncate(0, 0)  # the shared cells stay with sequence 1
     assert context.length(1) == len(PROMPT)
     context.truncate(1, 6)
     np.testing.assert_allclose(logits_after(context, 1, PROMPT[6:]), wanted, atol=TOLERANCE)
+
+
+def test_shared_cells_take_the_place_of_equal_ones_in_the_middle(context: Context) -> None:
+    wanted = logits_after(context, 0, PROMPT)
+    for i in (1, 2):  # other logits, since nothing is kept of those above
+        context.step([Entry(i, PROMPT[:-1])])
+    context.share(1, 2, 2, 6)
+    assert context.length(2) == len(PROMPT) - 1
+    context.truncate(1, 0)
+    np.testing.assert_allclose(logits_after(context, 2, PROMPT[-1:]), wanted, atol=TOLERANCE)
+
+
+def test_a_shared_cell_is_free_when_nobody_has_it(tiny: Model) -> None:
+    with Context(tiny, n_ctx=256, n_seq_max=3, n_batch=200, n_threads=1) as context:
+        context.step([Entry(0, [1] * 200)])
+        context.share(0, 1, 0, 150)
+        context.share(0, 2, 0, 150)
+        context.truncate(0, 0)
+        context.truncate(1, 100)
+        with pytest.raises(KVFullError):
+            context.step([Entry(0, [1] * 107)])
+        context.step([Entry(0, [1] * 106)])
+        context.truncate(2, 100)
+        context.step([Entry(1, [1] * 50)])
 
 
 def step_for_ever(context: Context) -> None:
@@ -209,6 +233,12 @@ def test_too_many_logits_rows_are_refused(tiny: Model, greedy: Sampler) -> None:
         context.step([Entry(0, PROMPT, sampler=greedy, drafts=[1, 2])])
 
 
+def test_more_sequences_than_logits_rows(tiny: Model, greedy: Sampler) -> None:
+    with Context(tiny, n_ctx=256, n_seq_max=9, n_batch=4, n_outputs_max=1, n_threads=1) as context:
+        context.step([Entry(8, [1, 2], sampler=greedy)])
+        assert context.length(8) == 2
+
+
 def test_top_logprobs_out_of_range(context: Context, greedy: Sampler) -> None:
     with pytest.raises(InvalidArgumentError, match="top_logprobs"):
         context.step([Entry(0, PROMPT, sampler=greedy, top_logprobs=21)])
@@ -239,11 +269,17 @@ def test_truncating_what_is_not_there(context: Context, sequence: int, length: i
         context.truncate(sequence, length)
 
 
-@pytest.mark.parametrize(("source", "target", "length"), [(0, 0, 1), (0, 9, 1), (0, 1, 99)])
-def test_copying_what_is_not_there(context: Context, source: int, target: int, length: int) -> None:
+@pytest.mark.parametrize(
+    ("source", "target", "begin", "end"),
+    [(0, 0, 0, 1), (0, 9, 0, 1), (0, 1, 0, 99), (0, 1, 1, 2), (0, 1, -1, 2), (0, 1, 2, 1)],
+)
+def test_sharing_what_is_not_there(
+    context: Context, source: int, target: int, begin: int, end: int
+) -> None:
     context.step([Entry(0, PROMPT)])
-    with pytest.raises(InvalidArgumentError):
-        context.copy(source, target, length)
+    with pytest.raises(InvalidArgumentError, match="share"):
+        context.share(source, target, begin, end)
+    assert context.length(1) == 0
 
 
 def test_abort_stops_a_step_from_another_thread(tiny: Model) -> None:

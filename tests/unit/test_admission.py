@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 import pytest
 
 from sheily_native import InvalidArgumentError, NativeError
 from sheily_server.engine.admission import Admission, Job
+from sheily_server.engine.answers import Answers
 from sheily_server.engine.constraint import Constraint, ConstraintError, Grammars
 from sheily_server.engine.messages import (
     Admitted,
@@ -41,10 +42,27 @@ class Letters(Tokenizer):
     def n_vocab(self) -> int:
         return 1000
 
-    def encode(self, segments: Sequence[Segment]) -> list[int]:
+    @property
+    def ends(self) -> frozenset[int]:
+        return frozenset([1])
+
+    def encode(
+        self,
+        segments: Sequence[Segment],
+        known: Callable[[str], Sequence[int] | None] = lambda text: None,
+    ) -> list[int]:
         if any(segment.text == "broken" for segment in segments):
             raise NativeError("it broke")
-        return [t for s in segments for t in ([1] if s.special else map(ord, s.text))]
+        return [
+            token
+            for segment in segments
+            for token in (
+                [1] if segment.special else known(segment.text) or self.encode_text(segment.text)
+            )
+        ]
+
+    def encode_text(self, text: str) -> list[int]:
+        return list(map(ord, text))
 
     def name(self, token: int) -> bytes:
         if token >= self.n_vocab:
@@ -68,9 +86,11 @@ class Compiler(Grammars):
         return Constraint.__new__(Constraint)
 
 
-def admission(compiler: Grammars | None = None) -> Admission:
-    start = Start("", CONTEXT, 4, 1, "info")
-    return Admission(Letters(), compiler or Compiler(), start)
+def admission(
+    compiler: Grammars | None = None, answers: Answers | None = None, speculation: bool = True
+) -> Admission:
+    start = Start("", CONTEXT, 4, 1, "info", speculation=speculation)
+    return Admission(Letters(), compiler or Compiler(), answers or Answers(), start)
 
 
 PLAIN = Submit(5, [Segment("<|x|>", True), Segment("abcd", False)], Sampling(), 7, 10, [], 100.0)
@@ -190,3 +210,32 @@ def test_a_failure_of_the_library_fails_one_request() -> None:
     event, job = answer(segments=[Segment("broken", False)])
     assert event == RequestFailed(5, "engine_error", "it broke")
     assert job is None
+
+
+def test_an_answer_of_before_keeps_the_ids_it_was_generated_with() -> None:
+    answers = Answers()
+    answers.remember("abcd", [97, 500, 501])
+    _, job = admission(answers=answers).answer(PLAIN)
+    assert job is not None
+    assert job.sequences[0].prompt == [1, 97, 500, 501]
+
+
+def test_a_prediction_is_what_is_drafted_first() -> None:
+    [sequence] = job_of(prediction="xyz").sequences
+    assert sequence.drafter is not None
+    assert sequence.drafter.propose(8) == [ord("x"), ord("y"), ord("z")]
+
+
+def test_each_choice_drafts_for_itself() -> None:
+    first, second = job_of(n=2, prediction="xyz").sequences
+    assert first.drafter is not None
+    assert second.drafter is not None
+    first.drafter.take([ord("x")], 0)
+    assert second.drafter.propose(8) == [ord("x"), ord("y"), ord("z")]
+
+
+def test_nothing_is_drafted_under_a_grammar_or_when_it_is_switched_off() -> None:
+    assert job_of(grammar=Grammar("start: /a/", "response_format")).sequences[0].drafter is None
+    _, job = admission(speculation=False).answer(PLAIN)
+    assert job is not None
+    assert job.sequences[0].drafter is None

@@ -158,10 +158,12 @@ def test_a_turn_from_its_beginning_to_its_end() -> None:
     assert turn.finish_reasons == {0: "stop"}
     assert (turn.n, turn.fingerprint) == (1, "fp_1")
     assert turn.first_token_s is not None
-    assert turn.usage() == openai.Usage(12, 3, 15, openai.CachedTokens(5))
+    assert turn.usage() == openai.Usage(
+        12, 3, 15, openai.CachedTokens(5), openai.CompletionTokensDetails(0, 0, text_tokens=3)
+    )
     assert turn.extension() == openai.Extension(0, False)
     assert turn.model == "tiny.Q8_0"
-    assert turn.timings() == openai.Timings(0.0, 100.0, 200.0, 70.0, 10.0)
+    assert turn.timings() == openai.Timings(0.0, 100.0, 200.0, 70.0, 10.0, 0, 0)
     assert turn.id.startswith("chatcmpl-")
     assert supervisor.cancelled == []
 
@@ -201,6 +203,24 @@ def test_the_request_for_the_engine() -> None:
         None,
         [],
     )
+    assert request.prediction is None
+
+
+def test_a_prediction_goes_to_the_engine_as_text() -> None:
+    for content, text in (("a", "a"), ([openai.TextPart("a"), openai.TextPart("b")], "ab")):
+        supervisor = ScriptedSupervisor([ADMITTED])
+        begin(supervisor, prediction=openai.Prediction("content", content))
+        assert supervisor.request.prediction == text
+
+
+def test_a_prediction_stays_when_messages_are_left_out() -> None:
+    talk: list[openai.ChatMessage] = [user("a"), assistant("b"), user("c")]
+    supervisor = ScriptedSupervisor([], scripts=[[TooLong(1, 300, 10)], [ADMITTED]])
+    begin(supervisor, talk, truncation="trim", prediction=openai.Prediction("content", "a"))
+    first, second = supervisor.commands
+    assert text_of(first) != text_of(second)
+    assert isinstance(second, Submit)
+    assert second.prediction == "a"
 
 
 def test_sampling_as_openai_has_it() -> None:

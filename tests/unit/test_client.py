@@ -79,6 +79,19 @@ def test_a_string_is_a_user_message(server: FakeServer, client: LLMClient) -> No
     assert server.seen[0].json()["messages"] == [{"role": "user", "content": "héllo 🙂"}]
 
 
+@pytest.mark.parametrize("prediction", ["Sí.", {"type": "content", "content": "Sí."}])
+def test_a_prediction_may_be_a_string(
+    server: FakeServer, client: LLMClient, prediction: str | dict[str, str]
+) -> None:
+    server.script = answer(200, completion("ok"))
+    options = {"prediction": prediction}
+    client.chat("x", **options)
+    assert server.seen[0].json()["prediction"] == {"type": "content", "content": "Sí."}
+    assert options == {"prediction": prediction}
+    client.chat("x", prediction=None)
+    assert server.seen[1].json()["prediction"] is None
+
+
 def test_a_tool_call_has_no_text(server: FakeServer, client: LLMClient) -> None:
     server.script = answer(200, completion(None))
     assert client.chat("x").text == ""

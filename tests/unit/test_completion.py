@@ -22,7 +22,7 @@ LOGPROB = TokenLogprob(b"\xc3\xa9", -0.25, [(b"\xc3\xa9", -0.25), (b"\xff", -2.0
 
 
 def turn_of(n: int = 1, reasons: dict[int, str] | None = None) -> Turn:
-    finished = Finished(1, 12, 5, 6, 0.001, 0.1, 0.5)
+    finished = Finished(1, 12, 5, 6, 0.001, 0.1, 0.5, 9, 4, 3, 2)
     turn = Turn("chatcmpl-1", 99, "m", "fp_1", 2, 0.0, Ticket(1, lambda id: None), n, NO_OFFER)
     turn.finished = finished
     turn.finish_reasons = reasons or dict.fromkeys(range(n), "stop")
@@ -67,6 +67,13 @@ def test_a_completion() -> None:
             "completion_tokens": 6,
             "total_tokens": 18,
             "prompt_tokens_details": {"cached_tokens": 5},
+            "completion_tokens_details": {
+                "accepted_prediction_tokens": 3,
+                "rejected_prediction_tokens": 2,
+                "text_tokens": 6,
+                "reasoning_tokens": 0,
+                "audio_tokens": 0,
+            },
         },
         "timings": {
             "queued_ms": 1.0,
@@ -74,6 +81,8 @@ def test_a_completion() -> None:
             "predicted_ms": 500.0,
             "prompt_per_second": 70.0,
             "predicted_per_second": 10.0,
+            "draft_n": 9,
+            "draft_n_accepted": 4,
         },
         "sheily": {"dropped_messages": 2},
     }

@@ -313,6 +313,22 @@ def test_stops() -> None:
     assert chat(stop=["x", "y"]).stops() == ["x", "y"]
 
 
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("The Ebro.", "The Ebro."),
+        ([{"type": "text", "text": "The "}, {"type": "text", "text": "Ebro."}], "The Ebro."),
+        (" ", " "),
+        ("", None),
+        ([], None),
+        ([{"type": "text", "text": ""}], None),
+    ],
+)
+def test_the_text_of_a_prediction(content: Any, text: str | None) -> None:
+    assert chat(prediction={"type": "content", "content": content}).predicted() == text
+    assert chat().predicted() is None
+
+
 def test_the_newer_name_of_max_tokens_wins() -> None:
     assert chat().completion_limit() is None
     assert chat(max_tokens=5).completion_limit() == 5
@@ -436,11 +452,39 @@ OPTIONS: dict[str, tuple[list[Any], list[tuple[Any, str, str]]]] = {
         [
             {"type": "content", "content": "x"},
             {"type": "content", "content": [{"type": "text", "text": "x"}]},
+            {"type": "content", "content": ""},
+            {"type": "content", "content": []},
+            {"type": "content", "content": "é" * (openai.MAX_PREDICTION_BYTES // 2)},
         ],
         [
             ("x", "prediction", "invalid_type"),
             ({"type": "content"}, "prediction.content", "missing_required_parameter"),
             ({"type": "guess", "content": "x"}, "prediction.type", "invalid_value"),
+            ({"content": "x"}, "prediction.type", "missing_required_parameter"),
+            ({"type": "content", "content": None}, "prediction.content", "invalid_type"),
+            (
+                {"type": "content", "content": [{"type": "image_url", "image_url": {}}]},
+                "prediction.content[0].type",
+                "invalid_value",
+            ),
+            (
+                {"type": "content", "content": "x", "more": 1},
+                "prediction.more",
+                "unknown_parameter",
+            ),
+            (
+                {"type": "content", "content": "é" * (openai.MAX_PREDICTION_BYTES // 2) + "x"},
+                "prediction",
+                "invalid_value",
+            ),
+            (
+                {
+                    "type": "content",
+                    "content": [{"type": "text", "text": "x" * openai.MAX_PREDICTION_BYTES}] * 2,
+                },
+                "prediction",
+                "invalid_value",
+            ),
         ],
     ),
     "metadata": (

@@ -108,13 +108,14 @@ def test_what_is_neutral_in_the_document_is_accepted(name: str) -> None:
 
 
 def test_required_fields_of_answers_are_those_that_are_always_sent() -> None:
-    usage = openai.Usage(1, 1, 2, openai.CachedTokens())
-    least = openai.ChatCompletion(
-        "id", 0, "m", "fp", [], usage, openai.Timings(0, 0, 0, None, None), openai.Extension()
-    )
+    details = openai.CompletionTokensDetails(0, 0, 1)
+    usage = openai.Usage(1, 1, 2, openai.CachedTokens(), details)
+    timings = openai.Timings(0, 0, 0, None, None, 0, 0)
+    least = openai.ChatCompletion("id", 0, "m", "fp", [], usage, timings, openai.Extension())
     chunk = openai.ChatCompletionChunk("id", 0, "m", "fp", [])
     delta = openai.Delta()
-    for answer in (least, chunk, delta, openai.Extension(), openai.AnswerMessage(None)):
+    others = (usage, details, timings, openai.Extension(), openai.AnswerMessage(None))
+    for answer in (least, chunk, delta, *others):
         sent = msgspec.json.decode(openai.encode(answer))
         assert set(SCHEMAS[type(answer).__name__]["required"]) == set(sent)
 

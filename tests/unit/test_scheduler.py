@@ -4,220 +4,300 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from sheily_server.engine.prefix_cache import PrefixCache, common_prefix
+from sheily_server.engine.drafts import MOST as MOST_DRAFTS
+from sheily_server.engine.drafts import Drafter
 from sheily_server.engine.scheduler import Plan, Scheduler
 from sheily_server.engine.sequence import Sequence
+from tests.fake_cells import FakeModel, computed, expected
 
-CHUNK, CHUNK_BESIDE = 8, 3
-
-
-class FakeModel:
-    """A KV cache of plain lists; its next token is a function of everything before it."""
-
-    def __init__(self, n_slots: int) -> None:
-        self.cells: list[list[int]] = [[] for _ in range(n_slots)]
-
-    def step(self, plan: Plan) -> list[int | None]:
-        for source, target, length in plan.copies:
-            assert length <= len(self.cells[source])
-            self.cells[target] = self.cells[source][:length]
-        for slot, length in plan.cuts:
-            assert length <= len(self.cells[slot])
-            del self.cells[slot][length:]
-        for work in plan.work:
-            self.cells[work.slot] += work.tokens
-        return [self.next(self.cells[w.slot]) if w.samples else None for w in plan.work]
-
-    @staticmethod
-    def next(tokens: list[int]) -> int:
-        return (sum(tokens) * 31 + len(tokens)) % 97
+CHUNK = 8
+CONTEXT = 60
+N_KEPT = 3
+STEP_S, TOKEN_S = 0.1, 0.01
 
 
-def expected(prompt: list[int], n: int) -> list[int]:
-    tokens = list(prompt)
-    for _ in range(n):
-        tokens.append(FakeModel.next(tokens))
-    return tokens[len(prompt) :]
+class Run:
+    """A scheduler with its model, stepped as the engine does."""
 
+    def __init__(self, n_slots: int = 2, context_size: int = CONTEXT, chunk: int = CHUNK) -> None:
+        n_sequences = n_slots + N_KEPT
+        self.scheduler = Scheduler(n_slots, context_size, n_sequences, chunk)
+        self.model = FakeModel(n_slots * context_size, n_sequences)
+        self.finished: list[Sequence] = []
+        self.longest_step = 0
 
-def run_to_end(scheduler: Scheduler, model: FakeModel) -> list[Sequence]:
-    """Steps until idle, as the engine does; the sequences in the order they finished."""
-    finished: list[Sequence] = []
-    for _ in range(10_000):
-        plan = scheduler.schedule()
-        if plan is None:
-            return finished
-        for sequence, _token in scheduler.commit(plan, model.step(plan)):
+    def plan(self) -> Plan | None:
+        plan = self.scheduler.schedule()
+        if plan is not None:
+            n = sum(len(work.tokens) + len(work.drafts) for work in plan.work)
+            self.longest_step = max(self.longest_step, n)
+        return plan
+
+    def commit(self, plan: Plan) -> None:
+        n = sum(len(work.tokens) + len(work.drafts) for work in plan.work)
+        sampled = self.model.step(plan)
+        for sequence, tokens in self.scheduler.commit(plan, sampled, STEP_S + n * TOKEN_S):
+            assert tokens
+            assert self.model.tokens(slot(sequence)) == computed(sequence)
             if len(sequence.generated) == sequence.max_tokens:
-                scheduler.remove(sequence)
-                finished.append(sequence)
-    raise AssertionError("the scheduler never came to an end")
+                self.scheduler.remove(sequence)
+                self.finished.append(sequence)
+
+    def step(self) -> Plan:
+        plan = self.plan()
+        assert plan is not None
+        self.commit(plan)
+        return plan
+
+    def to_end(self) -> list[Sequence]:
+        for _ in range(10_000):
+            if self.scheduler.idle:
+                assert self.plan() is None
+                return self.finished
+            self.step()
+        raise AssertionError("the scheduler never came to an end")
+
+
+def slot(sequence: Sequence) -> int:
+    assert sequence.slot is not None
+    return sequence.slot
+
+
+def drafting(id: int, prompt: list[int], max_tokens: int) -> Sequence:
+    return Sequence(id, prompt, max_tokens, Drafter(prompt, [], ()))
 
 
 prompts = st.lists(st.integers(0, 3), min_size=1, max_size=30)
 
 
 @given(
-    requests=st.lists(st.tuples(prompts, st.integers(1, 6)), min_size=1, max_size=12),
+    requests=st.lists(
+        st.tuples(prompts, st.integers(1, 30), st.booleans()), min_size=1, max_size=12
+    ),
     n_slots=st.integers(1, 4),
 )
 def test_every_request_gets_the_tokens_it_would_get_alone(
-    requests: list[tuple[list[int], int]], n_slots: int
+    requests: list[tuple[list[int], int, bool]], n_slots: int
 ) -> None:
-    scheduler, model = Scheduler(n_slots, CHUNK, CHUNK_BESIDE), FakeModel(n_slots)
-    for i, (prompt, n) in enumerate(requests):
-        scheduler.add(Sequence(i, prompt, n))
-    finished = run_to_end(scheduler, model)
+    run = Run(n_slots)
+    for i, (prompt, n, drafts) in enumerate(requests):
+        run.scheduler.add(drafting(i, prompt, n) if drafts else Sequence(i, prompt, n))
+    finished = run.to_end()
     assert sorted(sequence.id for sequence in finished) == list(range(len(requests)))
     for sequence in finished:
-        prompt, n = requests[sequence.id]
+        prompt, n, _ = requests[sequence.id]
         assert sequence.generated == expected(prompt, n)
+    run.model.apply(run.scheduler._tree.take_operations())
+    assert run.scheduler.n_cells_free == run.model.n_cells - run.model.n_used
 
 
 def test_the_next_turn_of_a_conversation_computes_only_what_is_new() -> None:
-    scheduler, model = Scheduler(2, CHUNK, CHUNK_BESIDE), FakeModel(2)
+    run = Run()
     first = Sequence(0, [1, 2, 3, 4, 5], 4)
-    scheduler.add(first)
-    run_to_end(scheduler, model)
+    run.scheduler.add(first)
+    run.to_end()
     known = first.prompt + first.generated[:-1]  # the last token was sampled, never computed
     second = Sequence(1, [*known, 9, 9], 2)
-    scheduler.add(second)
-    run_to_end(scheduler, model)
+    run.scheduler.add(second)
+    run.to_end()
     assert second.n_cached == len(known)
     assert second.generated == expected(second.prompt, 2)
+    assert run.model.n_computed == len(known) + 2 + 1
 
 
 def test_a_repeated_prompt_computes_its_last_token_again() -> None:
-    scheduler, model = Scheduler(1, CHUNK, CHUNK_BESIDE), FakeModel(1)
+    run = Run(1)
     for i in range(2):
-        scheduler.add(Sequence(i, [5, 6, 7], 1))
-    finished = run_to_end(scheduler, model)
-    assert [sequence.n_cached for sequence in finished] == [0, 2]
-    assert finished[0].generated == finished[1].generated
-
-
-def test_a_new_conversation_leaves_the_most_recent_one_cached() -> None:
-    scheduler, model = Scheduler(2, CHUNK, CHUNK_BESIDE), FakeModel(2)
-    old, recent, new = [1] * 5, [2] * 5, [3] * 5
-    for i, prompt in enumerate((old, recent, new)):
-        scheduler.add(Sequence(i, prompt, 1))
-        run_to_end(scheduler, model)
-    again = Sequence(9, recent, 1)
-    scheduler.add(again)
-    run_to_end(scheduler, model)
-    assert again.n_cached == len(recent) - 1
-
-
-def test_a_long_prompt_goes_in_small_chunks_beside_a_stream() -> None:
-    scheduler, model = Scheduler(2, CHUNK, CHUNK_BESIDE), FakeModel(2)
-    stream = Sequence(0, [1], 50)
-    scheduler.add(stream)
-    first = scheduler.schedule()
-    assert first is not None
-    scheduler.commit(first, model.step(first))
-    scheduler.add(Sequence(1, [2] * 20, 1))
-    plan = scheduler.schedule()
-    assert plan is not None
-    assert [len(work.tokens) for work in plan.work] == [1, CHUNK_BESIDE]
-    assert plan.work[0].sequence is stream
-    assert [work.samples for work in plan.work] == [True, False]
-
-
-def test_requests_beyond_the_slots_wait_in_order() -> None:
-    scheduler = Scheduler(1, CHUNK, CHUNK_BESIDE)
-    for i in range(3):
-        scheduler.add(Sequence(i, [i], 1))
-    finished = run_to_end(scheduler, FakeModel(1))
-    assert [sequence.id for sequence in finished] == [0, 1, 2]
+        run.scheduler.add(Sequence(i, [5, 6, 7], 1))
+    assert [sequence.n_cached for sequence in run.to_end()] == [0, 2]
 
 
 @given(
-    prompt=prompts,
-    n_tokens=st.integers(1, 4),
-    n=st.integers(1, 4),
-    before=st.lists(prompts, max_size=3),
+    system=st.lists(st.integers(0, 3), min_size=1, max_size=30),
+    tails=st.lists(st.lists(st.integers(4, 9), min_size=1, max_size=5), min_size=2, max_size=4),
 )
-def test_twins_compute_their_prompt_once(
-    prompt: list[int], n_tokens: int, n: int, before: list[list[int]]
+def test_a_new_system_prompt_of_several_that_arrive_together_is_computed_once(
+    system: list[int], tails: list[list[int]]
 ) -> None:
-    scheduler, model = Scheduler(4, CHUNK, CHUNK_BESIDE), FakeModel(4)
-    for other in before:
-        scheduler.add(Sequence(99, other, 2))
-    group = [Sequence(i, prompt, n_tokens) for i in range(n)]
-    scheduler.add(*group)
-    n_computed = 0
-    while not scheduler.idle:
-        plan = scheduler.schedule()
-        assert plan is not None
-        n_computed += sum(
-            len(w.tokens) for w in plan.work if w.sequence in group and not w.sequence.generated
-        )
-        for sequence, _token in scheduler.commit(plan, model.step(plan)):
-            if len(sequence.generated) == sequence.max_tokens:
-                scheduler.remove(sequence)
-    for sequence in group:
-        assert sequence.generated == expected(prompt, n_tokens)
-    assert n_computed <= len(prompt) + n - 1
+    run = Run(4)
+    sequences = [Sequence(i, system + tail, 1) for i, tail in enumerate(tails)]
+    run.scheduler.add(*sequences)
+    run.to_end()
+    known: set[tuple[int, ...]] = set()
+    for tail in tails:
+        known |= {tuple(tail[:n]) for n in range(1, len(tail) + 1)}
+    shared = len(system) + len(known)
+    again = sum(sequence.prompt != sequences[0].prompt for sequence in sequences)
+    # Each computes its own last token, which another may have had in its prompt.
+    assert run.model.n_computed <= shared + len(tails)
+    assert run.model.n_computed == sum(len(s.prompt) - s.n_cached for s in sequences)
+    assert sorted(s.n_cached >= len(system) for s in sequences)[1:] == [True] * (len(tails) - 1)
+    assert again <= len(tails)
 
 
-def test_a_group_waits_for_as_many_slots_as_it_needs() -> None:
-    scheduler, model = Scheduler(2, CHUNK, CHUNK_BESIDE), FakeModel(2)
-    scheduler.add(Sequence(0, [1], 3))
-    scheduler.add(Sequence(1, [2, 3], 1), Sequence(2, [2, 3], 1))
-    scheduler.add(Sequence(3, [4], 1))
-    assert [sequence.id for sequence in run_to_end(scheduler, model)] == [0, 1, 2, 3]
+def test_prompts_that_part_are_computed_together_from_there() -> None:
+    run = Run(3, chunk=16)
+    system = [1] * 10
+    run.scheduler.add(*(Sequence(i, [*system, 5 + i, 5], 1) for i in range(3)))
+    plans = [run.step() for _ in range(2)]
+    assert [[len(work.tokens) for work in plan.work] for plan in plans] == [[10], [2, 2, 2]]
+    assert run.scheduler.idle
+
+
+def test_what_was_used_last_is_kept() -> None:
+    run = Run(1, context_size=600, chunk=600)
+    old, recent, new = [1] * 280, [2] * 280, [3] * 100
+    for i, prompt in enumerate((old, recent, new)):
+        run.scheduler.add(Sequence(i, prompt, 1))
+        run.to_end()
+    for i, (prompt, n_cached) in enumerate(((recent, 279), (old, 24))):
+        again = Sequence(3 + i, prompt, 1)
+        run.scheduler.add(again)
+        run.to_end()
+        assert again.n_cached == n_cached  # of the oldest one the end went, not the beginning
+
+
+def test_a_long_prompt_goes_in_small_pieces_beside_a_stream() -> None:
+    run = Run(2, context_size=2000, chunk=64)
+    stream = Sequence(0, [1], 900)
+    run.scheduler.add(stream)
+    run.step()
+    long = Sequence(1, [2] * 800, 1)
+    run.scheduler.add(long)
+    sizes = []
+    while long not in run.finished:
+        plan = run.step()
+        assert plan.work[0].sequence is stream
+        sizes.append(sum(len(work.tokens) for work in plan.work[1:]))
+    # An ordinary step takes 0.11 s, so 1.5 of them leave room for 5 tokens of 0.01 s.
+    assert max(sizes) <= 5
+    assert sum(sizes) == 800
+    assert len(sizes) <= 800 / 2  # and that room is used
+
+
+def test_prompts_alone_take_whole_chunks() -> None:
+    run = Run(2)
+    run.scheduler.add(Sequence(0, [1] * 20, 1))
+    run.scheduler.add(Sequence(1, [2] * 4, 1))
+    assert [len(work.tokens) for work in run.step().work] == [4, 4]
+    assert len(run.step().work[0].tokens) == 8
+
+
+def test_the_shortest_prompt_goes_first() -> None:
+    run = Run(1)
+    for i, n in enumerate((20, 5, 12)):
+        run.scheduler.add(Sequence(i, [i] * n, 1))
+    assert [sequence.id for sequence in run.to_end()] == [1, 2, 0]
+
+
+def test_a_prompt_whose_beginning_is_there_counts_for_its_rest() -> None:
+    run = Run(1)
+    run.scheduler.add(Sequence(0, [7] * 25, 1))
+    run.to_end()
+    run.scheduler.add(Sequence(1, [5] * 10, 1), Sequence(2, [*[7] * 25, 8], 1))
+    assert [sequence.id for sequence in run.to_end()] == [0, 2, 1]
+
+
+def test_a_long_prompt_is_not_held_up_for_ever() -> None:
+    run = Run(1, context_size=400)
+    long = Sequence(0, [1] * 300, 1)
+    run.scheduler.add(long)
+    for i in range(1, 1000):
+        run.scheduler.add(Sequence(i, [2 + i % 2] * 4, 1))
+        if long.slot is None:
+            run.step()
+    assert long.slot is not None or long in run.finished
+    n_before = len(run.finished)
+    assert n_before < 300
+
+
+def test_an_answer_in_several_choices_computes_the_prompt_once() -> None:
+    run = Run(4)
+    group = [Sequence(i, [1, 2, 3, 4, 5, 6], 3) for i in range(4)]
+    run.scheduler.add(*group)
+    run.to_end()
+    assert [sequence.n_cached for sequence in group] == [0, 5, 5, 5]
+    assert len({tuple(sequence.generated) for sequence in group}) == 1
+    assert run.model.n_computed == 6 + 3 * 1 + 4 * 2
+
+
+def test_drafts_save_steps_and_stay_inside_the_answer() -> None:
+    run = Run(1, context_size=400)
+    sequence = drafting(0, [1, 2, 3], 200)
+    run.scheduler.add(sequence)
+    n_steps = 0
+    while not run.scheduler.idle:
+        for work in run.step().work:
+            assert len(work.drafts) <= MOST_DRAFTS
+        n_steps += 1
+    assert sequence.generated == expected([1, 2, 3], 200)
+    assert n_steps < 50
+    assert sequence.drafter is not None
+    assert sequence.drafter.n_accepted == 200 - n_steps
+
+
+def test_drafts_beside_other_streams_have_a_budget() -> None:
+    run = Run(3, context_size=400, chunk=64)
+    run.scheduler.add(*(drafting(i, [1, 2, 3 + i], 200) for i in range(2)))
+    run.scheduler.add(Sequence(2, [9, 8, 7], 200))
+    while not run.scheduler.idle:
+        plan = run.step()
+        if len(plan.work) == 3 and all(work.sequence.generated for work in plan.work):
+            assert sum(len(work.drafts) for work in plan.work) <= 6
+    for sequence in run.finished:
+        assert sequence.generated == expected(sequence.prompt, 200)
 
 
 def test_after_a_failed_step_nothing_is_taken_from_the_cache() -> None:
-    scheduler, model = Scheduler(1, CHUNK, CHUNK_BESIDE), FakeModel(1)
-    scheduler.add(Sequence(0, [1, 2, 3], 1))
-    assert scheduler.schedule() is not None
-    assert [sequence.id for sequence in scheduler.drop_all()] == [0]
-    assert scheduler.idle
-    model.cells[0].clear()
+    run = Run(1)
+    run.scheduler.add(Sequence(0, [1, 2, 3], 1))
+    assert run.plan() is not None
+    assert [sequence.id for sequence in run.scheduler.drop_all()] == [0]
+    assert run.scheduler.idle
+    run.model = FakeModel(CONTEXT, 1 + N_KEPT)
     again = Sequence(1, [1, 2, 3], 1)
-    scheduler.add(again)
-    run_to_end(scheduler, model)
+    run.scheduler.add(again)
+    run.to_end()
     assert again.n_cached == 0
     assert again.generated == expected([1, 2, 3], 1)
 
 
-@given(st.lists(st.integers(0, 2)), st.lists(st.integers(0, 2)))
-def test_common_prefix(a: list[int], b: list[int]) -> None:
-    n = common_prefix(a, b)
-    assert a[:n] == b[:n]
-    assert n == min(len(a), len(b)) or a[n] != b[n]
-
-
-def test_the_last_prompt_token_never_counts_as_cached() -> None:
-    cache = PrefixCache(1)
-    cache.take(0, [1, 2, 3, 4])
-    assert cache.best([1, 2, 3], [0]) == (0, 2)
-    assert cache.best([1], [0]) == (0, 0)
+def test_what_does_not_fit_is_never_added() -> None:
+    with pytest.raises(AssertionError):
+        Run(1).scheduler.add(Sequence(0, [1] * 50, 20))
 
 
 class SchedulerMachine(RuleBasedStateMachine):
-    """Arrivals, steps and cancellations in any order, against the fake KV cache."""
+    """Arrivals, steps and cancellations in any order, against the fake cells."""
 
     N_SLOTS = 3
 
     def __init__(self) -> None:
         super().__init__()
-        self.scheduler = Scheduler(self.N_SLOTS, CHUNK, CHUNK_BESIDE)
-        self.model = FakeModel(self.N_SLOTS)
+        self.run = Run(self.N_SLOTS)
+        self.scheduler = self.run.scheduler
         self.live: dict[int, Sequence] = {}
         self.n = 0
 
-    @rule(prompt=prompts, max_tokens=st.integers(1, 5), n=st.integers(1, 3))
-    def arrive(self, prompt: list[int], max_tokens: int, n: int) -> None:
-        group = [Sequence(self.n + i, prompt, max_tokens) for i in range(n)]
+    @rule(prompt=prompts, max_tokens=st.integers(1, 30), n=st.integers(1, 3), drafts=st.booleans())
+    def arrive(self, prompt: list[int], max_tokens: int, n: int, drafts: bool) -> None:
+        make = drafting if drafts else Sequence
+        group = [make(self.n + i, prompt, max_tokens) for i in range(n)]
         self.n += n
         self.live |= {sequence.id: sequence for sequence in group}
         self.scheduler.add(*group)
+
+    @precondition(lambda self: self.run.finished)
+    @rule(pick=st.integers(0, 1000), more=prompts)
+    def go_on(self, pick: int, more: list[int]) -> None:
+        before = self.run.finished[pick % len(self.run.finished)]
+        prompt = (before.prompt + before.generated)[: CONTEXT // 2] + more[:5]
+        self.arrive(prompt, 3, 1, False)
 
     @precondition(lambda self: self.live)
     @rule(pick=st.integers(0, 1000))
@@ -227,33 +307,38 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @rule()
     def step(self) -> None:
-        plan = self.scheduler.schedule()
+        plan = self.run.plan()
         assert (plan is None) == (not self.live)
         if plan is None:
             return
-        decoding = [work for work in plan.work if work.sequence.decoding]
-        n_prompt = sum(len(work.tokens) for work in plan.work) - len(decoding)
-        assert n_prompt <= (CHUNK_BESIDE if decoding else CHUNK)
+        streams = [work for work in plan.work if work.sequence.decoding]
+        n_further = sum(len(work.tokens) + len(work.drafts) for work in plan.work) - len(streams)
+        alone = len(streams) == 1 == len(plan.work)
+        assert n_further <= (MOST_DRAFTS if alone else CHUNK)
         assert len({work.slot for work in plan.work}) == len(plan.work)
-        for sequence, _token in self.scheduler.commit(plan, self.model.step(plan)):
+        self.run.commit(plan)
+        for sequence in list(self.live.values()):
             n = len(sequence.generated)
             assert sequence.generated == expected(sequence.prompt, n)
             if n == sequence.max_tokens:
-                self.scheduler.remove(sequence)
                 del self.live[sequence.id]
 
     @invariant()
-    def slots_are_used_once(self) -> None:
-        running = [s.slot for s in self.scheduler.sequences() if s.slot is not None]
-        assert len(running) == len(set(running)) <= self.N_SLOTS
+    def every_sequence_is_there_once(self) -> None:
+        slots = [s.slot for s in self.scheduler.sequences() if s.slot is not None]
+        assert len(slots) == len(set(slots)) <= self.N_SLOTS
         assert {s.id for s in self.scheduler.sequences()} == set(self.live)
 
     @invariant()
-    def decoding_is_never_passed_over(self) -> None:
-        for sequence in self.scheduler.sequences():
-            if sequence.decoding:
-                assert sequence.n_computed == len(sequence.prompt) + len(sequence.generated) - 1
+    def cells_are_accounted_for(self) -> None:
+        self.run.model.apply(self.scheduler._tree.take_operations())
+        assert self.scheduler.n_cells_free == self.run.model.n_cells - self.run.model.n_used
+        running = [s for s in self.scheduler.sequences() if s.slot is not None]
+        for sequence in running:
+            assert self.run.model.tokens(slot(sequence)) == computed(sequence)
+        held = {id(cell) for s in running for cell in self.run.model.cells[slot(s)]}
+        assert self.scheduler.n_cells_cached == self.run.model.n_used - len(held)
 
 
-SchedulerMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
+SchedulerMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40)
 TestSchedulerMachine: Callable[[], object] = SchedulerMachine.TestCase

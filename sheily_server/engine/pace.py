@@ -1,0 +1,69 @@
+"""How long steps take, learned from those that were made, and how much a step may hold so that no
+running stream waits too long; pure."""
+
+from __future__ import annotations
+
+MOST_STRETCH = 1.35
+"""A step beside running streams may take so many times an ordinary one. Less than the 1.5 that is
+promised, since steps differ among themselves."""
+REFRESH = 32
+"""An ordinary step is measured again after so many longer ones."""
+_RATE = 0.3
+_REFRESH_RATE = 0.6
+
+
+class Pace:
+    """Learns two things: the seconds of an ordinary step, in which each of n streams gets a token
+    and nothing else is computed, and the seconds that a further token adds to it.
+
+    A further token is one of a prompt, or a draft. Where memory is the limit the first few cost
+    nearly nothing and later ones more, so the number allowed grows by steps.
+    """
+
+    def __init__(self, most: int) -> None:
+        """`most`: tokens that a step can hold beside the streams'."""
+        self._most = most
+        self._ordinary: dict[int, float] = {}
+        self._since: dict[int, int] = {}
+        self._added: float | None = None
+        self._allowed = 4.0
+        self.prompt_token_s = 0.01
+        """Seconds of a prompt token in a step of prompt tokens alone."""
+
+    def allowed(self, n_streams: int) -> int:
+        """Further tokens in the next step beside so many streams: 0 when an ordinary step is to be
+        measured."""
+        ordinary = self._ordinary.get(n_streams)
+        if ordinary is None or self._since[n_streams] >= REFRESH:
+            return 0
+        allowed = self._allowed
+        if self._added:
+            allowed = min(allowed, (MOST_STRETCH - 1) * ordinary / self._added)
+        return max(1, min(int(allowed), self._most))
+
+    def learn(self, n_streams: int, n_further: int, seconds: float) -> None:
+        """Takes how long a step took."""
+        if not n_streams:
+            if n_further >= 16:
+                self.prompt_token_s += _RATE * (seconds / n_further - self.prompt_token_s)
+            return
+        ordinary = self._ordinary.get(n_streams)
+        if not n_further:
+            rate = _REFRESH_RATE if self._since.get(n_streams) else _RATE
+            new = seconds if ordinary is None else ordinary + rate * (seconds - ordinary)
+            # An interruption makes one step longer, nothing makes one shorter.
+            self._ordinary[n_streams] = min(new, 1.5 * ordinary) if ordinary else new
+            self._since[n_streams] = 0
+            return
+        if ordinary is None:
+            return
+        self._since[n_streams] += 1
+        added = max(seconds - ordinary, 0.0) / n_further
+        self._added = added if self._added is None else self._added + _RATE * (added - self._added)
+        fits = seconds <= MOST_STRETCH * ordinary
+        if fits and n_further >= int(self._allowed):
+            self._allowed = min(max(1.2 * self._allowed, self._allowed + 1), float(self._most))
+        elif not fits and n_further <= self._allowed:
+            self._allowed = max(0.8 * self._allowed, 1.0)
+            if self._allowed == 1.0:  # ordinary steps may have become longer
+                self._since[n_streams] += REFRESH // 4

@@ -1,0 +1,288 @@
+"""Which token ids the KV cells hold: a radix tree over everything computed, so that no prefix is
+computed twice; knows token ids and numbers of sequences, not the cells themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import count
+from typing import NamedTuple
+
+TRIM = 256
+"""Cells that are freed at once, at least, where a leaf has them."""
+
+
+class Share(NamedTuple):
+    """The native sequence `target` gets the cells of `source` at positions `begin` to `end` - 1."""
+
+    source: int
+    target: int
+    begin: int
+    end: int
+
+
+class Truncate(NamedTuple):
+    """The native sequence keeps its first `length` cells."""
+
+    sequence: int
+    length: int
+
+
+Operation = Share | Truncate
+
+
+def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many tokens two sequences begin with in common."""
+    n = min(len(a), len(b))
+    if a[:n] == b[:n]:
+        return n
+    return next(i for i in range(n) if a[i] != b[i])
+
+
+@dataclass(eq=False, slots=True)
+class _Node:
+    """An edge's tokens and what follows them; `end` is the length of the path to here.
+
+    The cells of `tokens` belong to every native sequence in `sequences` here or below. A leaf has
+    at least one.
+    """
+
+    tokens: list[int]
+    end: int
+    parent: _Node | None
+    children: dict[int, _Node] = field(default_factory=dict)
+    sequences: set[int] = field(default_factory=set)
+    last_used: int = 0
+
+
+class PrefixTree:
+    """Owns the cells of the KV cache and the numbers of its native sequences.
+
+    A running sequence has a number of its own. What it computes is either put into the tree at
+    once (`extend`), for others to join, or is its own until it finishes (`grow`). A finished one
+    keeps its cells under its number, as a leaf, until they are wanted: then the leaf that was
+    unused for longest goes first, its last tokens before its first, and nothing that a running
+    sequence has.
+
+    What has to be done in the KV cache is collected, in order, for `take_operations`.
+    """
+
+    def __init__(self, n_cells: int, n_sequences: int) -> None:
+        self._n_cells = n_cells
+        self._n_sequences = n_sequences
+        self.reset()
+
+    def reset(self) -> None:
+        """Nothing is cached and nothing runs, as after the KV cache was cleared."""
+        self._root = _Node([], 0, None)
+        self._tips: dict[int, _Node] = {}
+        self._private: dict[int, int] = {}
+        self._unused = list(range(self._n_sequences))
+        self._n_used = 0
+        self._clock = count(1)
+        self._operations: list[Operation] = []
+
+    @property
+    def n_free(self) -> int:
+        """Cells that hold nothing."""
+        return self._n_cells - self._n_used
+
+    @property
+    def n_cached(self) -> int:
+        """Cells that hold something which no running sequence has."""
+        used = sum(self._private.values()) + self._n_running_cells()
+        return self._n_used - used
+
+    def take_operations(self) -> list[Operation]:
+        """What is to be done in the KV cache since the last call."""
+        operations, self._operations = self._operations, []
+        return operations
+
+    def match(self, tokens: Sequence[int]) -> int:
+        """How many of the first tokens are there."""
+        return self._walk(self._root, tokens)[2]
+
+    def begin(self) -> int:
+        """The number of a new running sequence, which has no cells yet."""
+        while not self._unused:
+            self._drop(self._oldest())
+        sequence = self._unused.pop()
+        self._tips[sequence] = self._root
+        self._private[sequence] = 0
+        self._root.sequences.add(sequence)
+        return sequence
+
+    def join(self, sequence: int, tokens: Sequence[int]) -> int:
+        """Takes over what is there of `tokens`, of which the sequence has a beginning; how many
+        it has then."""
+        assert self._private[sequence] == 0
+        tip = self._tips[sequence]
+        node, inside, n = self._walk(tip, tokens[tip.end :])
+        if not n:
+            return tip.end
+        if inside:
+            node = self._split(node, inside)
+        self._operations.append(Share(self._holder(node), sequence, tip.end, node.end))
+        self._move(sequence, node)
+        return node.end
+
+    def extend(self, sequence: int, tokens: Sequence[int]) -> None:
+        """The sequence computed these, behind what it has; others may join them."""
+        if tokens:
+            assert self._private[sequence] == 0
+            self._n_used += len(tokens)
+            self._append(sequence, tokens)
+
+    def grow(self, sequence: int, n_tokens: int) -> None:
+        """The sequence computed as many, for itself until it finishes."""
+        self._private[sequence] += n_tokens
+        self._n_used += n_tokens
+
+    def finish(self, sequence: int, tail: Sequence[int]) -> None:
+        """The sequence runs no more; `tail` are the tokens that it had for itself."""
+        assert self._private.pop(sequence) == len(tail)
+        tip = self._tips[sequence]
+        node, inside, n = self._walk(tip, tail)
+        if n:  # somebody has computed the same meanwhile: theirs are kept
+            if inside:
+                node = self._split(node, inside)
+            self._operations.append(Share(self._holder(node), sequence, tip.end, node.end))
+            self._move(sequence, node)
+            self._n_used -= n
+        if len(tail) > n:
+            self._append(sequence, tail[n:])
+        node = self._tips.pop(sequence)
+        self._touch(node)
+        self._release_idle(node)
+
+    def reserve(self, n_tokens: int) -> None:
+        """Makes room for so many more cells."""
+        while self.n_free < n_tokens:
+            leaf = self._oldest()
+            n = max(n_tokens - self.n_free, TRIM)
+            if n >= len(leaf.tokens):
+                self._drop(leaf)
+            else:
+                del leaf.tokens[-n:]
+                leaf.end -= n
+                self._n_used -= n
+                [sequence] = leaf.sequences
+                self._operations.append(Truncate(sequence, leaf.end))
+
+    def _walk(self, node: _Node, tokens: Sequence[int]) -> tuple[_Node, int, int]:
+        """From behind `node` along `tokens`: the last node that is touched, how many tokens of its
+        edge match if not all do (else 0), and how many of `tokens` match."""
+        n = 0
+        while n < len(tokens):
+            child = node.children.get(tokens[n])
+            if child is None:
+                break
+            inside = common_prefix(child.tokens, tokens[n : n + len(child.tokens)])
+            n += inside
+            node = child
+            if inside < len(child.tokens):
+                return node, inside, n
+        return node, 0, n
+
+    def _split(self, node: _Node, n: int) -> _Node:
+        """Cuts a node's edge behind its n-th token; the new upper half. The lower one stays the
+        same object, for what ends in it."""
+        assert node.parent is not None
+        upper = _Node(
+            node.tokens[:n], node.end - len(node.tokens) + n, node.parent, last_used=node.last_used
+        )
+        upper.children[node.tokens[n]] = node
+        node.parent.children[node.tokens[0]] = upper
+        node.tokens = node.tokens[n:]
+        node.parent = upper
+        return upper
+
+    def _append(self, sequence: int, tokens: Sequence[int]) -> None:
+        tip = self._tips[sequence]
+        if tip.parent is not None and not tip.children and tip.sequences == {sequence}:
+            tip.tokens += tokens
+            tip.end += len(tokens)
+            return
+        assert tokens[0] not in tip.children
+        child = _Node(list(tokens), tip.end + len(tokens), tip, last_used=tip.last_used)
+        tip.children[tokens[0]] = child
+        self._move(sequence, child)
+
+    def _move(self, sequence: int, node: _Node) -> None:
+        """The end of a running sequence goes down to `node`."""
+        tip = self._tips[sequence]
+        tip.sequences.remove(sequence)
+        node.sequences.add(sequence)
+        self._tips[sequence] = node
+        self._touch(node)
+        self._release_idle(tip)
+        self._release_idle(node)
+
+    def _release_idle(self, node: _Node) -> None:
+        """Gives up the numbers of finished sequences that are not needed to keep the cells."""
+        idle = [sequence for sequence in node.sequences if sequence not in self._tips]
+        needed = not node.children and len(idle) == len(node.sequences) and node.parent is not None
+        for sequence in idle[1:] if needed else idle:
+            node.sequences.remove(sequence)
+            self._release(sequence)
+
+    def _release(self, sequence: int) -> None:
+        self._operations.append(Truncate(sequence, 0))
+        self._unused.append(sequence)
+
+    def _holder(self, node: _Node) -> int:
+        """A native sequence that has all the cells on the way to `node`."""
+        while not node.sequences:
+            node = next(iter(node.children.values()))
+        return next(iter(node.sequences))
+
+    def _touch(self, node: _Node) -> None:
+        now = next(self._clock)
+        above: _Node | None = node
+        while above is not None:
+            above.last_used = now
+            above = above.parent
+
+    def _oldest(self) -> _Node:
+        """The leaf that was unused for longest, of those that no running sequence has."""
+        return min(
+            (
+                node
+                for node in self._nodes()
+                if not node.children and node.parent and not node.sequences & self._tips.keys()
+            ),
+            key=lambda node: node.last_used,
+        )
+
+    def _drop(self, leaf: _Node) -> None:
+        """Frees the cells of a leaf's edge; its number stays with the tokens before them, where
+        nobody else holds these."""
+        [sequence] = leaf.sequences
+        parent = leaf.parent
+        assert parent is not None
+        del parent.children[leaf.tokens[0]]
+        self._n_used -= len(leaf.tokens)
+        if parent.parent is None or parent.children or parent.sequences:
+            self._release(sequence)
+        else:
+            parent.sequences.add(sequence)
+            self._operations.append(Truncate(sequence, parent.end))
+
+    def _nodes(self) -> Iterator[_Node]:
+        stack = [self._root]
+        while stack:
+            node = stack.pop()
+            yield node
+            stack += node.children.values()
+
+    def _n_running_cells(self) -> int:
+        """Cells in the tree that a running sequence has."""
+        seen: set[int] = set()
+        n = 0
+        for tip in self._tips.values():
+            node: _Node | None = tip
+            while node is not None and id(node) not in seen:
+                seen.add(id(node))
+                n += len(node.tokens)
+                node = node.parent
+        return n

@@ -1,0 +1,63 @@
+"""How much a step may hold beside running streams, under machines that are made up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sheily_server.engine.pace import MOST_STRETCH, REFRESH, Pace
+
+MOST = 128
+PROMISED = 1.5
+
+
+def run(pace: Pace, seconds: Callable[[int], float], n_steps: int) -> list[int]:
+    """How many further tokens each of so many steps beside one stream had."""
+    sizes = []
+    for _ in range(n_steps):
+        n = pace.allowed(1)
+        pace.learn(1, n, seconds(n))
+        sizes.append(n)
+    return sizes
+
+
+def test_an_ordinary_step_is_measured_first_and_now_and_then() -> None:
+    sizes = run(Pace(MOST), lambda n: 0.1 + 0.01 * n, 2 * REFRESH + 3)
+    assert [i for i, n in enumerate(sizes) if n == 0] == [0, REFRESH + 1, 2 * REFRESH + 2]
+
+
+@given(st.floats(0.005, 0.5), st.floats(0.001, 0.2))
+def test_no_step_is_longer_than_promised(ordinary: float, added: float) -> None:
+    def seconds(n: int) -> float:
+        return ordinary * (1 + added * n)
+
+    sizes = run(Pace(MOST), seconds, 200)
+    steps = [seconds(n) for n in sizes]
+    # Only the very first guess can be too much, and where a single token is, there is no choice.
+    late = steps[4:] if added * 4 > PROMISED - 1 else steps
+    limit = max(PROMISED, 1 + added) * ordinary
+    assert sum(step > limit for step in late) == 0
+    assert max(sizes) >= min(int((MOST_STRETCH - 1) / added * 0.6), MOST) // 2
+
+
+def test_where_the_first_tokens_cost_nothing_they_are_used() -> None:
+    sizes = run(Pace(MOST), lambda n: max(0.1, 0.01 * n), 100)
+    assert max(sizes) <= 16
+    assert sizes[-2] >= 9
+
+
+def test_a_machine_that_becomes_slow_is_noticed() -> None:
+    pace = Pace(MOST)
+    run(pace, lambda n: 0.1 + 0.01 * n, 100)
+    sizes = run(pace, lambda n: 0.2 + 0.01 * n, 3 * REFRESH)
+    assert sizes[-1] >= 5
+
+
+def test_prompts_alone_tell_what_a_prompt_token_takes() -> None:
+    pace = Pace(MOST)
+    for _ in range(50):
+        pace.learn(0, 128, 128 * 0.002)
+    assert pace.prompt_token_s == pytest.approx(0.002, rel=0.01)
