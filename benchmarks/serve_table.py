@@ -65,9 +65,9 @@ def table(report: Report) -> str:
 
 
 def _scenario(name: str, contestants: Mapping[str, Figures]) -> list[str]:
-    rows: list[tuple[str, ...]] = [(f"{name}: {TITLES[name]}", *_HEADER)]
+    rows: list[tuple[str, ...]] = [("", *_HEADER)]
     rows += [(NAMES[one], *_cells(figures)) for one, figures in contestants.items()]
-    lines = columns(rows)
+    lines = [f"{name}: {TITLES[name]}", *columns(rows)]
     for one, figures in contestants.items():
         if figures.turn_first_s:
             turns = " ".join(f"{seconds:.3f}" for seconds in figures.turn_first_s)

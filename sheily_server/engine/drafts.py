@@ -11,29 +11,45 @@ from collections.abc import Container, Sequence
 
 N_GRAM = 3
 """Tokens that must be the same before the ones behind them are guessed."""
-FIRST_LENGTH = 2
-FIRST_PREDICTED_LENGTH = 16
 MOST = 63
-MOST_PAUSE = 64
+_PRIOR_WEIGHT = 4.0
+# By how many tokens were the same before: less than 5, 9, 17, or more.
+_OWN_PRIOR = (0.35, 0.6, 0.8, 0.93)
+_PREDICTION_PRIOR = (0.95, 0.95, 0.95, 0.95)
 
 
 class _Text:
-    """Tokens that may come again, and the place in them where the next one is expected."""
+    """Tokens that may come again, the place in them where the next one is expected, and how often
+    that was right, which is learned whether a guess was made or not."""
 
-    def __init__(self, tokens: Sequence[int]) -> None:
+    def __init__(self, tokens: Sequence[int], prior: Sequence[float]) -> None:
         self._tokens = list(tokens)
         self._behind: dict[tuple[int, ...], int] = {}
-        self.place: int | None = None
+        self._place: int | None = None
+        self._run = 0
+        self._right = [_PRIOR_WEIGHT * chance for chance in prior]
+        self._seen = [_PRIOR_WEIGHT] * len(prior)
         for end in range(N_GRAM, len(self._tokens)):
             self._behind[tuple(self._tokens[end - N_GRAM : end])] = end
 
+    def expect_beginning(self) -> None:
+        """The text's first token is expected next."""
+        self._place = 0
+
     def follow(self, last: Sequence[int]) -> None:
         """A token came, the end of `last` (N_GRAM tokens): the place goes on, or is looked up."""
-        place = self.place
-        if place is not None and place < len(self._tokens) and self._tokens[place] == last[-1]:
-            self.place = place + 1
-        else:
-            self.place = self._behind.get(tuple(last))
+        place = self._place
+        if place is not None and place < len(self._tokens):
+            right = self._tokens[place] == last[-1]
+            bucket = _bucket(self._run)
+            self._seen[bucket] += 1
+            self._right[bucket] += right
+            if right:
+                self._place = place + 1
+                self._run += 1
+                return
+        self._place = self._behind.get(tuple(last))
+        self._run = N_GRAM
 
     def append(self, token: int) -> None:
         """Makes the text longer by a token, for later look-ups."""
@@ -41,60 +57,69 @@ class _Text:
             self._behind[tuple(self._tokens[-N_GRAM:])] = len(self._tokens)
         self._tokens.append(token)
 
-    def guess(self, n: int) -> list[int]:
-        """Up to n tokens from the place on."""
-        return [] if self.place is None else self._tokens[self.place : self.place + n]
-
-    def guess_on(self, n: int) -> list[int]:
-        """As `guess`, for a text that the guess itself makes longer: n tokens, going round."""
-        guess = self.guess(n)
-        while guess and len(guess) < n:
-            guess.append(guess[-self._period])
+    def guess(self, n: int, goes_on: bool) -> list[int]:
+        """Up to n tokens from the place on. A text that `goes_on` is one that the guess makes
+        longer itself: it goes round."""
+        if self._place is None:
+            return []
+        guess = self._tokens[self._place : self._place + n]
+        period = len(self._tokens) - self._place
+        while goes_on and len(guess) < n:
+            guess.append(guess[-period])
         return guess
 
-    @property
-    def _period(self) -> int:
-        assert self.place is not None
-        return len(self._tokens) - self.place
+    def chance(self, i: int) -> float:
+        """How likely the i-th token of a guess is right when those before it are."""
+        bucket = _bucket(self._run + i)
+        return self._right[bucket] / self._seen[bucket]
+
+
+def _bucket(run: int) -> int:
+    return 0 if run < 5 else 1 if run < 9 else 2 if run < 17 else 3
 
 
 class Drafter:
-    """Drafts for one sequence, as many as its last ones were right.
-
-    A draft that is right altogether is followed by one of twice the length; after one that was
-    wrong from the start there is a pause, which doubles with each in a row, so that a text without
-    repetition is not slowed down.
-    """
+    """Drafts for one sequence, of the length that promises the most tokens in the time."""
 
     def __init__(
         self, prompt: Sequence[int], prediction: Sequence[int], ends: Container[int]
     ) -> None:
         """`ends` are tokens that end an answer: they are never guessed."""
-        self._own = _Text(prompt)
+        self._own = _Text(prompt, _OWN_PRIOR)
+        self._prediction = _Text(prediction, _PREDICTION_PRIOR)
+        self._prediction.expect_beginning()
         self._last = list(prompt[-N_GRAM:])
         self._ends = ends
-        self._prediction = _Text(prediction) if prediction else None
-        self._length = FIRST_LENGTH
-        if self._prediction is not None:
-            self._prediction.place = 0
-            self._length = FIRST_PREDICTED_LENGTH
-        self._misses = 0
-        self._pause = 0
         self._predicted = False
         self.n_drafted = self.n_accepted = 0
         self.n_predicted = self.n_accepted_predicted = 0
 
-    def propose(self, limit: int) -> list[int]:
-        """At most `limit` tokens that may come next; none when nothing is known."""
-        limit = min(limit, self._length, MOST)
-        if limit < 1 or self._pause:
+    def propose(self, limit: int, cost: float, n_streams: int = 1) -> list[int]:
+        """At most `limit` tokens that may come next, none when they are not worth their time.
+
+        `cost` is what a further token adds to the time of a step, as a part of it; the step gives
+        a token to each of `n_streams` without drafts.
+        """
+        limit = min(limit, MOST)
+        if limit < 1:
             return []
-        draft = [] if self._prediction is None else self._prediction.guess(limit)
-        self._predicted = bool(draft)
-        if not draft:
-            draft = self._own.guess_on(limit)
-        end = next((i for i, token in enumerate(draft) if token in self._ends), len(draft))
-        return draft[:end]
+        text = self._prediction
+        guess = text.guess(limit, goes_on=False)
+        self._predicted = bool(guess)
+        if not guess:
+            text = self._own
+            guess = text.guess(limit, goes_on=True)
+        length, best = 0, float(n_streams)
+        expected, reached = best, 1.0
+        for i, token in enumerate(guess):
+            if token in self._ends:
+                break
+            reached *= text.chance(i)
+            expected += reached
+            rate = expected / (1 + cost * (i + 1))
+            if rate > best:
+                length, best = i + 1, rate
+        return guess[:length]
 
     def take(self, tokens: Sequence[int], n_drafted: int) -> None:
         """What a step sampled, after a draft of so many tokens: all but the last were in it."""
@@ -104,22 +129,8 @@ class Drafter:
         if self._predicted:
             self.n_predicted += n_drafted
             self.n_accepted_predicted += n_accepted
-        self._pause = max(self._pause - len(tokens), 0)
-        if n_drafted:
-            self._adapt(n_drafted, n_accepted)
         for token in tokens:
             self._last = [*self._last, token][-N_GRAM:]
             self._own.append(token)
             self._own.follow(self._last)
-            if self._prediction is not None:
-                self._prediction.follow(self._last)
-
-    def _adapt(self, n_drafted: int, n_accepted: int) -> None:
-        if n_accepted:
-            self._misses = 0
-            longer = 2 * n_accepted if n_accepted == n_drafted else n_accepted
-            self._length = max(longer, FIRST_LENGTH)
-        else:
-            self._misses += 1
-            self._pause = min(2**self._misses, MOST_PAUSE)
-            self._length = FIRST_LENGTH
+            self._prediction.follow(self._last)

@@ -8,6 +8,8 @@ MOST_STRETCH = 1.35
 promised, since steps differ among themselves."""
 REFRESH = 32
 """An ordinary step is measured again after so many longer ones."""
+_COST = 0.1
+"""Where nothing is known."""
 _RATE = 0.3
 _REFRESH_RATE = 0.6
 
@@ -40,6 +42,12 @@ class Pace:
         if self._added:
             allowed = min(allowed, (MOST_STRETCH - 1) * ordinary / self._added)
         return max(1, min(int(allowed), self._most))
+
+    def cost(self, n_streams: int) -> float:
+        """The time that a further token adds to an ordinary step beside so many streams, as a part
+        of that step's."""
+        ordinary = self._ordinary.get(n_streams)
+        return _COST if ordinary is None or self._added is None else self._added / ordinary
 
     def learn(self, n_streams: int, n_further: int, seconds: float) -> None:
         """Takes how long a step took."""

@@ -173,13 +173,14 @@ class Scheduler:
     def _decode(self, streams: list[Sequence], n_drafts: int) -> list[Work]:
         """The streams' work, with up to so many drafts in all, shared out evenly."""
         work: list[Work] = []
+        cost = self._pace.cost(len(streams))
         for i, sequence in enumerate(streams):
             assert sequence.slot is not None
             drafts: list[int] = []
             if sequence.drafter is not None:
                 share = n_drafts // (len(streams) - i)
                 left = sequence.max_tokens - len(sequence.generated) - 1
-                drafts = sequence.drafter.propose(min(share, left))
+                drafts = sequence.drafter.propose(min(share, left), cost, len(streams))
                 n_drafts -= len(drafts)
             work.append(Work(sequence, sequence.slot, sequence.generated[-1:], True, drafts))
         return work

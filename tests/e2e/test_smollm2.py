@@ -209,7 +209,7 @@ def test_a_long_prompt_beside_a_stream_leaves_it_running(smollm2_server: RealSer
     done = threading.Event()
 
     def long_prompt() -> None:
-        client.chat("word " * 1500, max_tokens=1)
+        client.chat("lighthouse " * 700, max_tokens=1)
         done.set()
 
     thread = threading.Thread(target=long_prompt)

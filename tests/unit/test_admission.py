@@ -223,7 +223,7 @@ def test_an_answer_of_before_keeps_the_ids_it_was_generated_with() -> None:
 def test_a_prediction_is_what_is_drafted_first() -> None:
     [sequence] = job_of(prediction="xyz").sequences
     assert sequence.drafter is not None
-    assert sequence.drafter.propose(8) == [ord("x"), ord("y"), ord("z")]
+    assert sequence.drafter.propose(8, 0.1) == [ord("x"), ord("y"), ord("z")]
 
 
 def test_each_choice_drafts_for_itself() -> None:
@@ -231,7 +231,7 @@ def test_each_choice_drafts_for_itself() -> None:
     assert first.drafter is not None
     assert second.drafter is not None
     first.drafter.take([ord("x")], 0)
-    assert second.drafter.propose(8) == [ord("x"), ord("y"), ord("z")]
+    assert second.drafter.propose(8, 0.1) == [ord("x"), ord("y"), ord("z")]
 
 
 def test_nothing_is_drafted_under_a_grammar_or_when_it_is_switched_off() -> None:
