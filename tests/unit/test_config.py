@@ -30,6 +30,7 @@ EXAMPLES = {
     "tuned": (str(tuned_files.EXAMPLE), read(tuned_files.EXAMPLE)),
     "timeout": ("12.5", 12.5),
     "cors_origins": ("http://localhost:3000, *", ("http://localhost:3000", "*")),
+    "speculation": ("Off", "off"),
     "log_level": ("DEBUG", "debug"),
 }
 
@@ -65,6 +66,7 @@ REFUSED = {
         "http://localhost:3000 http://localhost:3001",
         "null",
     ],
+    "speculation": ["", "yes", "1"],
     "log_level": ["", "loud", "critical"],
 }
 

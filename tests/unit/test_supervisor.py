@@ -190,6 +190,7 @@ def test_the_engine_is_told_the_settings(bench: Bench) -> None:
         "kernel": "auto",
         "kv_type": "f16",
         "tuned": None,
+        "speculation": True,
     }
     (shown,) = [
         event.text
