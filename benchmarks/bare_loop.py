@@ -18,7 +18,7 @@ import msgspec
 from benchmarks.report import BenchmarkError, Stream, UnusableRoundError
 from benchmarks.words import WORDS
 from sheily_native import Context, Entry, Model, Sampler, SamplingParams
-from sheily_server.engine.prefix_cache import common_prefix
+from sheily_server.engine.prefix_tree import common_prefix
 from sheily_server.engine.runner import CHUNK, Tokenizer
 from sheily_server.engine.text import TextStream
 from sheily_server.prompts import recognize, render

@@ -158,7 +158,7 @@ def _formats(formats: Sequence[FormatSummary]) -> list[str]:
 
 def verdict_row(verdict: Verdict) -> list[str]:
     """The cells of a line: what was asked, what was seen, and how far that is from it."""
-    digits = 0 if verdict.unit else 2
+    digits = 0 if verdict.unit else 2 if verdict.asked >= 0.1 else 3
     unit = f" {verdict.unit}" if verdict.unit else ""
     sign = ">=" if verdict.at_least else "<="
     outcome = "reached"

@@ -52,13 +52,20 @@ class Panel:
 PANELS = (
     Panel("One client, more is better", "tokens/s", SINGLE, lambda f: f.decode_per_s),
     Panel("8 clients, more is better", "tokens/s in all", CLIENTS_8, lambda f: f.tokens_per_s),
-    Panel("First token of a long prompt", "s", LONG_PROMPT, lambda f: f.first_p50_s),
     Panel(
-        *("First token of later turns", "s", FOUR_TURNS),
+        "First token of a long prompt", "s, less is better", LONG_PROMPT, lambda f: f.first_p50_s
+    ),
+    Panel(
+        *("First token of later turns", "s, less is better", FOUR_TURNS),
         lambda f: median(f.turn_first_s[1:]) if len(f.turn_first_s) > 1 else None,
     ),
-    Panel("8 clients, one new system prompt", "s for all", SHARED_SYSTEM, lambda f: f.wall_s),
-    Panel("Mixed load, first token (p95)", "s", MIXED, lambda f: f.first_p95_s),
+    Panel(
+        "8 clients, one new system prompt",
+        "s for all, less is better",
+        SHARED_SYSTEM,
+        lambda f: f.wall_s,
+    ),
+    Panel("Mixed load, first token (p95)", "s, less is better", MIXED, lambda f: f.first_p95_s),
 )
 
 

@@ -35,6 +35,8 @@ TITLES = {
     MIXED: "Poisson arrivals of short, long and many-turn visits",
     LONG_BESIDE_STREAMS: "a long prompt beside 4 streams: its first token, their gaps",
 }
+NOISE = 0.2
+"""Cores that other programs may use before a figure is said to be disturbed."""
 _HEADER = (
     *("first token p50", "p95, s", "gap p50", "p99, ms", "decode", "in all, tokens/s", "wall, s"),
     *("answers", "prompt tokens computed"),
@@ -120,6 +122,9 @@ def _closing(report: Report) -> list[str]:
     ]
     others = max((figures.others_cpu for _, _, figures in all_figures), default=0.0)
     lines = [f"other programs on this machine used up to {others:.2f} cores"]
+    for name, scenario, figures in all_figures:
+        if figures.others_cpu > NOISE:
+            lines.append(f"disturbed by {figures.others_cpu:.2f} cores: {name} in {scenario}")
     short: dict[str, int] = {}
     for name, scenario, figures in all_figures:
         if figures.short_answers:

@@ -160,7 +160,17 @@ def test_waitress_is_in_one_file() -> None:
 
 def test_pure_engine_modules_import_no_native_code() -> None:
     """So that their tests need nothing compiled."""
-    for name in ("scheduler", "sequence", "prefix_cache", "text", "messages", "settled"):
+    for name in (
+        "scheduler",
+        "sequence",
+        "prefix_tree",
+        "pace",
+        "drafts",
+        "answers",
+        "text",
+        "messages",
+        "settled",
+    ):
         assert not {m for m in IMPORTS[f"{ENGINE}.{name}"] if within(m, "sheily_native")}
 
 
