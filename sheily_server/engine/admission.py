@@ -132,7 +132,15 @@ class Admission:
         before."""
         if not self._speculation or submit.grammar is not None:
             return None
-        prediction = (
-            [] if submit.prediction is None else self._tokenizer.encode_text(submit.prediction)
-        )
-        return Drafter(prompt, prediction, self._tokenizer.ends)
+        return Drafter(prompt, self._prediction(submit), self._tokenizer.ends)
+
+    def _prediction(self, submit: Submit) -> list[int]:
+        """The ids of what the request predicts: those of an earlier answer, if it is one."""
+        if submit.prediction is None:
+            return []
+        before = submit.segments[-1]
+        if not before.special:
+            ids = self._answers.ids(before.text + submit.prediction)
+            if ids is not None:
+                return ids[len(self._tokenizer.encode([before])) :]
+        return self._tokenizer.encode_text(submit.prediction)

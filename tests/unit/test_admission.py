@@ -226,6 +226,15 @@ def test_a_prediction_is_what_is_drafted_first() -> None:
     assert sequence.drafter.propose(8, 0.1) == [ord("x"), ord("y"), ord("z")]
 
 
+def test_a_prediction_that_was_an_answer_has_its_ids() -> None:
+    answers = Answers()
+    answers.remember("abcdxyz", [97, 98, 99, 100, 500, 501])
+    _, job = admission(answers=answers).answer(msgspec.structs.replace(PLAIN, prediction="xyz"))
+    assert job is not None
+    assert job.sequences[0].drafter is not None
+    assert job.sequences[0].drafter.propose(8, 0.1) == [500, 501]
+
+
 def test_each_choice_drafts_for_itself() -> None:
     first, second = job_of(n=2, prediction="xyz").sequences
     assert first.drafter is not None
