@@ -18,6 +18,8 @@ from benchmarks.report import BenchmarkError
 from benchmarks.serve_report import Answer
 
 TIMEOUT_S = 3600.0
+BURST_S = 0.001
+"""Pieces that come sooner than this after another are of the same step: no gap is between them."""
 _CONNECT_TIMEOUT_S = 30.0
 _HEADERS = {"Content-Type": "application/json"}
 
@@ -85,7 +87,7 @@ def read_answer(sent: float, arrivals: Iterable[Arrival], n_tokens: int) -> Answ
             delta = choice.get("delta") or {}
             if text := delta.get("reasoning_content") or delta.get("content"):
                 pieces.append(text)
-                if not times or time_ > times[-1]:
+                if not times or time_ - times[-1] > BURST_S:
                     times.append(time_)
                 done = time_
             if choice.get("finish_reason") is not None:

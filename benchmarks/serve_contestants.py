@@ -144,7 +144,7 @@ class Server:
     @property
     def pids(self) -> list[int]:
         """Its process and all that came of it."""
-        return [self._process.pid, *_descendants(self._process.pid)]
+        return [self._process.pid, *descendants(self._process.pid)]
 
     def memory(self) -> Memory:
         """The sum over its processes."""
@@ -230,7 +230,8 @@ def _free_port() -> int:
         return port
 
 
-def _descendants(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
+    """All processes that came of one, whichever of its threads started them. Linux alone."""
     found: list[int] = []
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
         try:
@@ -238,5 +239,5 @@ def _descendants(pid: int) -> list[int]:
         except OSError:
             continue
         for child in children:
-            found += [child, *_descendants(child)]
+            found += [child, *descendants(child)]
     return found

@@ -38,10 +38,10 @@ SCENARIOS = (
 class Answer(msgspec.Struct, frozen=True):
     """A streamed answer. Times are seconds of a monotonic clock, `sent` that of the request.
 
-    `times` has the arrival of each piece of text: a piece may have several tokens, and a token may
-    give no text. `done` is when the end was announced. What the server did not say is None;
-    `computed_tokens` are those of the prompt that were not in a cache. `whole` says that all the
-    tokens came which were asked for.
+    `times` has the arrivals of text, one for all that came together: that may be several tokens,
+    and a token may give no text. `done` is when the end was announced. What the server did not say
+    is None; `computed_tokens` are those of the prompt that were not in a cache. `whole` says that
+    all the tokens came which were asked for.
     """
 
     sent: float

@@ -107,15 +107,15 @@ def write_plan(seed: int, count: Counter, prompt_tokens: int) -> Plan:
 
 
 def sized(choose: random.Random, count: Counter, n_tokens: int, request: str) -> str:
-    """Random words and a request behind them, so many that the prompt has `n_tokens` or barely
-    more."""
+    """Random words and a request behind them, so many that the prompt has `n_tokens`, or one or two
+    more where words are several tokens."""
     words = [choose.choice(WORDS)]
     while True:
         message = f"{' '.join(words)}. {request}"
         missing = n_tokens - count(message)
         if missing <= 0:
             return message
-        words += choose.choices(WORDS, k=missing)
+        words += choose.choices(WORDS, k=max(1, missing // 3))
 
 
 def prose(choose: random.Random, n_words: int) -> str:

@@ -1,16 +1,17 @@
-"""Servers side by side without a server: what answers, figures, ratios and the table are made of."""
+"""Servers side by side without one: what answers, figures, ratios and the table are made of."""
 
 from __future__ import annotations
 
 import json
 import random
 import sys
+import time
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from benchmarks import serve_contestants, serve_texts
+from benchmarks import peers, serve_contestants, serve_texts
 from benchmarks.engine_report import Verdict
 from benchmarks.report import BenchmarkError, Machine, Memory
 from benchmarks.serve_against import choose
@@ -158,6 +159,14 @@ def test_our_answer_with_several_tokens_in_a_chunk() -> None:
     assert (found.accepted_tokens, found.rejected_tokens) == (6, 1)
 
 
+def test_chunks_that_come_together_are_one_arrival() -> None:
+    arrivals: Arrivals = [(1.0, chunk("a")), (1.0004, chunk("b")), (1.1, chunk("c", "length"))]
+    found = read_answer(0.5, arrivals, 3)
+    assert found.times == [1.0, 1.1]
+    assert found.gaps_s == [pytest.approx(0.1)]
+    assert (found.text, found.n_tokens) == ("abc", 3)
+
+
 def test_llama_server_says_what_it_computed() -> None:
     usage = {
         "prompt_tokens": 37,
@@ -236,7 +245,7 @@ def test_arrivals_are_those_of_their_seed() -> None:
     assert found != serve_texts.visits(6, rate=2.0, seconds=300.0, count=count)
     times = [visit.at_s for visit in found]
     assert times == sorted(times)
-    assert 0 < times[0]
+    assert times[0] > 0
     assert times[-1] < 300.0
     assert 500 < len(found) < 700
     assert {len(visit.turns) for visit in found} == {1, 3}
@@ -405,6 +414,22 @@ def test_a_report_survives_its_json() -> None:
     assert msgspec.json.decode(msgspec.json.encode(whole), type=Report) == whole
 
 
+def test_the_picture_has_every_contestant(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    from benchmarks.serve_plot import draw
+
+    first, again = tmp_path / "a.svg", tmp_path / "b.svg"
+    for path in (first, again):
+        draw(report([full_round()]), path)
+    text = first.read_text()
+    assert text == again.read_text()
+    for words in ("sheily_server", "llama-server", "First token of a long prompt"):
+        assert f"<!-- {words} -->" in text
+    nothing = Turn({PREDICTION: some()}, Memory(1, 1, 1))
+    with pytest.raises(ValueError, match="none of the scenarios"):
+        draw(report([{OURS: nothing}]), first)
+
+
 # --- contestants ----------------------------------------------------------------------------------
 
 
@@ -421,6 +446,28 @@ def test_scenarios_that_need_a_setting() -> None:
     assert "no setting speculation" in note
     with pytest.raises(BenchmarkError, match="no-repetition cannot be measured"):
         choose([NO_REPETITION], False)
+
+
+def test_programs_of_another_pin_do_not_pass_for_new(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def build(folder: Path, flags: tuple[str, ...], targets: tuple[str, ...]) -> None:
+        (folder / "bin").mkdir(parents=True, exist_ok=True)
+        for name in targets:
+            (folder / "bin" / name).write_text(peers.PIN.read_text())
+            made.append(name)
+
+    made: list[str] = []
+    monkeypatch.setattr(peers, "PIN", tmp_path / "pin")
+    monkeypatch.setattr(peers, "_build", build)
+    peers.PIN.write_text("abc")
+    peers.tools(tmp_path, peers.NATIVE)
+    assert peers.llama_server(tmp_path) == tmp_path / "native" / "bin" / "llama-server"
+    peers.llama_server(tmp_path)
+    assert made == ["llama-bench", "llama-quantize", "llama-server"]
+    peers.PIN.write_text("def")
+    peers.tools(tmp_path, peers.NATIVE)
+    assert peers.llama_server(tmp_path).read_text() == "def"
 
 
 LOAD = Load(Path("m.gguf"), context_size=4096, parallel=8, threads=2)
@@ -486,7 +533,10 @@ def test_a_contestant_is_gone_with_all_that_came_of_it(monkeypatch: pytest.Monke
         assert len(pids) == 2
         assert (server.memory().rss or 0) > 0
         assert "LLM settings: []" in str(server.failure("failed"))
-    assert not any(alive(pid) for pid in pids)
+    end = time.monotonic() + 10  # killed is not gone yet
+    while any(alive(pid) for pid in pids):
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_a_contestant_that_does_not_start_is_quoted() -> None:
