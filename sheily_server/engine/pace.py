@@ -3,15 +3,17 @@ running stream waits too long; pure."""
 
 from __future__ import annotations
 
-MOST_STRETCH = 1.35
+MOST_STRETCH = 1.3
 """A step beside running streams may take so many times an ordinary one. Less than the 1.5 that is
 promised, since steps differ among themselves."""
 REFRESH = 32
 """An ordinary step is measured again after so many longer ones."""
+_FIRST = 4
 _COST = 0.1
 """Where nothing is known."""
 _RATE = 0.3
 _REFRESH_RATE = 0.6
+_RATE_UP, _RATE_DOWN = 0.6, 0.15
 
 
 class Pace:
@@ -19,7 +21,8 @@ class Pace:
     and nothing else is computed, and the seconds that a further token adds to it.
 
     A further token is one of a prompt, or a draft. Where memory is the limit the first few cost
-    nearly nothing and later ones more, so the number allowed grows by steps.
+    nearly nothing and later ones more: what one adds is learned at the number that is computed now,
+    and that number grows by steps.
     """
 
     def __init__(self, most: int) -> None:
@@ -28,7 +31,7 @@ class Pace:
         self._ordinary: dict[int, float] = {}
         self._since: dict[int, int] = {}
         self._added: float | None = None
-        self._allowed = 4.0
+        self._last = _FIRST
         self.prompt_token_s = 0.01
         """Seconds of a prompt token in a step of prompt tokens alone."""
 
@@ -38,10 +41,10 @@ class Pace:
         ordinary = self._ordinary.get(n_streams)
         if ordinary is None or self._since[n_streams] >= REFRESH:
             return 0
-        allowed = self._allowed
-        if self._added:
-            allowed = min(allowed, (MOST_STRETCH - 1) * ordinary / self._added)
-        return max(1, min(int(allowed), self._most))
+        if self._added is None:
+            return min(_FIRST, self._most)
+        fits = (MOST_STRETCH - 1) * ordinary / self._added if self._added else self._most
+        return max(1, int(min(fits, 1.2 * self._last + 1, self._most)))
 
     def cost(self, n_streams: int) -> float:
         """The time that a further token adds to an ordinary step beside so many streams, as a part
@@ -66,12 +69,12 @@ class Pace:
         if ordinary is None:
             return
         self._since[n_streams] += 1
+        self._last = n_further
         added = max(seconds - ordinary, 0.0) / n_further
-        self._added = added if self._added is None else self._added + _RATE * (added - self._added)
-        fits = seconds <= MOST_STRETCH * ordinary
-        if fits and n_further >= int(self._allowed):
-            self._allowed = min(max(1.2 * self._allowed, self._allowed + 1), float(self._most))
-        elif not fits and n_further <= self._allowed:
-            self._allowed = max(0.8 * self._allowed, 1.0)
-            if self._allowed == 1.0:  # ordinary steps may have become longer
-                self._since[n_streams] += REFRESH // 4
+        if self._added is None:
+            self._added = added
+        else:
+            rate = _RATE_UP if added > self._added else _RATE_DOWN
+            self._added += rate * (added - self._added)
+        if n_further == 1 and seconds > MOST_STRETCH * ordinary:
+            self._since[n_streams] += REFRESH // 4  # ordinary steps may have become longer

@@ -14,6 +14,9 @@ from .pace import Pace
 from .prefix_tree import Operation, PrefixTree, common_prefix
 from .sequence import Sequence
 
+TOGETHER = 4
+"""Chunks of prompts that are computed before the first of them streams."""
+
 
 @dataclass(slots=True)
 class Work:
@@ -45,6 +48,10 @@ class Scheduler:
     Every running stream gets its token in every step. Beside them a step takes as many tokens of
     prompts and drafts as keep it from being much longer than an ordinary one (`Pace`); without
     them, `chunk` tokens of prompts.
+
+    Prompts that come together begin to stream together, where they are short: before the first
+    stream there is, up to `TOGETHER` chunks of prompts are computed whole, since beside a stream
+    they would take longer, and all streams go on in one step after that.
 
     Of several prompts the one with the least left goes first, but each second that one has waited
     counts for a second of computing it: so the longest is held up by no more than its own length.
@@ -128,7 +135,7 @@ class Scheduler:
             n_drafts = MOST_DRAFTS if len(streams) == 1 else min(further, MOST_DRAFTS)
         work = self._decode(streams, n_drafts)
         further -= sum(len(one.drafts) for one in work)
-        work += self._prefill(prompts, further)
+        work += self._prefill(prompts, further, together=not streams)
         if not work:
             return None
         self._tree.reserve(sum(len(one.tokens) + len(one.drafts) for one in work))
@@ -185,26 +192,41 @@ class Scheduler:
             work.append(Work(sequence, sequence.slot, sequence.generated[-1:], True, drafts))
         return work
 
-    def _prefill(self, prompts: list[Sequence], n_tokens: int) -> list[Work]:
-        """Work on prompts, the first ones first, of up to so many tokens in all."""
+    def _prefill(self, prompts: list[Sequence], n_tokens: int, together: bool) -> list[Work]:
+        """Work on prompts, the first ones first, of up to so many tokens in all.
+
+        `together`: a prompt that is done before others that are to begin with it waits for them
+        with its last token.
+        """
         chosen: list[Work] = []
+        for sequence in prompts:
+            self._join(sequence)
+        n_left = sum(sequence.n_prompt_left for sequence in prompts)
+        begun = all(sequence.n_computed == sequence.n_shared for sequence in prompts)
+        waits = together and not begun and n_tokens < n_left <= TOGETHER * self._chunk
         for sequence in prompts:
             assert sequence.slot is not None
             shared = sequence.prompt[: sequence.n_shared]
-            if sequence.n_computed < len(shared):
-                n = self._tree.join(sequence.slot, shared)
-                sequence.n_cached += n - sequence.n_computed
-                sequence.n_computed = n
             n_tokens += sum(_cut(work, shared, sequence.n_computed) for work in chosen)
             if any(_leads(work, shared, sequence.n_computed) for work in chosen):
                 continue
-            if n_tokens:
-                end = sequence.n_computed + n_tokens
+            end = sequence.n_computed + n_tokens
+            if waits:
+                end = min(end, sequence.n_shared)
+            if end > sequence.n_computed:
                 tokens = sequence.prompt[sequence.n_computed : end]
                 samples = len(tokens) == sequence.n_prompt_left
                 chosen.append(Work(sequence, sequence.slot, tokens, samples, []))
                 n_tokens -= len(tokens)
         return chosen
+
+    def _join(self, sequence: Sequence) -> None:
+        """Takes over what others have computed of a prompt."""
+        if sequence.n_computed < sequence.n_shared:
+            assert sequence.slot is not None
+            n = self._tree.join(sequence.slot, sequence.prompt[: sequence.n_shared])
+            sequence.n_cached += n - sequence.n_computed
+            sequence.n_computed = n
 
     def _commit(self, work: Work, tokens: Tokens[int]) -> None:
         sequence = work.sequence

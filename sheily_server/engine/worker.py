@@ -238,7 +238,8 @@ class Engine:
         if ids and self._tokenizer.is_end(ids[-1]):
             ids = ids[:-1]
         pieces = [self._tokenizer.piece(token) for token in ids]
-        if not before.special and all(pieces) and b"".join(pieces) == choice.text.encode():
+        text = b"".join(pieces).decode("utf-8", "replace")
+        if not before.special and all(pieces) and text == choice.text:
             ids = self._tokenizer.encode([before]) + ids
             self._answers.remember(before.text + choice.text, ids)
 

@@ -182,10 +182,33 @@ def test_a_long_prompt_goes_in_small_pieces_beside_a_stream() -> None:
 
 def test_prompts_alone_take_whole_chunks() -> None:
     run = Run(2)
-    run.scheduler.add(Sequence(0, [1] * 20, 1))
+    run.scheduler.add(Sequence(0, [1] * 40, 1))
     run.scheduler.add(Sequence(1, [2] * 4, 1))
     assert [len(work.tokens) for work in run.step().work] == [4, 4]
     assert len(run.step().work[0].tokens) == 8
+
+
+def test_short_prompts_that_come_together_begin_together() -> None:
+    run = Run(4)
+    run.scheduler.add(*(Sequence(i, [i] * 6, 5) for i in range(4)))
+    plans = [run.step() for _ in range(4)]
+    n_samples = [sum(work.samples for work in plan.work) for plan in plans]
+    assert n_samples == [0, 0, 4, 4]
+    assert [sum(len(work.tokens) for work in plan.work) for plan in plans] == [8, 8, 8, 4]
+
+
+def test_a_short_prompt_does_not_wait_for_a_long_one() -> None:
+    run = Run(2)
+    run.scheduler.add(Sequence(0, [1] * 50, 5), Sequence(1, [2] * 6, 5))
+    plan = run.step()
+    assert [(work.sequence.id, work.samples) for work in plan.work] == [(1, True), (0, False)]
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3])
+def test_chunks_smaller_than_the_number_of_prompts(chunk: int) -> None:
+    run = Run(4, chunk=chunk)
+    run.scheduler.add(*(Sequence(i, [i, 5], 3) for i in range(8)))
+    assert len(run.to_end()) == 8
 
 
 def test_the_shortest_prompt_goes_first() -> None:
