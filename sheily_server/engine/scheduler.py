@@ -195,29 +195,25 @@ class Scheduler:
     def _prefill(self, prompts: list[Sequence], n_tokens: int, together: bool) -> list[Work]:
         """Work on prompts, the first ones first, of up to so many tokens in all.
 
-        `together`: a prompt that is done before others that are to begin with it waits for them
-        with its last token.
+        `together`: short prompts wait for each other with their last token.
         """
-        chosen: list[Work] = []
         for sequence in prompts:
             self._join(sequence)
         n_left = sum(sequence.n_prompt_left for sequence in prompts)
-        begun = all(sequence.n_computed == sequence.n_shared for sequence in prompts)
-        waits = together and not begun and n_tokens < n_left <= TOGETHER * self._chunk
+        chosen: list[Work] = []
         for sequence in prompts:
             assert sequence.slot is not None
             shared = sequence.prompt[: sequence.n_shared]
             n_tokens += sum(_cut(work, shared, sequence.n_computed) for work in chosen)
-            if any(_leads(work, shared, sequence.n_computed) for work in chosen):
+            if any(_leads(work, shared, sequence.n_computed) for work in chosen) or not n_tokens:
                 continue
-            end = sequence.n_computed + n_tokens
-            if waits:
-                end = min(end, sequence.n_shared)
-            if end > sequence.n_computed:
-                tokens = sequence.prompt[sequence.n_computed : end]
-                samples = len(tokens) == sequence.n_prompt_left
-                chosen.append(Work(sequence, sequence.slot, tokens, samples, []))
-                n_tokens -= len(tokens)
+            tokens = sequence.prompt[sequence.n_computed : sequence.n_computed + n_tokens]
+            samples = len(tokens) == sequence.n_prompt_left
+            chosen.append(Work(sequence, sequence.slot, tokens, samples, []))
+            n_tokens -= len(tokens)
+        some_are_behind = sum(work.samples for work in chosen) < len(prompts)
+        if together and some_are_behind and n_left <= TOGETHER * self._chunk:
+            return _without_last_tokens(chosen) or chosen
         return chosen
 
     def _join(self, sequence: Sequence) -> None:
@@ -245,6 +241,15 @@ def _leads(work: Work, shared: Tokens[int], n_computed: int) -> bool:
     """Whether a prompt's next tokens, behind those it has, are being computed by that work."""
     sequence = work.sequence
     return common_prefix(sequence.prompt[: sequence.n_shared], shared) > n_computed
+
+
+def _without_last_tokens(chosen: list[Work]) -> list[Work]:
+    """The work without the tokens behind which something would be sampled."""
+    held = [
+        Work(one.sequence, one.slot, one.tokens[: len(one.tokens) - one.samples], False, [])
+        for one in chosen
+    ]
+    return [one for one in held if one.tokens]
 
 
 def _cut(work: Work, shared: Tokens[int], n_computed: int) -> int:

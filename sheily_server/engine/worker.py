@@ -6,6 +6,7 @@ one, runs the steps. They share a queue of what was admitted, and nothing else.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 import os
@@ -31,6 +32,11 @@ from .runner import Output, Runner, Tokenizer
 from .scheduler import Plan, Scheduler
 
 log = logging.getLogger(__name__)
+
+TOGETHER_GAP_S = 0.004
+TOGETHER_S = 0.02
+"""Requests that follow the first one so closely, for so long at most, begin in one step with it: a
+step takes far longer."""
 
 Inbox = queue.SimpleQueue["Job | Cancel"]
 
@@ -103,16 +109,23 @@ class Engine:
             self._channel.send_events(events)
 
     def _take_inbox(self) -> None:
-        """All that came in; waits for something when there is nothing to compute."""
-        while True:
-            try:
-                item = self._inbox.get(block=self._scheduler.idle and not self._events)
-            except queue.Empty:
-                return
-            if isinstance(item, Job):
-                self._add(item)
-            elif item.id in self._requests:
-                self._release(self._requests[item.id])
+        """All that came in; waits for something when there is nothing to compute, and then as
+        briefly for what comes together with it."""
+        if self._scheduler.idle and not self._events:
+            self._take_item(self._inbox.get())
+            end = time.monotonic() + TOGETHER_S
+            with contextlib.suppress(queue.Empty):
+                while time.monotonic() < end:
+                    self._take_item(self._inbox.get(timeout=TOGETHER_GAP_S))
+        with contextlib.suppress(queue.Empty):
+            while True:
+                self._take_item(self._inbox.get_nowait())
+
+    def _take_item(self, item: Job | Cancel) -> None:
+        if isinstance(item, Job):
+            self._add(item)
+        elif item.id in self._requests:
+            self._release(self._requests[item.id])
 
     def _add(self, job: Job) -> None:
         running = _Running(job, {})

@@ -193,8 +193,8 @@ def test_short_prompts_that_come_together_begin_together() -> None:
     run.scheduler.add(*(Sequence(i, [i] * 6, 5) for i in range(4)))
     plans = [run.step() for _ in range(4)]
     n_samples = [sum(work.samples for work in plan.work) for plan in plans]
-    assert n_samples == [0, 0, 4, 4]
-    assert [sum(len(work.tokens) for work in plan.work) for plan in plans] == [8, 8, 8, 4]
+    assert n_samples == [0, 0, 0, 4]
+    assert run.model.n_computed == 4 * 6
 
 
 def test_a_short_prompt_does_not_wait_for_a_long_one() -> None:
