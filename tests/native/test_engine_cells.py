@@ -99,7 +99,7 @@ def test_500_interleaved_conversations_have_the_logits_of_fresh_runs(tiny: Model
     n_accepted = sum(drafter.n_accepted for drafter in drafters)
     n_rejected = sum(drafter.n_drafted for drafter in drafters) - n_accepted
     assert n_cached > 5000  # so that there was something to get wrong
-    assert min(n_accepted, n_rejected) > 50
+    assert min(n_accepted, n_rejected) > 20
 
     worst = 0.0
     with Context(tiny, n_ctx=CONTEXT, n_threads=1) as context:
