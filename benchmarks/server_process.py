@@ -33,6 +33,7 @@ from sheily_server.engine.messages import Channel, Sampling, Submit
 from sheily_server.engine.runner import Output, Runner, Tokenizer
 from sheily_server.engine.scheduler import Plan, Scheduler
 from sheily_server.engine.sequence import Sequence as TokenSequence
+from sheily_server.engine.vitals import Vitals
 from sheily_server.engine.worker import Engine, Inbox
 
 HOST = "127.0.0.1"
@@ -260,7 +261,9 @@ def engine_python_s(n_sequences: int, n_steps: int = 2000) -> float:
             inbox.put(_job(i, n_steps + 10))
         runner = _StandInRunner(ours, n_steps)
         scheduler = Scheduler(n_sequences, n_steps + 20, n_sequences)
-        engine = Engine(Channel(theirs), _StandInTokenizer(), runner, scheduler, Answers(), inbox)
+        engine = Engine(
+            Channel(theirs), _StandInTokenizer(), runner, scheduler, Answers(), inbox, Vitals()
+        )
         try:
             engine.run()
         except _EnoughError:

@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import threading
-from types import FrameType
 
 from tqdm import tqdm
 
@@ -64,20 +63,39 @@ def _serve(config: Config, supervisor: Supervisor) -> int:
         )
         return 1
 
-    def leave(signum: int, frame: FrameType | None) -> None:
-        # Before waitress, which waits for its threads: what runs ends with an error at once.
-        threading.Thread(target=supervisor.stop, name="leave").start()
-        raise SystemExit(0)
-
-    signal.signal(signal.SIGTERM, leave)
-    signal.signal(signal.SIGINT, leave)
+    stop = threading.Event()
+    running = threading.Thread(target=server.run, name="http", daemon=True)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda signum, frame: stop.set())
     # A name with several addresses, as localhost may be, gets a server of another class.
     several = getattr(server, "effective_listen", None)
     for host, port in several or [(config.host, server.effective_port)]:
         log.info("listening on http://%s:%s", f"[{host}]" if ":" in host else host, port)
     supervisor.start()
-    server.run()  # returns when a signal raised SystemExit in it
+    running.start()
+    stop.wait()
+    _drain(config, supervisor, stop)
+    supervisor.stop()
+    http_server.flush(server)
     return 0
+
+
+def _drain(config: Config, supervisor: Supervisor, stop: threading.Event) -> None:
+    """Lets what is admitted come to its end; a second signal ends that."""
+    stop.clear()
+    done = threading.Event()
+
+    def drain() -> None:
+        if not supervisor.drain(config.drain_timeout):
+            log.warning("requests are ended that took more than %g s", config.drain_timeout)
+        done.set()
+        stop.set()
+
+    log.info("shutting down: requests that were admitted are answered first")
+    threading.Thread(target=drain, name="drain", daemon=True).start()
+    stop.wait()
+    if not done.is_set():
+        log.warning("told to stop again: requests are ended now")
 
 
 if __name__ == "__main__":

@@ -166,6 +166,12 @@ class Config:
     timeout: float = _setting(
         280.0, _seconds, "deadline of a request in seconds, over waiting, prompt and answer"
     )
+    hang_timeout: float = _setting(
+        20.0, _seconds, "seconds without a sign of life after which the engine is killed"
+    )
+    drain_timeout: float = _setting(
+        30.0, _seconds, "seconds that requests may take to end when the server is told to stop"
+    )
     cors_origins: tuple[str, ...] = _setting(
         (),
         _origins,

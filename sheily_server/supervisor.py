@@ -1,5 +1,5 @@
-"""The parent's side of the engine: starts the process, watches it, restarts it, and hands each
-request's events to whoever waits for them. Knows nothing of HTTP, prompts or native code."""
+"""The parent's side of the engine: keeps a process of it alive, admits requests, and hands each
+one's events to whoever waits for them. Knows nothing of HTTP, prompts or native code."""
 
 from __future__ import annotations
 
@@ -9,23 +9,21 @@ import logging
 import math
 import os
 import queue
-import signal
-import socket
 import stat
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import msgspec
 
+from . import engine_process, gguf, preflight
 from .config import Config, untuned
 from .engine.messages import (
     LAST_EVENTS,
+    Beat,
     Cancel,
     Channel,
     Detokenize,
@@ -33,7 +31,6 @@ from .engine.messages import (
     Finished,
     LoadFailed,
     Loading,
-    ProtocolError,
     Ready,
     RequestEvent,
     Start,
@@ -41,27 +38,37 @@ from .engine.messages import (
     Tokenize,
     TunedFor,
 )
+from .engine_process import EngineProcess
 from .errors import ApiError, engine_crashed, model_unavailable, not_ready, queue_full
 
 log = logging.getLogger(__name__)
 
 ENGINE_COMMAND = (sys.executable, "-m", "sheily_server.engine")
 BACKOFF_S = (0.1, 0.5, 2.0, 10.0, 30.0)
-EXIT_GRACE_S = 2.0
-_LOG_LEVELS = {"D": 10, "I": 20, "W": 30, "E": 40, "F": 50}
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What `/health` says. `state` is loading, ready, restarting or failed; `progress` (0 to 1) is
-    there while a model loads; `reason` says why the state is not ready."""
+    """What `/health` says. `state` is loading, ready, restarting, draining or failed; `progress` (0
+    to 1) is there while a model loads; `reason` says why the state is not ready.
+
+    `running` and `queued` are requests; `last_step_age_s` is None before the first step. KV cells:
+    all of them, those that running sequences have, and those that hold a prefix alone; None while
+    there is no engine.
+    """
 
     state: str
     reason: str | None
     progress: float | None
     running: int
+    queued: int
     restarts: int
     engine: Ready | None
+    load_s: float | None = None
+    last_step_age_s: float | None = None
+    kv_cells: int | None = None
+    kv_cells_used: int | None = None
+    kv_cells_cached: int | None = None
 
 
 class Ticket:
@@ -123,7 +130,9 @@ class Supervisor:
         self._restarts = 0
         self._crashes_in_row = 0
         self._stopping = threading.Event()
-        self._last_words = ""
+        self._draining = False
+        self._beat: tuple[float, Beat] | None = None
+        self._load_s: float | None = None
         self._mean_seconds = 1.0
         self._submitted: dict[int, float] = {}
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
@@ -131,6 +140,20 @@ class Supervisor:
     def start(self) -> None:
         """Begins to load the model; returns at once."""
         self._thread.start()
+
+    def drain(self, timeout: float) -> bool:
+        """Admits nothing more and waits for what is admitted, for so many seconds at most; whether
+        all of it ended."""
+        with self._lock:
+            self._draining = True
+        end = time.monotonic() + timeout
+        while not self._stopping.wait(0.02):
+            with self._lock:
+                if not self._tickets:
+                    return True
+            if time.monotonic() >= end:
+                break
+        return False
 
     def stop(self) -> None:
         """Ends the engine process and waits for it; requests in flight fail."""
@@ -146,17 +169,33 @@ class Supervisor:
             # Nothing is sent: that would wait for an engine which does not read any more.
             channel.close()
         if self._thread.is_alive():
-            self._thread.join(2 * EXIT_GRACE_S + 1.0)
+            self._thread.join(2 * engine_process.EXIT_GRACE_S + 1.0)
 
     def health(self) -> Health:
         with self._lock:
+            n = len(self._tickets)
+            running = min(n, self._config.parallel)
+            draining = self._draining or self._stopping.is_set()
+            engine = self._engine
+            age = used = cached = None
+            if engine is not None and self._beat is not None:
+                at, beat = self._beat
+                used, cached = beat.kv_cells_used, beat.kv_cells_cached
+                if beat.idle_s is not None:
+                    age = beat.idle_s + time.monotonic() - at
             return Health(
-                self._state,
-                self._reason,
+                "draining" if draining else self._state,
+                "The server is shutting down." if draining else self._reason,
                 self._progress,
-                len(self._tickets),
+                running,
+                n - running,
                 self._restarts,
-                self._engine,
+                engine,
+                self._load_s,
+                age,
+                None if engine is None else engine.kv_cells,
+                used,
+                cached,
             )
 
     def engine(self) -> Ready:
@@ -185,7 +224,7 @@ class Supervisor:
 
     def _ready(self) -> Ready:
         """Raises unless the state is ready; the lock is held."""
-        if self._stopping.is_set():
+        if self._stopping.is_set() or self._draining:
             raise _shutting_down()
         if self._state == "ready":
             assert self._engine is not None
@@ -214,14 +253,12 @@ class Supervisor:
     def _run(self) -> None:
         """The supervisor's thread: one engine process after the other."""
         while not self._stopping.is_set():
-            problem = _file_problem(self._config.model_path)
-            if problem is not None:
-                self._fail(problem)
-                return
             try:
-                death = self._live()
-            except OSError as error:
-                death = f"could not be started: {error}"
+                model = _checked(self._config.model_path)
+            except _ModelError as error:
+                self._fail(str(error))
+                return
+            death = self._memory_problem(model) or self._live()
             if self._stopping.is_set() or self._state == "failed":
                 return
             self._crashed(death)
@@ -233,63 +270,39 @@ class Supervisor:
                 return
             self._stopping.wait(BACKOFF_S[self._crashes_in_row - 1])
 
+    def _memory_problem(self, model: gguf.GGUF) -> str | None:
+        """A model that cannot fit fails at the start. Later, when one has fitted already, memory
+        may be short for a while: that is as good as a crash."""
+        problem = preflight.problem(self._config, model, preflight.free_memory())
+        if problem is not None and not self._restarts:
+            self._fail(problem)
+        return None if problem is None else f"was not started: {problem}"
+
     def _live(self) -> str:
-        """One engine process from its start to its end; how it ended. Raises OSError when there
-        can be none."""
-        ours, theirs = socket.socketpair()
-        channel = Channel(ours)
-        self._last_words = ""
+        """One engine process from its start to its end; how it ended."""
         try:
-            with theirs:
-                process = subprocess.Popen(
-                    [*self._command, str(theirs.fileno())],
-                    pass_fds=[theirs.fileno()],
-                    stdin=subprocess.DEVNULL,
-                    stderr=subprocess.PIPE,
-                )
-        except OSError:
-            channel.close()
-            raise
-        assert process.stderr is not None
-        relay = threading.Thread(
-            target=self._relay, args=(process.stderr,), name="engine-log", daemon=True
-        )
-        relay.start()
-        self._send_start(channel)
-        nonsense = self._read(channel)
-        channel.close()  # which is the engine's sign to leave, if it has not
-        try:
-            code = process.wait(EXIT_GRACE_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            code = process.wait()
-        relay.join(EXIT_GRACE_S)
-        return nonsense or _death(code)
-
-    def _send_start(self, channel: Channel) -> None:
+            process = EngineProcess(self._command, self._config.hang_timeout)
+        except OSError as error:
+            return f"could not be started: {error}"
+        began = time.monotonic()
         with self._lock:
-            self._channel = channel
+            self._channel = process.channel
             if self._stopping.is_set():  # and `stop` has not seen this channel
-                channel.close()
-        with contextlib.suppress(OSError):  # it is dead already, which `_read` will find
-            channel.send_command(_start(self._config))
+                process.channel.close()
 
-    def _read(self, channel: Channel) -> str | None:
-        """Takes events until the engine closes its end, which it does by dying at the latest, or
-        cannot load the model, or sends nonsense: then that is returned as the way it ended."""
-        while self._state != "failed":
-            try:
-                events = channel.receive_events()
-            except ProtocolError as error:
-                return f"sent nonsense: {error}"
-            if events is None:
-                return None
-            for event in events:
-                self._take(event)
-        return None
+        def take(event: Event) -> bool:
+            if isinstance(event, Ready):
+                self._load_s = time.monotonic() - began
+            self._take(event)
+            return self._state != "failed"
+
+        return process.run(_start(self._config), take)
 
     def _take(self, event: Event) -> None:
-        if isinstance(event, Loading):
+        if isinstance(event, Beat):
+            with self._lock:
+                self._beat = time.monotonic(), event
+        elif isinstance(event, Loading):
             with self._lock:
                 self._progress = event.fraction
             if self._on_load is not None:
@@ -298,27 +311,30 @@ class Supervisor:
             with self._lock:
                 self._state, self._reason, self._progress = "ready", None, None
                 self._engine = event
-            log.info(
-                "ready: %s, %.2f GB, %s prompts; %d threads, chunks of %d, kernel %s",
-                self._config.model_path.name,
-                event.model_bytes / 1e9,
-                event.dialect.name,
-                event.n_threads,
-                event.chunk,
-                event.kernel or "off",
-            )
-            log.info("%s", _pool_line(self._config, event))
-            if self._config.context_size > event.n_ctx_train:
-                log.warning(
-                    "LLM_CONTEXT_SIZE is %d, but the model was trained for %d tokens: longer "
-                    "conversations may become nonsense",
-                    self._config.context_size,
-                    event.n_ctx_train,
-                )
+            self._log_ready(event)
         elif isinstance(event, LoadFailed):
             self._fail(event.reason)
         else:
             self._deliver(event)
+
+    def _log_ready(self, engine: Ready) -> None:
+        log.info(
+            "ready: %s, %.2f GB, %s prompts; %d threads, chunks of %d, kernel %s",
+            self._config.model_path.name,
+            engine.model_bytes / 1e9,
+            engine.dialect.name,
+            engine.n_threads,
+            engine.chunk,
+            engine.kernel or "off",
+        )
+        log.info("%s", _pool_line(self._config, engine))
+        if self._config.context_size > engine.n_ctx_train:
+            log.warning(
+                "LLM_CONTEXT_SIZE is %d, but the model was trained for %d tokens: longer "
+                "conversations may become nonsense",
+                self._config.context_size,
+                engine.n_ctx_train,
+            )
 
     def _deliver(self, event: RequestEvent) -> None:
         last = isinstance(event, LAST_EVENTS)
@@ -341,12 +357,10 @@ class Supervisor:
 
     def _crashed(self, death: str) -> None:
         reason = f"the engine process {death}"
-        if self._last_words:
-            reason += f"; its last words: {self._last_words}"
         log.error("%s", reason)
         with self._lock:
             self._state, self._reason, self._progress = "restarting", reason, 0.0
-            self._engine = self._channel = None
+            self._engine = self._channel = self._beat = None
             self._restarts += 1
             self._crashes_in_row += 1
             tickets = list(self._tickets.values())
@@ -354,19 +368,6 @@ class Supervisor:
             self._submitted.clear()
         for ticket in tickets:
             ticket.put(engine_crashed(reason))
-
-    def _relay(self, stderr: IO[bytes]) -> None:
-        """Writes the engine's tagged lines to this process's log, and keeps the last bad one."""
-        for raw in stderr:
-            line = raw.decode("utf-8", "replace").rstrip()
-            tagged = line[1:2] == " " and line[:1] in _LOG_LEVELS
-            level = _LOG_LEVELS[line[0]] if tagged else logging.ERROR
-            text = line[2:] if tagged else line
-            if level >= logging.ERROR:
-                self._last_words = text
-            if text:
-                log.log(level, "engine: %s", text)
-        stderr.close()
 
 
 def _start(config: Config) -> Start:
@@ -398,27 +399,24 @@ def _pool_line(config: Config, engine: Ready) -> str:
     return line + (", LLM_KV_TYPE=q8_0 halves the memory" if engine.kv_type == "f16" else "")
 
 
-def _file_problem(path: Path) -> str | None:
-    """Why a path is no model file, as far as can be seen without reading it."""
+class _ModelError(Exception):
+    """The file is no model; the message says so."""
+
+
+def _checked(path: Path) -> gguf.GGUF:
+    """What the header says of a model. Raises _ModelError."""
     try:
         if stat.S_ISREG(os.stat(path).st_mode):
-            return None
+            return gguf.check(path)
         what = "is no file"
     except (FileNotFoundError, NotADirectoryError):
         what = "does not exist"
     except OSError as error:
-        what = f"cannot be looked at ({error.strerror})"
-    return f"The model {path} {what}. Set LLM_MODEL_PATH to a GGUF file."
+        what = f"cannot be read ({error.strerror})"
+    except gguf.GGUFError as error:
+        what = f"{error}"
+    raise _ModelError(f"The model {path} {what}. Set LLM_MODEL_PATH to a GGUF file.")
 
 
 def _shutting_down() -> ApiError:
     return not_ready("The server is shutting down.", "shutting_down", 5)
-
-
-def _death(code: int) -> str:
-    if code >= 0:
-        return f"left with exit code {code}"
-    try:
-        return f"was killed by signal {-code} ({signal.Signals(-code).name})"
-    except ValueError:
-        return f"was killed by signal {-code}"

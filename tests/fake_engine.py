@@ -25,6 +25,9 @@ alternatives are `alt0`, `alt1`, ... Every word of a prediction is drafted, in e
 are those that the answer has in the same place. A byte of text is a token with its number; a marker
 is one too, above 255; Detokenize refuses 999 and what is above.
 
+    stall               admitted; from then on its step stands still, as it tells itself
+    stop                admitted, then SIGSTOP
+
 `--load` is `ok`, `fail` (LoadFailed), `crash` or `exit`; `--gate FILE` stops the load at a quarter
 until the file is there. `--log FILE` gets a line for each command that comes in, and `eof` at the
 socket's end. A wedged engine: `--stay` lives on when the socket ends, `--deaf` reads nothing once
@@ -53,6 +56,7 @@ import msgspec
 
 from sheily_server.engine.messages import (
     Admitted,
+    Beat,
     Cancel,
     Channel,
     ChoiceFinished,
@@ -157,6 +161,8 @@ class Answer:
             "exit": self._exit,
             "nonsense": self._nonsense,
             "close": self._close,
+            "stall": self._stall,
+            "stop": self._stop,
         }
         if order in orders:
             orders[order](arguments)
@@ -283,6 +289,14 @@ class Answer:
     def _close(self, arguments: list[str]) -> None:
         self._channel.close()
 
+    def _stall(self, arguments: list[str]) -> None:
+        self._admit()
+        self._channel.send_events([Beat(step_s=1e6)])
+
+    def _stop(self, arguments: list[str]) -> None:
+        self._admit()
+        os.kill(os.getpid(), signal.SIGSTOP)
+
 
 class FakeEngine:
     """Reads commands and starts an Answer for each Submit."""
@@ -299,6 +313,7 @@ class FakeEngine:
         if not isinstance(start, Start):
             self._leave()
         self._log(f"start {os.getpid()} {msgspec.json.encode(start).decode()}")
+        threading.Thread(target=self._beat, daemon=True).start()
         self._load(start)
         if self._options.deaf:
             time.sleep(PATIENCE_S)
@@ -315,6 +330,14 @@ class FakeEngine:
                 self._cancels[command.id].set()
             elif command is None:
                 self._leave()
+
+    def _beat(self) -> None:
+        while True:
+            try:
+                self._channel.send_events([Beat(idle_s=0.0, kv_cells_used=5, kv_cells_cached=7)])
+            except OSError:
+                return
+            time.sleep(0.1)
 
     def _load(self, start: Start) -> None:
         self._channel.send_events([Loading(0.25)])

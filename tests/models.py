@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ ROOT = Path(__file__).resolve().parent.parent
 LLAMA_CPP = ROOT / "vendor" / "llama.cpp"
 VOCABULARY = LLAMA_CPP / "models" / "ggml-vocab-llama-bpe.gguf"
 SMOLLM2 = ROOT / "models" / "SmolLM2-135M-Instruct.Q4_1.gguf"
+EMPTY_GGUF = struct.pack("<4sIQQ", b"GGUF", 3, 0, 0)
+"""A whole GGUF file without metadata and tensors, for a fake engine."""
 TINY = ROOT / "build" / "test-models" / "llama3-tiny.gguf"
 
 

@@ -23,6 +23,7 @@ from .messages import Channel, LoadFailed, Loading, Ready, Start
 from .runner import Runner, Tokenizer, UnusableModelError, load_model
 from .scheduler import Scheduler
 from .settled import settled
+from .vitals import Vitals, tell
 from .worker import Engine, Inbox, read_commands
 
 log = logging.getLogger(__name__)
@@ -55,6 +56,8 @@ def main(fd: int) -> None:
 
 
 def _serve(channel: Channel, start: Start) -> None:
+    vitals = Vitals()
+    threading.Thread(target=tell, args=(vitals, channel), name="vitals", daemon=True).start()
     start, warnings = settled(start, current_cpu().model)
     for sentence in warnings:
         log.warning("%s", sentence)
@@ -80,12 +83,13 @@ def _serve(channel: Channel, start: Start) -> None:
         channel.send_events([LoadFailed(str(error))])
         channel.receive_command()  # stay until the server process has read that
         os._exit(0)
+    vitals.heartbeat = runner.heartbeat
     tokenizer = Tokenizer(model)
     inbox: Inbox = queue.SimpleQueue()
     answers = Answers()
     admission = Admission(tokenizer, Grammars(model), answers, start)
     threading.Thread(
-        target=read_commands, args=(channel, admission, inbox), name="reader", daemon=True
+        target=read_commands, args=(channel, admission, inbox, vitals), name="reader", daemon=True
     ).start()
     channel.send_events(
         [
@@ -100,11 +104,12 @@ def _serve(channel: Channel, start: Start) -> None:
                 model.info.kernel,
                 start.chunk,
                 start.kv_type,
+                start.parallel * start.context_size,
             )
         ]
     )
     scheduler = Scheduler(start.parallel, start.context_size, runner.n_sequences, start.chunk)
-    Engine(channel, tokenizer, runner, scheduler, answers, inbox).run()
+    Engine(channel, tokenizer, runner, scheduler, answers, inbox, vitals).run()
 
 
 if __name__ == "__main__":

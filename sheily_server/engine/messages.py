@@ -134,7 +134,8 @@ class Loading(msgspec.Struct, tag=True, frozen=True):
 
 class Ready(msgspec.Struct, tag=True, frozen=True):
     """The model is loaded. Sizes in bytes; `n_ctx_train` and `chunk` in tokens. `fingerprint`
-    changes with the build and with the model file. `kernel` None: the stock kernels."""
+    changes with the build and with the model file. `kernel` None: the stock kernels. `kv_cells`:
+    tokens that the KV cache has room for."""
 
     dialect: Dialect
     description: str
@@ -146,6 +147,23 @@ class Ready(msgspec.Struct, tag=True, frozen=True):
     kernel: str | None = None
     chunk: int = 128
     kv_type: KVType = "f16"
+    kv_cells: int = 0
+
+
+class Beat(msgspec.Struct, tag=True, frozen=True):
+    """A sign of life, twice a second from the first moment on. Times in seconds.
+
+    `step_s`: since the last sign from inside the step that is computed; `reading_s`: since the
+    command came that is being tokenized and compiled; None where there is none. `idle_s`: since the
+    last step ended, None before the first. KV cells that running sequences have, and that hold a
+    prefix alone.
+    """
+
+    step_s: float | None = None
+    reading_s: float | None = None
+    idle_s: float | None = None
+    kv_cells_used: int = 0
+    kv_cells_cached: int = 0
 
 
 class LoadFailed(msgspec.Struct, tag=True, frozen=True):
@@ -264,7 +282,7 @@ RequestEvent = (
     | RequestFailed
 )
 LAST_EVENTS = (TooLong, Refused, Tokenized, Detokenized, Finished, RequestFailed)
-Event = Loading | Ready | LoadFailed | RequestEvent
+Event = Loading | Ready | LoadFailed | Beat | RequestEvent
 
 
 class ProtocolError(Exception):

@@ -188,6 +188,10 @@ class Runner:
     def kv_bytes(self) -> int:
         return self._context.kv_bytes
 
+    def heartbeat(self) -> int:
+        """As `Context.heartbeat`. For any thread."""
+        return self._context.heartbeat
+
     @property
     def n_threads(self) -> int:
         return self._context.n_threads

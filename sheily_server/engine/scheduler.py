@@ -79,6 +79,11 @@ class Scheduler:
         return not self._waiting and not self._running
 
     @property
+    def n_cells(self) -> int:
+        """KV cells in all."""
+        return self._n_slots * self._context_size
+
+    @property
     def n_cells_free(self) -> int:
         """KV cells that hold nothing."""
         return self._tree.n_free

@@ -30,9 +30,11 @@ from .messages import (
 )
 from .runner import Output, Runner, Tokenizer
 from .scheduler import Plan, Scheduler
+from .vitals import Vitals
 
 log = logging.getLogger(__name__)
 
+COUNT_S = 0.25
 TOGETHER_GAP_S = 0.004
 TOGETHER_S = 0.02
 """Requests that follow the first one so closely, for so long at most, begin in one step with it: a
@@ -41,7 +43,7 @@ step takes far longer."""
 Inbox = queue.SimpleQueue["Job | Cancel"]
 
 
-def read_commands(channel: Channel, admission: Admission, inbox: Inbox) -> None:
+def read_commands(channel: Channel, admission: Admission, inbox: Inbox, vitals: Vitals) -> None:
     """The reader thread, until the server process closes its end: then the whole process leaves.
 
     `os._exit`, since the engine thread may be inside a step that nothing can interrupt.
@@ -55,7 +57,9 @@ def read_commands(channel: Channel, admission: Admission, inbox: Inbox) -> None:
             if isinstance(command, Cancel):
                 inbox.put(command)
             else:
+                vitals.reading_since = time.monotonic()
                 event, job = admission.answer(command)
+                vitals.reading_since = None
                 channel.send_events([event])
                 if job is not None:
                     inbox.put(job)
@@ -87,6 +91,7 @@ class Engine:
         scheduler: Scheduler,
         answers: Answers,
         inbox: Inbox,
+        vitals: Vitals,
     ) -> None:
         self._channel = channel
         self._tokenizer = tokenizer
@@ -94,17 +99,22 @@ class Engine:
         self._scheduler = scheduler
         self._answers = answers
         self._inbox = inbox
+        self._vitals = vitals
         self._requests: dict[int, _Running] = {}
         self._choices: dict[int, Choice] = {}
         self._n_sequences = 0
         self._events: list[Event] = []
+        self._next_count = 0.0
 
     def run(self) -> None:
         """Works for ever; ends with OSError when the server process is gone."""
         while True:
             self._take_inbox()
+            self._vitals.step_began = time.monotonic()
             self._expire()
             self._step()
+            self._count_cells()
+            self._vitals.step_began = None
             events, self._events = self._events, []
             self._channel.send_events(events)
 
@@ -162,13 +172,24 @@ class Engine:
                 self._fail(running, "engine_error", str(error))
             return
         tokens = [[output.token for output in some] for some in outputs]
-        self._scheduler.commit(plan, tokens, time.monotonic() - began)
+        self._vitals.step_ended = time.monotonic()
+        self._scheduler.commit(plan, tokens, self._vitals.step_ended - began)
         for work, some in zip(plan.work, outputs, strict=True):
             for output in some:
                 choice = self._choices.get(work.sequence.id)
                 if choice is None:  # it has ended, or its request failed
                     break
                 self._take(self._requests[choice.request], choice, output)
+
+    def _count_cells(self) -> None:
+        """Tells how full the KV cache is: counting takes a while, so now and then."""
+        now = time.monotonic()
+        if now < self._next_count and not self._scheduler.idle:
+            return
+        self._next_count = now + COUNT_S
+        scheduler, vitals = self._scheduler, self._vitals
+        vitals.kv_cells_cached = scheduler.n_cells_cached
+        vitals.kv_cells_used = scheduler.n_cells - scheduler.n_cells_free - vitals.kv_cells_cached
 
     def _start(self, plan: Plan) -> Plan:
         """Prepares the sequences that begin with this step; the plan without those whose request

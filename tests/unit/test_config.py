@@ -30,6 +30,8 @@ EXAMPLES = {
     "tuned": (str(tuned_files.EXAMPLE), read(tuned_files.EXAMPLE)),
     "timeout": ("12.5", 12.5),
     "cors_origins": ("http://localhost:3000, *", ("http://localhost:3000", "*")),
+    "hang_timeout": ("7.5", 7.5),
+    "drain_timeout": ("1e3", 1000.0),
     "speculation": ("Off", "off"),
     "log_level": ("DEBUG", "debug"),
 }
@@ -66,6 +68,8 @@ REFUSED = {
         "http://localhost:3000 http://localhost:3001",
         "null",
     ],
+    "hang_timeout": ["", "0", "soon"],
+    "drain_timeout": ["", "-1", "soon"],
     "speculation": ["", "yes", "1"],
     "log_level": ["", "loud", "critical"],
 }

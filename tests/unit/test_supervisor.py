@@ -18,6 +18,7 @@ from typing import IO, Any
 import msgspec
 import pytest
 
+from sheily_server import engine_process, preflight
 from sheily_server import supervisor as module
 from sheily_server.config import Config
 from sheily_server.engine.messages import (
@@ -36,9 +37,11 @@ from sheily_server.engine.messages import (
     Tokenized,
     TooLong,
 )
+from sheily_server.engine_process import EngineProcess
 from sheily_server.errors import ApiError
 from sheily_server.prompts.message import Segment
 from sheily_server.supervisor import Supervisor, Ticket
+from tests.models import EMPTY_GGUF
 
 FAKE_ENGINE = Path(__file__).resolve().parents[1] / "fake_engine.py"
 WAIT = 20.0
@@ -60,7 +63,7 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         self.model = folder / "fake.gguf"
-        self.model.write_bytes(b"GGUF")
+        self.model.write_bytes(EMPTY_GGUF)
         self.log = folder / "engine.log"
         self.gate = folder / "gate"
         self.config = Config(model_path=self.model, parallel=2, queue=1, context_size=128)
@@ -308,7 +311,7 @@ def test_a_missing_model_is_named_with_its_path(bench: Bench) -> None:
 
 @pytest.mark.parametrize(
     ("path", "words"),
-    [("/", "is no file"), ("/dev/null", "is no file"), ("/" + "x" * 300, "cannot be looked at")],
+    [("/", "is no file"), ("/dev/null", "is no file"), ("/" + "x" * 300, "cannot be read")],
 )
 def test_paths_that_are_no_file(bench: Bench, path: str, words: str) -> None:
     supervisor = bench.start(model_path=Path(path))
@@ -444,7 +447,7 @@ def test_stopping_ends_the_engine_and_the_requests(bench: Bench) -> None:
 
 
 def test_stopping_while_the_model_loads(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "EXIT_GRACE_S", 0.1)
+    monkeypatch.setattr(engine_process, "EXIT_GRACE_S", 0.1)
     supervisor = bench.start("--gate", str(bench.gate))
     (pid,) = bench.pids()
     supervisor.stop()
@@ -484,7 +487,7 @@ def test_stopping_before_starting() -> None:
 def test_an_engine_that_does_not_leave_is_killed(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    monkeypatch.setattr(module, "EXIT_GRACE_S", 0.1)
+    monkeypatch.setattr(engine_process, "EXIT_GRACE_S", 0.1)
     supervisor = bench.ready(way)
     (pid,) = bench.pids()
     supervisor.stop()
@@ -494,7 +497,7 @@ def test_an_engine_that_does_not_leave_is_killed(
 def test_stopping_does_not_wait_for_an_engine_that_reads_nothing(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "EXIT_GRACE_S", 0.1)
+    monkeypatch.setattr(engine_process, "EXIT_GRACE_S", 0.1)
     supervisor = bench.ready("--deaf")
     (pid,) = bench.pids()
     big = [Segment("user\n" + "x" * 10_000_000, False)]
@@ -562,15 +565,15 @@ def test_the_engines_lines_go_to_the_log(bench: Bench, caplog: pytest.LogCapture
 
 def test_the_last_words_are_waited_for(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """They come on a thread of their own, which may be late."""
-    relay = Supervisor._relay
+    relay = EngineProcess._relay_log
     asked = threading.Event()
 
-    def late(supervisor: Supervisor, stderr: IO[bytes]) -> None:
+    def late(process: EngineProcess, stderr: IO[bytes]) -> None:
         asked.wait(WAIT)
         time.sleep(0.2)
-        relay(supervisor, stderr)
+        relay(process, stderr)
 
-    monkeypatch.setattr(Supervisor, "_relay", late)
+    monkeypatch.setattr(EngineProcess, "_relay_log", late)
     supervisor = bench.ready()
     asked.set()
     error = error_of(supervisor.submit(request("exit 7 the last words")))
@@ -583,3 +586,99 @@ def test_an_engine_killed_from_outside(bench: Bench) -> None:
     os.kill(bench.pids()[0], signal.SIGABRT)
     assert "signal 6 (SIGABRT)" in error_of(ticket).message
     wait_for(supervisor, "ready")
+
+
+@pytest.mark.parametrize(
+    ("order", "reason"),
+    [("stall", "a step has stood still"), ("stop", "nothing came from it for")],
+)
+def test_an_engine_that_hangs_is_killed_and_started_again(
+    bench: Bench, order: str, reason: str
+) -> None:
+    supervisor = bench.ready(hang_timeout=1.0)
+    bystander = supervisor.submit(request("hang"))
+    for ticket in (supervisor.submit(request(order)), bystander):
+        error = error_of(ticket)
+        assert (error.status, error.code) == (503, "engine_crashed")
+        assert "hung" in error.message
+        assert reason in error.message
+    wait_for(supervisor, "ready")
+    first, second = bench.pids()
+    assert not alive(first)
+    assert alive(second)
+
+
+def test_an_engine_that_beats_is_not_killed_however_long_a_request_takes(bench: Bench) -> None:
+    supervisor = bench.ready(hang_timeout=0.5)
+    ticket = supervisor.submit(request("hang"))
+    time.sleep(1.5)
+    assert supervisor.health().state == "ready"
+    ticket.cancel()
+    assert len(bench.pids()) == 1
+
+
+def test_health_has_what_the_engine_tells(bench: Bench) -> None:
+    supervisor = bench.ready()
+    until(lambda: supervisor.health().kv_cells_used == 5)
+    health = supervisor.health()
+    assert health.kv_cells_cached == 7
+    assert health.last_step_age_s is not None
+    assert 0 <= health.last_step_age_s < WAIT
+    tickets = [supervisor.submit(request("hang")) for _ in range(3)]
+    health = supervisor.health()
+    assert (health.running, health.queued) == (2, 1)
+    for ticket in tickets:
+        ticket.cancel()
+
+
+def test_draining_answers_what_was_admitted_and_nothing_else(bench: Bench) -> None:
+    supervisor = bench.ready()
+    ticket = supervisor.submit(request("slow 5 0.05"))
+    drained: list[bool] = []
+    thread = threading.Thread(target=lambda: drained.append(supervisor.drain(WAIT)))
+    thread.start()
+    until(lambda: supervisor.health().state == "draining")
+    error = refused(supervisor)
+    assert (error.status, error.code) == (503, "shutting_down")
+    assert error.retry_after
+    assert isinstance(events(ticket)[-1], Finished)
+    thread.join(WAIT)
+    assert drained == [True]
+
+
+def test_draining_ends_with_its_time(bench: Bench) -> None:
+    supervisor = bench.ready()
+    ticket = supervisor.submit(request("hang"))
+    assert not supervisor.drain(0.1)
+    supervisor.stop()
+    assert error_of(ticket).code == "shutting_down"
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "is empty"),
+        (b"GG", "is no GGUF file"),
+        (b"<html>404</html>", "is no GGUF file"),
+        (EMPTY_GGUF[:-1], "was cut off"),
+    ],
+)
+def test_a_file_that_is_no_whole_gguf_is_not_loaded(bench: Bench, data: bytes, words: str) -> None:
+    bench.model.write_bytes(data)
+    supervisor = bench.start()
+    wait_for(supervisor, "failed")
+    reason = supervisor.health().reason or ""
+    assert str(bench.model) in reason
+    assert words in reason
+    assert refused(supervisor).status == 500
+    assert bench.lines() == []  # no engine was started
+
+
+def test_a_model_that_cannot_fit_is_not_loaded(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preflight, "problem", lambda config, model, free: "It does not fit.")
+    supervisor = bench.start()
+    wait_for(supervisor, "failed")
+    assert supervisor.health().reason == "It does not fit."
+    assert bench.lines() == []

@@ -1,0 +1,267 @@
+"""What a GGUF file says of itself, checked before native code sees it; knows the format alone.
+
+The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Everything that has a size is
+compared with the size of the file, and no memory is taken for what the file only claims to have.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import BinaryIO
+
+MAGIC = b"GGUF"
+VERSIONS = (2, 3)
+MOST_HEADER_BYTES = 1 << 28
+_MOST_KEY_BYTES = 1 << 16
+_MOST_KEPT_BYTES = 1 << 20
+_MOST_DIMENSIONS = 4
+_MOST_NAME_BYTES = 63
+_CHUNK = 1 << 20
+
+_STRING, _ARRAY = 8, 9
+_SCALARS: Mapping[int, struct.Struct] = MappingProxyType(
+    {
+        number: struct.Struct("<" + code)
+        for number, code in {
+            0: "B",
+            1: "b",
+            2: "H",
+            3: "h",
+            4: "I",
+            5: "i",
+            6: "f",
+            7: "?",
+            10: "Q",
+            11: "q",
+            12: "d",
+        }.items()
+    }
+)
+# ggml's types: the elements of a block and its bytes, as in ggml.h and ggml-common.h. Of types that
+# are not here, newer than this table, the sizes of tensors are not checked.
+_BLOCKS: Mapping[int, tuple[int, int]] = MappingProxyType(
+    {
+        0: (1, 4),  # F32
+        1: (1, 2),  # F16
+        2: (32, 18),  # Q4_0
+        3: (32, 20),  # Q4_1
+        6: (32, 22),  # Q5_0
+        7: (32, 24),  # Q5_1
+        8: (32, 34),  # Q8_0
+        9: (32, 36),  # Q8_1
+        10: (256, 84),  # Q2_K
+        11: (256, 110),  # Q3_K
+        12: (256, 144),  # Q4_K
+        13: (256, 176),  # Q5_K
+        14: (256, 210),  # Q6_K
+        15: (256, 292),  # Q8_K
+        20: (32, 18),  # IQ4_NL
+        23: (256, 136),  # IQ4_XS
+        24: (1, 1),  # I8
+        25: (1, 2),  # I16
+        26: (1, 4),  # I32
+        27: (1, 8),  # I64
+        28: (1, 8),  # F64
+        30: (1, 2),  # BF16
+    }
+)
+
+
+class GGUFError(ValueError):
+    """A file that is no whole GGUF; the message goes on behind the file's name: "is empty"."""
+
+
+@dataclass(frozen=True, slots=True)
+class GGUF:
+    """A file's sizes in bytes, and its metadata: numbers and strings by key, arrays as their
+    lengths in `lengths`."""
+
+    file_bytes: int
+    tensor_bytes: int
+    n_tensors: int
+    metadata: Mapping[str, int | float | bool | str]
+    lengths: Mapping[str, int]
+
+    def of_architecture(self, key: str) -> int | None:
+        """A whole number under the architecture's name, such as `block_count`."""
+        value = self.metadata.get(f"{self.metadata.get('general.architecture')}.{key}")
+        return value if isinstance(value, int) and not isinstance(value, bool) else None
+
+
+def check(path: Path) -> GGUF:
+    """Reads everything but the tensors. Raises GGUFError, and OSError when it cannot be read."""
+    with open(path, "rb") as file:
+        reader = _Reader(file, os.fstat(file.fileno()).st_size)
+        return _read(reader)
+
+
+class _Reader:
+    """Bytes of a file in order, never past its end and never more than the largest header."""
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file = file
+        self._buffer = b""
+        self._place = 0
+        self._n_read = 0
+        self.size = size
+
+    @property
+    def position(self) -> int:
+        return self._n_read - len(self._buffer) + self._place
+
+    @property
+    def n_left(self) -> int:
+        return self.size - self.position
+
+    def take(self, n: int, what: str) -> bytes:
+        """The next n bytes. Raises GGUFError when there are fewer."""
+        begin = self._ready(n, what)
+        self._place = begin + n
+        return self._buffer[begin : self._place]
+
+    def number(self, form: struct.Struct, what: str) -> int:
+        begin = self._ready(form.size, what)
+        self._place = begin + form.size
+        value: int = form.unpack_from(self._buffer, begin)[0]
+        return value
+
+    def skip(self, n: int, what: str) -> None:
+        """Passes over n bytes, without reading those that are not read already."""
+        if n > self.n_left:
+            raise _cut_off(what)
+        here = len(self._buffer) - self._place
+        if n <= here:
+            self._place += n
+            return
+        self._n_read = self._file.seek(self._n_read + n - here)
+        self._buffer, self._place = b"", 0
+
+    def _ready(self, n: int, what: str) -> int:
+        """Where the next n bytes begin in the buffer."""
+        if len(self._buffer) - self._place < n:
+            if n > self.n_left:
+                raise _cut_off(what)
+            if self.position + n > MOST_HEADER_BYTES:
+                raise GGUFError(f"has a header of more than {MOST_HEADER_BYTES >> 20} MiB")
+            rest = self._buffer[self._place :]
+            more = self._file.read(max(n - len(rest), _CHUNK))
+            self._n_read += len(more)
+            self._buffer, self._place = rest + more, 0
+            if len(self._buffer) < n:  # it became shorter while it was read
+                raise _cut_off(what)
+        return self._place
+
+
+_U32, _U64 = _SCALARS[4], _SCALARS[10]
+
+
+def _cut_off(what: str) -> GGUFError:
+    return GGUFError(f"ends in the middle of {what}: it is damaged, or its download was cut off")
+
+
+def _read(reader: _Reader) -> GGUF:
+    if not reader.size:
+        raise GGUFError("is empty")
+    magic = reader.take(min(4, reader.size), "its first bytes")
+    if magic != MAGIC:
+        raise GGUFError(f"is no GGUF file: it begins with {magic!r}")
+    version = reader.number(_U32, "its version")
+    if version not in VERSIONS:
+        swapped = int.from_bytes(version.to_bytes(4, "little"), "big")
+        found = "is big-endian" if swapped in VERSIONS else f"has version {version}"
+        raise GGUFError(f"{found}; a little-endian GGUF of version 2 or 3 is wanted")
+    n_tensors = _count(reader, 24, "tensors")
+    n_entries = _count(reader, 13, "metadata entries")
+    metadata: dict[str, int | float | bool | str] = {}
+    lengths: dict[str, int] = {}
+    for i in range(n_entries):
+        key = _string(reader, f"metadata entry {i}", _MOST_KEY_BYTES)
+        kind = reader.number(_U32, f"the type of {key!r}")
+        if key in metadata or key in lengths:
+            raise GGUFError(f"has the metadata key {key!r} twice")
+        if kind == _ARRAY:
+            lengths[key] = _skip_array(reader, key)
+        elif kind == _STRING:
+            metadata[key] = _string(reader, f"the value of {key!r}")
+        else:
+            metadata[key] = reader.number(_scalar(kind, key), f"the value of {key!r}")
+    alignment = metadata.get("general.alignment", 32)
+    if not isinstance(alignment, int) or not 1 <= alignment <= 1 << 20:
+        raise GGUFError(f"has an alignment of {alignment!r}")
+    ends = [_tensor_end(reader, i, alignment) for i in range(n_tensors)]
+    tensor_bytes = max(ends, default=0)
+    begin = -(-reader.position // alignment) * alignment
+    if n_tensors and begin + tensor_bytes > reader.size:
+        raise GGUFError(
+            f"has {reader.size:,} bytes, and its tensors would end at {begin + tensor_bytes:,}: "
+            "its download was cut off, or it is damaged"
+        )
+    return GGUF(reader.size, tensor_bytes, n_tensors, metadata, lengths)
+
+
+def _count(reader: _Reader, least_bytes: int, what: str) -> int:
+    """A number of things, of which each takes so many bytes at least."""
+    n = reader.number(_U64, f"the number of {what}")
+    if n * least_bytes > reader.n_left:
+        raise GGUFError(f"says that it has {n:,} {what}, for which it is too small")
+    return n
+
+
+def _string(reader: _Reader, what: str, most: int = _MOST_KEPT_BYTES) -> str:
+    """A string; what is longer than `most` is passed over, and empty here."""
+    n = reader.number(_U64, what)
+    if n > reader.n_left:
+        raise _cut_off(what)
+    if n > most:
+        reader.skip(n, what)
+        return ""
+    return reader.take(n, what).decode("utf-8", "replace")
+
+
+def _scalar(kind: int, key: str) -> struct.Struct:
+    form = _SCALARS.get(kind)
+    if form is None:
+        raise GGUFError(f"has a value of type {kind} under {key!r}, which GGUF does not know")
+    return form
+
+
+def _skip_array(reader: _Reader, key: str) -> int:
+    what = f"the array {key!r}"
+    kind = reader.number(_U32, what)
+    n = reader.number(_U64, what)
+    if kind != _STRING:
+        reader.skip(n * _scalar(kind, key).size, what)
+        return n
+    if 8 * n > reader.n_left:
+        raise _cut_off(what)
+    for _ in range(n):
+        reader.skip(reader.number(_U64, what), what)
+    return n
+
+
+def _tensor_end(reader: _Reader, i: int, alignment: int) -> int:
+    """Where a tensor's data end, from the beginning of all data."""
+    what = f"the description of tensor {i}"
+    name = _string(reader, what, _MOST_KEY_BYTES)
+    if len(name.encode()) > _MOST_NAME_BYTES:
+        raise GGUFError(f"has a tensor with a name of {len(name):,} characters")
+    n_dimensions = reader.number(_U32, what)
+    if n_dimensions > _MOST_DIMENSIONS:
+        raise GGUFError(f"has a tensor of {n_dimensions} dimensions, {name!r}")
+    sizes = [reader.number(_U64, what) for _ in range(n_dimensions)]
+    kind = reader.number(_U32, what)
+    offset = reader.number(_U64, what)
+    if offset % alignment:
+        raise GGUFError(f"has the tensor {name!r} at {offset:,}, which is not aligned")
+    n_elements = 1
+    for size in sizes:
+        n_elements *= size
+    n_block, n_bytes = _BLOCKS.get(kind, (1, 0))
+    if sizes and sizes[0] % n_block:
+        raise GGUFError(f"has the tensor {name!r} with rows of {sizes[0]:,}, no whole blocks")
+    return offset + n_elements // n_block * n_bytes
