@@ -1,8 +1,10 @@
 """Our server beside its peers: rounds in which each contestant is started alone, asked the same,
-and stopped."""
+and stopped. Our server with speculation on and off is a pair: both run, and are asked in turn."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,11 +15,10 @@ from types import TracebackType
 import msgspec
 from tqdm import tqdm
 
-from benchmarks import peers, serve_aims, serve_contestants, serve_scenarios
+from benchmarks import peers, serve_aims, serve_contestants
 from benchmarks.report import BenchmarkError, Machine
 from benchmarks.serve_contestants import Load, Recipe, Server
 from benchmarks.serve_report import (
-    COPY_HEAVY,
     LLAMA_CPP_PYTHON,
     LLAMA_SERVER,
     LONG_BESIDE_STREAMS,
@@ -25,7 +26,6 @@ from benchmarks.serve_report import (
     NAMES,
     NO_REPETITION,
     OURS,
-    OURS_PLAIN,
     PREDICTION,
     SCENARIOS,
     SINGLE,
@@ -36,7 +36,7 @@ from benchmarks.serve_report import (
     medians,
     memories,
 )
-from benchmarks.serve_scenarios import Subject
+from benchmarks.serve_scenarios import RUN, RUN_PAIR, Pair, Subject
 from benchmarks.serve_texts import N_CLIENTS, Plan, mean_tokens, visits, write_plan
 from benchmarks.server_process import cpu_s, machine_cpu_s
 from sheily_native import Model
@@ -49,10 +49,12 @@ ALL = "all"
 """Instead of a name: the peers that can be had."""
 OWN_SCENARIOS = (PREDICTION, NO_REPETITION)
 """They ask for what the peers do not have, or compare our server with itself."""
-PLAIN_SCENARIOS = (COPY_HEAVY, PREDICTION, NO_REPETITION)
 WARM_UP_TOKENS = 4
 PROBE_TOKENS = 16
 SETTLE_S = 0.5
+
+Entrant = tuple[Recipe] | tuple[Recipe, Recipe]
+"""A contestant that is started alone, or a pair that runs at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,32 +119,58 @@ class Comparison:
         self.visits_per_s = options.rate
         load = Load(options.model, options.context_size, N_CLIENTS, options.threads)
         switch = serve_contestants.has_speculation()
-        self.recipes = [serve_contestants.ours(load, True if switch else None)]
-        if switch and set(scenarios) & set(PLAIN_SCENARIOS):
-            self.recipes.append(serve_contestants.ours(load, False))
+        self._paired = [name for name in scenarios if switch and name in RUN_PAIR]
+        """The scenarios in which our server is a pair."""
+        self._entrants: list[Entrant] = []
+        if set(scenarios) - set(self._paired):
+            self._entrants.append((serve_contestants.ours(load, True if switch else None),))
+        if self._paired:
+            small = dataclasses.replace(load, parallel=1)
+            on, off = (serve_contestants.ours(small, speculation) for speculation in (True, False))
+            self._entrants.append((on, off))
+            self.notes.append(
+                f"{', '.join(self._paired)}: our servers with speculation on and off run at the "
+                "same time with --parallel 1, and are asked in turn"
+            )
         for name in PEERS:
             if name in options.against or ALL in options.against:
                 self._add_peer(name, load)
+
+    @property
+    def contestants(self) -> dict[str, str]:
+        """How each is started; that which is measured alone goes before its like of the pair."""
+        found: dict[str, str] = {}
+        for entrant in self._entrants:
+            for recipe in entrant:
+                found.setdefault(recipe.name, describe(recipe))
+        return found
 
     def run(self) -> list[Round]:
         """Every second round has the contestants in reverse order, so that a machine which changes
         its speed is the same for all as nearly as can be."""
         rounds: list[Round] = []
-        total = self._options.rounds * sum(len(self._chosen(one)) for one in self.recipes)
+        total = self._options.rounds * sum(len(self._chosen(one)) for one in self._entrants)
         with tqdm(total=total, disable=None, leave=False) as bar:
             for index in range(self._options.rounds):
                 seed = self._options.seed + index
                 plan = write_plan(seed, self._count, self._options.prompt_tokens)
-                turns = {}
-                for recipe in list(self.recipes) if index % 2 == 0 else self.recipes[::-1]:
-                    bar.set_description(f"round {index + 1}: {NAMES[recipe.name]}")
+                turns: Round = {}
+                is_odd = index % 2 == 1
+                for entrant in self._entrants[::-1] if is_odd else list(self._entrants):
+                    name = entrant[0].name
+                    bar.set_description(f"round {index + 1}: {NAMES[name]}")
                     try:
-                        turns[recipe.name] = self._turn(recipe, plan, seed, bar.update)
+                        if len(entrant) == 1:
+                            found = {name: self._turn(entrant, plan, seed, bar.update)}
+                        else:
+                            found = self._pair_turns(entrant, plan, is_odd, bar.update)
                     except BenchmarkError as error:
-                        if index > 0 or not self._may_go(recipe.name):
+                        if index > 0 or not self._may_go(name):
                             raise
-                        self.recipes.remove(recipe)
-                        self.notes.append(f"without {NAMES[recipe.name]}: {error}")
+                        self._entrants.remove(entrant)
+                        self.notes.append(f"without {NAMES[name]}: {error}")
+                    else:
+                        _add(turns, found)
                 rounds.append({name: turns[name] for name in NAMES if name in turns})
         return rounds
 
@@ -160,42 +188,69 @@ class Comparison:
                 raise
             self.notes.append(f"without {NAMES[name]}: {error}")
         else:
-            self.recipes.append(recipe)
+            self._entrants.append((recipe,))
 
     def _may_go(self, name: str) -> bool:
         """Whether the run goes on without a contestant: it was not asked for by name."""
         return name in PEERS and name not in self._options.against
 
-    def _chosen(self, recipe: Recipe) -> list[str]:
-        """What this contestant is asked, of what was chosen."""
+    def _chosen(self, entrant: Entrant) -> list[str]:
+        """What is asked here, of what was chosen."""
+        recipe = entrant[0]
+        if len(entrant) > 1:
+            return self._paired
+        if recipe.name == OURS:
+            return [scenario for scenario in self._scenarios if scenario not in self._paired]
         return [
             scenario
             for scenario in self._scenarios
-            if (recipe.name == OURS)
-            or (recipe.name == OURS_PLAIN and scenario in PLAIN_SCENARIOS)
-            or (
-                recipe.name in PEERS
-                and scenario not in OWN_SCENARIOS
-                and (recipe.side_by_side or scenario != LONG_BESIDE_STREAMS)
-            )
+            if scenario not in OWN_SCENARIOS
+            and (recipe.side_by_side or scenario != LONG_BESIDE_STREAMS)
         ]
 
-    def _turn(self, recipe: Recipe, plan: Plan, seed: int, advance: Callable[[], object]) -> Turn:
-        run = serve_scenarios.RUN_PLAIN if recipe.name == OURS_PLAIN else serve_scenarios.RUN
+    def _turn(
+        self, entrant: tuple[Recipe], plan: Plan, seed: int, advance: Callable[[], object]
+    ) -> Turn:
+        (recipe,) = entrant
         found: dict[str, Figures] = {}
         with Server(recipe) as server:
             subject = self._subject(server, plan)
             doing = "warming up"
             try:
                 subject.ask("Good morning.", WARM_UP_TOKENS)
-                for doing in self._chosen(recipe):
+                for doing in self._chosen(entrant):
                     if doing == MIXED:
                         subject = self._with_visits(subject, found.get(SINGLE), seed)
-                    found[doing] = _beside_others(server, run[doing], subject)
+                    (found[doing],) = _beside_others([server], _alone(RUN[doing], subject))
                     advance()
             except BenchmarkError as error:
                 raise server.failure(f"failed while {doing}: {error}") from error
             return Turn(found, server.memory())
+
+    def _pair_turns(
+        self,
+        entrant: tuple[Recipe, Recipe],
+        plan: Plan,
+        off_first: bool,
+        advance: Callable[[], object],
+    ) -> Round:
+        """Without their memory, which is not that of a server for several clients."""
+        with_on: dict[str, Figures] = {}
+        with_off: dict[str, Figures] = {}
+        with Server(entrant[0]) as on, Server(entrant[1]) as off:
+            pair = Pair(self._subject(on, plan), self._subject(off, plan), off_first)
+            doing = "warming up"
+            try:
+                pair.ask("Good morning.", WARM_UP_TOKENS)
+                for doing in self._paired:
+                    run = functools.partial(RUN_PAIR[doing], pair)
+                    with_on[doing], with_off[doing] = _beside_others([on, off], run)
+                    advance()
+            except BenchmarkError as error:
+                problem = f"of the pair, while {doing}: {error}"
+                logs = "; ".join(str(server.failure(problem)) for server in (on, off))
+                raise BenchmarkError(logs) from error
+        return {on.recipe.name: Turn(with_on), off.recipe.name: Turn(with_off)}
 
     def _subject(self, server: Server, plan: Plan) -> Subject:
         return Subject(
@@ -244,7 +299,7 @@ def measure(options: Options, machine: Machine) -> Report:
         minutes=options.minutes,
         visits_per_s=comparison.visits_per_s,
         machine=machine,
-        contestants={one.name: describe(one) for one in comparison.recipes},
+        contestants=comparison.contestants,
         notes=[*notes, *comparison.notes],
         scenarios=medians(rounds),
         memory=memories(rounds),
@@ -277,16 +332,34 @@ def describe(recipe: Recipe) -> str:
     return version + " ".join(words)
 
 
-def _beside_others(server: Server, run: Callable[[Subject], Figures], subject: Subject) -> Figures:
-    """A scenario, with what other programs used of the machine meanwhile."""
+def _add(turns: Round, found: Round) -> None:
+    """What was measured of a contestant alone and in the pair is one turn."""
+    for name, turn in found.items():
+        other = turns.get(name, Turn({}))
+        both = {**other.scenarios, **turn.scenarios}
+        turns[name] = Turn(
+            {scenario: both[scenario] for scenario in SCENARIOS if scenario in both},
+            turn.memory or other.memory,
+        )
+
+
+def _alone(run: Callable[[Subject], Figures], subject: Subject) -> Callable[[], Sequence[Figures]]:
+    return lambda: [run(subject)]
+
+
+def _beside_others(
+    servers: Sequence[Server], run: Callable[[], Sequence[Figures]]
+) -> list[Figures]:
+    """A scenario, with what programs other than these servers used of the machine meanwhile."""
     time.sleep(SETTLE_S)
     began, machine = time.monotonic(), machine_cpu_s() - time.process_time()
-    before = _cpu(server.pids)
-    found = run(subject)
-    used = sum(after - before.get(pid, 0.0) for pid, after in _cpu(server.pids).items())
+    before = _cpu(servers)
+    found = run()
+    used = sum(after - before.get(pid, 0.0) for pid, after in _cpu(servers).items())
     others = machine_cpu_s() - time.process_time() - machine - used
-    return msgspec.structs.replace(found, others_cpu=max(0.0, others / (time.monotonic() - began)))
+    others_cpu = max(0.0, others / (time.monotonic() - began))
+    return [msgspec.structs.replace(one, others_cpu=others_cpu) for one in found]
 
 
-def _cpu(pids: Sequence[int]) -> Mapping[int, float]:
-    return {pid: cpu_s(pid) for pid in pids}
+def _cpu(servers: Sequence[Server]) -> Mapping[int, float]:
+    return {pid: cpu_s(pid) for server in servers for pid in server.pids}

@@ -25,12 +25,13 @@ from benchmarks.serve_report import (
     Round,
 )
 
-Value = Callable[[Round], float | None]
+Value = Callable[[Round], Sequence[float]]
+"""What a round gives: one ratio, one for each couple of answers, or none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Aim:
-    """What is asked: the value of a round, and where it should be."""
+    """What is asked: the values of a round, and where their median should be."""
 
     name: str
     asked: float
@@ -46,8 +47,23 @@ def _get(round_: Round, name: str, scenario: str, figure: str) -> float | None:
     return found
 
 
-def _ratio(over: float | None, under: float | None) -> float | None:
-    return None if over is None or not under else over / under
+def _rates(round_: Round, name: str, scenario: str, figure: str) -> Sequence[float | None]:
+    turn = round_.get(name)
+    if turn is None or scenario not in turn.scenarios:
+        return ()
+    found: list[float | None] = getattr(turn.scenarios[scenario], figure)
+    return found
+
+
+def _ratio(over: float | None, under: float | None) -> list[float]:
+    return [] if over is None or not under else [over / under]
+
+
+def _ratios(over: Sequence[float | None], under: Sequence[float | None]) -> list[float]:
+    """Of each couple."""
+    if not over or not under:
+        return []
+    return [ratio for couple in zip(over, under, strict=True) for ratio in _ratio(*couple)]
 
 
 def _against(peer: str, scenario: str, figure: str) -> Value:
@@ -68,7 +84,8 @@ def _later_turns(peer: str) -> Value:
 
 def _memory(peer: str) -> Value:
     def resident(round_: Round, name: str) -> float | None:
-        return round_[name].memory.rss if name in round_ else None
+        turn = round_.get(name)
+        return None if turn is None or turn.memory is None else turn.memory.rss
 
     return lambda round_: _ratio(resident(round_, OURS), resident(round_, peer))
 
@@ -80,7 +97,15 @@ def _own(scenario: str, over: str, under: str) -> Value:
 
 
 def _speculation(scenario: str) -> Value:
-    return _against(OURS_PLAIN, scenario, "decode_per_s")
+    return lambda round_: _ratios(
+        _rates(round_, OURS, scenario, "rates"), _rates(round_, OURS_PLAIN, scenario, "rates")
+    )
+
+
+def _without_prediction(round_: Round) -> list[float]:
+    return _ratios(
+        _rates(round_, OURS, PREDICTION, "rates"), _rates(round_, OURS, PREDICTION, "plain_rates")
+    )
 
 
 _LINES: tuple[tuple[str, bool, Callable[[str], Value], float, float], ...] = (
@@ -118,11 +143,11 @@ AIMS = (
     *(Aim(f"{n}, against llama-server", a, more, v(LLAMA_SERVER)) for n, more, v, a, _ in _LINES),
     Aim(
         "long-beside-streams: streams' p99 gap over their ordinary one",
-        *(1.5, False, _own(LONG_BESIDE_STREAMS, "gap_p99_s", "gap_before_s")),
+        *(1.5, False, _own(LONG_BESIDE_STREAMS, "gap_p99_s", "ordinary_gap_s")),
     ),
     Aim(
         "prediction: decode speed, against the same request without",
-        *(6, True, _own(PREDICTION, "decode_per_s", "plain_per_s")),
+        *(6, True, _without_prediction),
     ),
     Aim("prediction: decode speed, against speculation off", 6, True, _speculation(PREDICTION)),
     Aim("copy-heavy: decode speed, speculation on / off", 1.5, True, _speculation(COPY_HEAVY)),
@@ -139,10 +164,11 @@ AIMS = (
 
 
 def verdicts(rounds: Sequence[Round]) -> list[Verdict]:
-    """What was asked and could be measured, by the median of the rounds' ratios."""
+    """What was asked and could be measured, by the median of the ratios: one a round, and of our
+    server with and without speculation one a couple of answers."""
     found = []
     for aim in AIMS:
-        seen = spread(value for round_ in rounds if (value := aim.value(round_)) is not None)
+        seen = spread(value for round_ in rounds for value in aim.value(round_))
         if seen is not None:
             found.append(judge(aim.name, aim.asked, aim.at_least, seen))
     return found

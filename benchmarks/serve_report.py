@@ -79,9 +79,11 @@ class Figures(msgspec.Struct, frozen=True):
     `tokens_per_s` is over all answers, prompts included; `decode_per_s` that of an answer behind
     its first token (median of the answers). `computed_tokens` of the prompts were in no cache.
     `short_answers` had other lengths than were asked for. In `long-beside-streams` the first token
-    is that of the long prompt, the gaps are the streams' while it was computed, and `gap_before_s`
-    is their median before. In `prediction` `plain_per_s` is the speed of the same answer without
-    one. `others_cpu`: cores that other programs used meanwhile.
+    is that of the long prompt, the gaps are the streams' while it was computed, and
+    `ordinary_gap_s` is their median before and after. In `prediction` `plain_per_s` is the speed of
+    the same answer without one. Where answers were asked in couples, `rates` has the decode speed
+    of each and `plain_rates` that of the same without a prediction, in their order. `others_cpu`:
+    cores that other programs used meanwhile.
     """
 
     n_answers: int
@@ -96,18 +98,21 @@ class Figures(msgspec.Struct, frozen=True):
     wall_s: float
     computed_tokens: int | None
     turn_first_s: list[float] = []
-    gap_before_s: float | None = None
+    ordinary_gap_s: float | None = None
     plain_per_s: float | None = None
+    rates: list[float | None] = []
+    plain_rates: list[float | None] = []
     accepted_tokens: int | None = None
     rejected_tokens: int | None = None
     others_cpu: float = 0.0
 
 
 class Turn(msgspec.Struct, frozen=True):
-    """What one contestant did in a round; its memory is that after all scenarios."""
+    """What one contestant did in a round; its memory is that after all scenarios, None where it was
+    only one of a pair."""
 
     scenarios: dict[str, Figures]
-    memory: Memory
+    memory: Memory | None = None
 
 
 Round = dict[str, Turn]
@@ -175,31 +180,47 @@ def figures(answers: Sequence[Answer]) -> Figures:
     )
 
 
-def beside(streams: Sequence[Answer], long: Answer) -> Figures:
-    """The gaps of the streams from the long prompt's request to its first token, and before.
+def in_turn(answers: Sequence[Answer]) -> Figures:
+    """Those of answers one after the other, with those of another server between them: the time in
+    all is the sum of theirs."""
+    found = figures(answers)
+    wall_s = sum(answer.done - answer.sent for answer in answers)
+    return msgspec.structs.replace(
+        found,
+        wall_s=wall_s,
+        tokens_per_s=found.n_tokens / wall_s if wall_s > 0 else None,
+        rates=[answer.decode_rate for answer in answers],
+    )
 
-    A gap that is partly in that time counts: the last one ends with the step that gave the token.
+
+def beside(streams: Sequence[Answer], long: Answer) -> Figures:
+    """The gaps of the streams from the long prompt's request to its first token, and their ordinary
+    ones: those before the request and behind the end of its answer, since the speed of the machine
+    may change.
+
+    A gap that is partly in the time of the prompt counts there: the last one ends with the step
+    that gave the token.
     """
-    before: list[float] = []
+    ordinary: list[float] = []
     within: list[float] = []
     first = long.sent + long.first_s
     for stream in streams:
         for start, end in zip(stream.times, stream.times[1:], strict=False):
-            if end <= long.sent:
-                before.append(end - start)
+            if end <= long.sent or start >= long.done:
+                ordinary.append(end - start)
             elif start < first:
                 within.append(end - start)
     return msgspec.structs.replace(
         figures([long]),
         gap_p50_s=percentile(within, 0.5) if within else None,
         gap_p99_s=percentile(within, 0.99) if within else None,
-        gap_before_s=median(before) if before else None,
+        ordinary_gap_s=median(ordinary) if ordinary else None,
         tokens_per_s=None,
     )
 
 
 def medians(rounds: Sequence[Round]) -> dict[str, dict[str, Figures]]:
-    """By scenario and contestant, each figure's median of the rounds."""
+    """By scenario and contestant, each figure's median of the rounds; of `rates` all of them."""
     found: dict[str, dict[str, Figures]] = {}
     for scenario in SCENARIOS:
         for name in NAMES:
@@ -214,7 +235,8 @@ def memories(rounds: Sequence[Round]) -> dict[str, Memory]:
     """The most that each contestant had in any round."""
     found: dict[str, Memory] = {}
     for name in NAMES:
-        seen = [round_[name].memory for round_ in rounds if name in round_]
+        turns = [round_[name] for round_ in rounds if name in round_]
+        seen = [turn.memory for turn in turns if turn.memory is not None]
         if seen:
             found[name] = Memory(
                 *(
@@ -230,6 +252,8 @@ def _median_figures(seen: Sequence[Figures]) -> Figures:
         values = [getattr(one, field) for one in seen]
         if field == "turn_first_s":
             return [median(turn) for turn in zip(*values, strict=True)]
+        if field in ("rates", "plain_rates"):
+            return [rate for rates in values for rate in rates]
         if field == "others_cpu":
             return max(values)
         known = [value for value in values if value is not None]

@@ -1,5 +1,5 @@
-"""The scenarios of `benchmarks.serve --against`: what one server is asked in each, and the figures
-that come of it. Knows nothing of who else is measured."""
+"""The scenarios of `benchmarks.serve --against`: what a server or a pair of them is asked in
+each, and the figures that come of it. Knows nothing of who else is measured."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from types import MappingProxyType
 from typing import Any
 
@@ -29,6 +30,7 @@ from benchmarks.serve_report import (
     Figures,
     beside,
     figures,
+    in_turn,
 )
 from benchmarks.serve_texts import Plan, Visit
 
@@ -36,7 +38,7 @@ FEW_TOKENS = 4
 CLIENT_TOKENS = 16
 STREAM_TOKENS = 1024
 STREAM_ARRIVALS = 12
-"""Times that text came to each stream before the long prompt is sent."""
+"""Times that text came to each stream before the long prompt is sent, and after its answer."""
 THINK_S = 1.0
 """Between an answer and the next message of a visit."""
 _POLL_S = 0.01
@@ -77,6 +79,24 @@ class Subject:
         return answers
 
 
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """A server with speculation and one without, both ready, and asked in turn, so that a machine
+    which changes its speed is the same for both as nearly as can be."""
+
+    on: Subject
+    off: Subject
+    off_first: bool
+
+    def ask(self, text: str, n_tokens: int, **fields: Any) -> tuple[Answer, Answer]:
+        """The answers of both to the same, that with speculation first in the result."""
+        if self.off_first:
+            off = self.off.ask(text, n_tokens, **fields)
+            return self.on.ask(text, n_tokens, **fields), off
+        on = self.on.ask(text, n_tokens, **fields)
+        return on, self.off.ask(text, n_tokens, **fields)
+
+
 def single(subject: Subject) -> Figures:
     return figures([subject.ask(subject.plan.single, subject.tokens)])
 
@@ -103,29 +123,60 @@ def shared_system(subject: Subject) -> Figures:
 
 
 def copy_heavy(subject: Subject) -> Figures:
-    return figures([subject.ask(subject.plan.copy, subject.long_answer)])
+    return figures([subject.ask(subject.plan.copies[0], subject.long_answer)])
 
 
 def prediction(subject: Subject) -> Figures:
-    plain = subject.ask(subject.plan.single, subject.long_answer)
-    expected = {"type": "content", "content": plain.text}
-    answer = subject.ask(subject.plan.single, subject.long_answer, prediction=expected)
-    return msgspec.structs.replace(figures([answer]), plain_per_s=plain.decode_rate)
+    """For a server whose speculation cannot be switched."""
+    text = subject.plan.predicted[0]
+    plain = subject.ask(text, subject.long_answer)
+    return _predicted([plain], [_predict(subject, text, plain)])
 
 
-def no_prediction(subject: Subject) -> Figures:
-    """The answer of `prediction` alone, for a server without speculation."""
-    return figures([subject.ask(subject.plan.single, subject.long_answer)])
+def copy_heavy_in_pair(pair: Pair) -> tuple[Figures, Figures]:
+    """As all of a pair: the figures with speculation, and those without."""
+    texts = pair.on.plan.copies
+    return _couples([pair.ask(text, pair.on.long_answer) for text in texts])
 
 
-def no_repetition(subject: Subject) -> Figures:
+def prediction_in_pair(pair: Pair) -> tuple[Figures, Figures]:
+    plain: list[Answer] = []
+    off: list[Answer] = []
+    answers: list[Answer] = []
+    for text in pair.on.plan.predicted:
+        on, other = pair.ask(text, pair.on.long_answer)
+        plain.append(on)
+        off.append(other)
+        answers.append(_predict(pair.on, text, on))
+    return _predicted(plain, answers), in_turn(off)
+
+
+def no_repetition_in_pair(pair: Pair) -> tuple[Figures, Figures]:
     """One after the other, so that the rate is that of a lone stream."""
-    texts = subject.plan.random_answers
-    return figures(
+    texts = pair.on.plan.random_answers
+    return _couples(
         [
-            subject.ask(text, subject.long_answer, temperature=1, seed=seed)
+            pair.ask(text, pair.on.long_answer, temperature=1, seed=seed)
             for seed, text in enumerate(texts, 1)
         ]
+    )
+
+
+def _couples(couples: Sequence[tuple[Answer, Answer]]) -> tuple[Figures, Figures]:
+    return in_turn([on for on, _ in couples]), in_turn([off for _, off in couples])
+
+
+def _predict(subject: Subject, text: str, answer: Answer) -> Answer:
+    """The same answer, predicted."""
+    expected = {"type": "content", "content": answer.text}
+    return subject.ask(text, subject.long_answer, prediction=expected)
+
+
+def _predicted(plain: Sequence[Answer], answers: Sequence[Answer]) -> Figures:
+    rates = [answer.decode_rate for answer in plain]
+    known = [rate for rate in rates if rate is not None]
+    return msgspec.structs.replace(
+        in_turn(answers), plain_per_s=median(known) if known else None, plain_rates=rates
     )
 
 
@@ -151,6 +202,12 @@ def long_beside_streams(subject: Subject) -> Figures:
             raise BenchmarkError("a stream ended before all of them ran")
         time.sleep(_POLL_S)
     long = subject.ask(subject.plan.very_long_prompt, FEW_TOKENS)
+    enough = [stream.n_arrivals + STREAM_ARRIVALS for stream in streams]
+    while any(
+        stream.is_alive() and stream.n_arrivals < n
+        for stream, n in zip(streams, enough, strict=True)
+    ):
+        time.sleep(_POLL_S)
     for stream in streams:
         stream.stop()
     return beside([stream.result() for stream in streams], long)
@@ -165,15 +222,18 @@ RUN: Mapping[str, Callable[[Subject], Figures]] = MappingProxyType(
         SHARED_SYSTEM: shared_system,
         COPY_HEAVY: copy_heavy,
         PREDICTION: prediction,
-        NO_REPETITION: no_repetition,
         MIXED: mixed,
         LONG_BESIDE_STREAMS: long_beside_streams,
     }
 )
-RUN_PLAIN: Mapping[str, Callable[[Subject], Figures]] = MappingProxyType(
-    {COPY_HEAVY: copy_heavy, PREDICTION: no_prediction, NO_REPETITION: no_repetition}
+RUN_PAIR: Mapping[str, Callable[[Pair], tuple[Figures, Figures]]] = MappingProxyType(
+    {
+        COPY_HEAVY: copy_heavy_in_pair,
+        PREDICTION: prediction_in_pair,
+        NO_REPETITION: no_repetition_in_pair,
+    }
 )
-"""What our server with its speculation off is asked."""
+"""What our server with speculation on and off is asked: the figures of both."""
 
 
 class _Visitor(threading.Thread):

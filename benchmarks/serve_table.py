@@ -29,8 +29,8 @@ TITLES = {
     FOUR_TURNS: "a conversation of four turns",
     CLIENTS_8: "8 clients at once, different prompts",
     SHARED_SYSTEM: "8 clients at once, one new system prompt",
-    COPY_HEAVY: "an answer that repeats a text of its prompt",
-    PREDICTION: "an answer that the request predicts",
+    COPY_HEAVY: "answers that repeat a text of their prompt, one after the other",
+    PREDICTION: "answers that the request predicts, one after the other",
     NO_REPETITION: "answers at temperature 1, one after the other",
     MIXED: "Poisson arrivals of short, long and many-turn visits",
     LONG_BESIDE_STREAMS: "a long prompt beside 4 streams: its first token, their gaps",
@@ -74,9 +74,10 @@ def _scenario(name: str, contestants: Mapping[str, Figures]) -> list[str]:
         if figures.turn_first_s:
             turns = " ".join(f"{seconds:.3f}" for seconds in figures.turn_first_s)
             lines.append(f"first token of each turn, {NAMES[one]}: {turns} s")
-        if figures.gap_before_s is not None:
-            gap = 1e3 * figures.gap_before_s
-            lines.append(f"ordinary gap of the streams, {NAMES[one]}: {gap:.1f} ms")
+        if figures.ordinary_gap_s is not None:
+            gap = 1e3 * figures.ordinary_gap_s
+            where = "before and after the long prompt"
+            lines.append(f"ordinary gap of the streams, {where}, {NAMES[one]}: {gap:.1f} ms")
     if name == PREDICTION and OURS in contestants:
         lines.append(_prediction(contestants[OURS]))
     return lines

@@ -21,6 +21,8 @@ N_STREAMS = 4
 SYSTEM_WORDS = 300
 COPY_WORDS = 150
 N_RANDOM_ANSWERS = 3
+N_COUPLES = 3
+"""Texts that a server with speculation and one without are both asked for, of a kind."""
 
 Counter = Callable[[str], int]
 """The tokens of the whole prompt with this user message."""
@@ -51,7 +53,8 @@ class Plan(msgspec.Struct, frozen=True):
     clients: list[str]
     system: str
     questions: list[str]
-    copy: str
+    copies: list[str]
+    predicted: list[str]
     random_answers: list[str]
     streams: list[str]
     very_long_prompt: str
@@ -89,6 +92,9 @@ def write_plan(seed: int, count: Counter, prompt_tokens: int) -> Plan:
     def short() -> str:
         return sized(choose, count, prompt_tokens, _STORY)
 
+    def copy() -> str:
+        return _COPY + prose(choose, COPY_WORDS)
+
     return Plan(
         single=short(),
         long_prompt=sized(choose, count, LONG_TOKENS, _SUMMARY),
@@ -99,7 +105,8 @@ def write_plan(seed: int, count: Counter, prompt_tokens: int) -> Plan:
         clients=[short() for _ in range(N_CLIENTS)],
         system=f"{' '.join(choose.choices(WORDS, k=SYSTEM_WORDS))}. {_SYSTEM}",
         questions=choose.sample(_QUESTIONS, k=N_CLIENTS),
-        copy=_COPY + prose(choose, COPY_WORDS),
+        copies=[copy() for _ in range(N_COUPLES)],
+        predicted=[short() for _ in range(N_COUPLES)],
         random_answers=[short() for _ in range(N_RANDOM_ANSWERS)],
         streams=[short() for _ in range(N_STREAMS)],
         very_long_prompt=sized(choose, count, VERY_LONG_TOKENS, _SUMMARY),

@@ -7,6 +7,7 @@ import random
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -39,11 +40,12 @@ from benchmarks.serve_report import (
     Turn,
     beside,
     figures,
+    in_turn,
     medians,
     memories,
     percentile,
 )
-from benchmarks.serve_scenarios import RUN, RUN_PLAIN
+from benchmarks.serve_scenarios import RUN, RUN_PAIR, Pair, Subject
 from benchmarks.serve_table import table
 
 GB = 10**9
@@ -110,13 +112,22 @@ def test_a_speed_is_of_tokens_and_not_of_chunks() -> None:
 
 
 def test_gaps_beside_a_long_prompt_are_those_of_its_time() -> None:
-    ordinary = [0.1 * step for step in range(10)]  # to 0.9
-    streams = [answer(0.0, [*ordinary, 1.0, 3.0, 3.1, 3.2])]
-    found = beside(streams, answer(1.5, [2.5, 2.6]))
-    assert found.gap_before_s == pytest.approx(0.1)
+    streams = [answer(0.0, [0.6, 0.7, 0.8, 0.9, 1.0, 3.0, 3.5, 3.8, 4.1, 4.4])]
+    found = beside(streams, answer(1.5, [2.5, 3.2]))  # the gap to 3.5 is of neither time
+    assert found.ordinary_gap_s == pytest.approx(0.1)
+    streams = [answer(0.0, [0.9, 1.0, 3.0, 3.5, 3.8, 4.1, 4.4])]
+    found = beside(streams, answer(1.5, [2.5, 3.2]))
+    assert found.ordinary_gap_s == pytest.approx(0.3)
     assert found.gap_p50_s == found.gap_p99_s == pytest.approx(2.0)
     assert found.first_p50_s == pytest.approx(1.0)
     assert found.tokens_per_s is None
+
+
+def test_time_of_another_server_is_not_that_of_answers_in_turn() -> None:
+    found = in_turn([answer(10.0, [11.0, 11.5, 12.0]), answer(20.0, [21.0, 21.1, 21.2])])
+    assert found.wall_s == pytest.approx(3.2)
+    assert found.tokens_per_s == pytest.approx(6 / 3.2)
+    assert found.rates == [pytest.approx(2.0), pytest.approx(10.0)]
 
 
 # --- what servers answer --------------------------------------------------------------------------
@@ -217,7 +228,7 @@ def test_a_seed_gives_the_same_plan() -> None:
     other = serve_texts.write_plan(4, count, 60)
     assert plan.single != other.single
     assert plan.system != other.system
-    assert plan.copy != other.copy
+    assert plan.copies != other.copies
 
 
 def test_texts_have_the_length_that_is_asked() -> None:
@@ -228,8 +239,9 @@ def test_texts_have_the_length_that_is_asked() -> None:
     assert len(plan.turns) == 4
     assert len(set(plan.clients)) == len(set(plan.questions)) == 8
     assert 300 <= len(plan.system.split()) <= 320
-    text = plan.copy.partition("\n\n")[2]
+    text = plan.copies[0].partition("\n\n")[2]
     assert 150 <= len(text.split()) < 160
+    assert len(set(plan.copies)) == len({plan.single, *plan.predicted}) - 1 == 3
     sentences = text.split(". ")
     assert len(set(sentences)) == len(sentences)
 
@@ -289,20 +301,31 @@ def full_round() -> Round:
     own = {name: some() for name in SCENARIOS}
     own[FOUR_TURNS] = some(turn_first_s=[2.0, 0.2, 0.3, 0.2])
     own[PREDICTION] = some(
-        decode_per_s=70.0, plain_per_s=10.0, accepted_tokens=120, rejected_tokens=8
+        decode_per_s=70.0,
+        plain_per_s=10.0,
+        accepted_tokens=120,
+        rejected_tokens=8,
+        rates=[70.0, 60.0, 45.0],
+        plain_rates=[10.0, 12.0, 5.0],
     )
-    own[LONG_BESIDE_STREAMS] = some(gap_before_s=0.16)
+    own[COPY_HEAVY] = some(rates=[10.0, 5.0, 9.0, None])
+    own[NO_REPETITION] = some(rates=[10.0, 6.0])
+    own[LONG_BESIDE_STREAMS] = some(ordinary_gap_s=0.16)
     peer = {
         name: some(decode_per_s=5.0, first_p50_s=6.0, tokens_per_s=0.5, wall_s=80.0)
         for name in SCENARIOS
         if name not in (PREDICTION, NO_REPETITION)
     }
     peer[FOUR_TURNS] = some(turn_first_s=[2.0, 1.0, 1.0, 1.0], computed_tokens=None)
-    plain = {COPY_HEAVY: some(decode_per_s=5.0), NO_REPETITION: some(), PREDICTION: some()}
+    plain = {
+        COPY_HEAVY: some(decode_per_s=5.0, rates=[5.0, 5.0, 4.0, 2.0]),
+        PREDICTION: some(rates=[10.0, 10.0, 5.0]),
+        NO_REPETITION: some(rates=[10.0, 6.0]),
+    }
     python = {name: one for name, one in peer.items() if name != LONG_BESIDE_STREAMS}
     return {
         OURS: Turn(own, memory),
-        OURS_PLAIN: Turn(plain, memory),
+        OURS_PLAIN: Turn(plain),
         LLAMA_SERVER: Turn(peer, memory),
         LLAMA_CPP_PYTHON: Turn(python, memory),
     }
@@ -335,6 +358,19 @@ def test_all_that_is_asked_is_judged() -> None:
     assert asked["single: decode speed, against llama-cpp-python"] == 1
 
 
+def test_speculation_is_judged_by_couples_of_answers() -> None:
+    found = by_name([full_round(), full_round()])
+    copy = found["copy-heavy: decode speed, speculation on / off"].seen
+    assert (copy.low, copy.median, copy.high) == (1.0, 2.0, 2.25)
+    own = found["prediction: decode speed, against the same request without"].seen
+    assert (own.low, own.median, own.high) == (5.0, 7.0, 9.0)
+    seen = found["prediction: decode speed, against speculation off"].seen
+    assert (seen.low, seen.median, seen.high) == (6.0, 7.0, 9.0)
+    alone = full_round()
+    del alone[OURS_PLAIN]
+    assert "copy-heavy: decode speed, speculation on / off" not in by_name([alone])
+
+
 def test_what_was_not_measured_is_not_judged() -> None:
     alone: Round = {OURS: Turn({SINGLE: some()}, Memory(1, 1, 1))}
     assert verdicts([alone]) == []
@@ -364,7 +400,10 @@ def test_figures_are_medians_of_the_rounds() -> None:
     assert found[SINGLE][OURS].others_cpu == 0.5
     assert found[FOUR_TURNS][OURS].turn_first_s == [2.0, 0.2, 0.3, 0.2]
     assert found[FOUR_TURNS][LLAMA_SERVER].computed_tokens is None
-    assert memories([full_round(), other])[OURS] == Memory(4 * GB, 9 * GB, 3 * GB)
+    assert found[COPY_HEAVY][OURS_PLAIN].rates == 2 * [5.0, 5.0, 4.0, 2.0]
+    resident = memories([full_round(), other])
+    assert resident[OURS] == Memory(4 * GB, 9 * GB, 3 * GB)
+    assert OURS_PLAIN not in resident
 
 
 def report(rounds: list[Round]) -> Report:
@@ -402,7 +441,10 @@ def test_the_table_has_each_scenario_and_what_was_asked_beside_what_was_seen() -
     shared = "shared-system: wall time, against llama-server"
     assert any(line.startswith(shared) and "<= 0.067" in line for line in lines)
     assert "first token of each turn, sheily_server: 2.000 0.200 0.300 0.200 s" in lines
-    assert "ordinary gap of the streams, sheily_server: 160.0 ms" in lines
+    assert (
+        "ordinary gap of the streams, before and after the long prompt, sheily_server: 160.0 ms"
+        in lines
+    )
     assert any("predicted tokens accepted: 120, rejected: 8" in line for line in lines)
     assert "visits: 0.125 a second for 3 minutes" in lines
     assert "answers of another length than asked, llama-cpp-python in single: 2" in lines
@@ -434,8 +476,41 @@ def test_the_picture_has_every_contestant(tmp_path: Path) -> None:
 
 
 def test_every_scenario_can_be_run() -> None:
-    assert tuple(RUN) == SCENARIOS
-    assert set(RUN_PLAIN) < set(RUN)
+    assert {*RUN, *RUN_PAIR} == set(SCENARIOS)
+
+
+@pytest.mark.parametrize("off_first", [False, True])
+def test_a_pair_is_asked_in_turn(off_first: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask(subject: Subject, text: str, n_tokens: int, **fields: Any) -> Answer:
+        given = fields.get("prediction", {}).get("content", "")
+        asked.append((subject.address[0], text, given, fields.get("seed")))
+        at = float(len(asked))
+        one = answer(at, [at + 0.2, at + 0.4])
+        return msgspec.structs.replace(one, text=f"{subject.address[0]}: {text}")
+
+    asked: list[tuple[str, str, str, object]] = []
+    monkeypatch.setattr(Subject, "ask", ask)
+    plan = serve_texts.write_plan(1, count, 60)
+    on, off = (Subject((name, 1), {}, plan, 6, 12, 2048) for name in ("on", "off"))
+    order = ("off", "on") if off_first else ("on", "off")
+    pair = Pair(on, off, off_first)
+    for name, texts, seeds in (
+        (COPY_HEAVY, plan.copies, (None, None, None)),
+        (NO_REPETITION, plan.random_answers, (1, 2, 3)),
+    ):
+        asked.clear()
+        found = RUN_PAIR[name](pair)
+        couples = zip(texts, seeds, strict=True)
+        assert asked == [(who, text, "", seed) for text, seed in couples for who in order]
+        assert [len(one.rates) for one in found] == [3, 3]
+    asked.clear()
+    one, other = RUN_PAIR[PREDICTION](pair)
+    assert asked == [
+        (who, text, given, None)
+        for text in plan.predicted
+        for who, given in (*((name, "") for name in order), ("on", f"on: {text}"))
+    ]
+    assert [len(rates) for rates in (one.rates, one.plain_rates, other.rates)] == [3, 3, 3]
 
 
 def test_scenarios_that_need_a_setting() -> None:
