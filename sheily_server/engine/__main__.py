@@ -40,8 +40,10 @@ class _TaggedLines(logging.Formatter):
 
 
 def main(fd: int) -> None:
-    # The server process decides when this one ends; a Ctrl-C on the terminal reaches both.
+    # The server process decides when this one ends, after it has drained; a Ctrl-C on the terminal
+    # reaches both, and so does a SIGTERM to the whole service.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_TaggedLines())
     channel = Channel(socket.socket(fileno=fd))

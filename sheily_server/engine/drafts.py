@@ -7,7 +7,7 @@ OpenAI's predicted outputs as a second text).
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 
 N_GRAM = 3
 """Tokens that must be the same before the ones behind them are guessed."""
@@ -94,11 +94,11 @@ class Drafter:
         self.n_drafted = self.n_accepted = 0
         self.n_predicted = self.n_accepted_predicted = 0
 
-    def propose(self, limit: int, cost: float, n_streams: int = 1) -> list[int]:
+    def propose(self, limit: int, cost: Callable[[int], float], n_streams: int = 1) -> list[int]:
         """At most `limit` tokens that may come next, none when they are not worth their time.
 
-        `cost` is what a further token adds to the time of a step, as a part of it; the step gives
-        a token to each of `n_streams` without drafts.
+        `cost(n)` is what n further tokens add to the time of a step, as a part of it; the step
+        gives a token to each of `n_streams` without drafts.
         """
         limit = min(limit, MOST)
         if limit < 1:
@@ -116,7 +116,7 @@ class Drafter:
                 break
             reached *= text.chance(i)
             expected += reached
-            rate = expected / (1 + cost * (i + 1))
+            rate = expected / (1 + cost(i + 1))
             if rate > best:
                 length, best = i + 1, rate
         return guess[:length]

@@ -31,6 +31,8 @@ class Pace:
         self._ordinary: dict[int, float] = {}
         self._since: dict[int, int] = {}
         self._added: float | None = None
+        self._added_by_size: list[float | None] = [None] * (most + 64).bit_length()
+        """What a token added in steps with 1 further one, 2 or 3, 4 to 7, and so on."""
         self._last = _FIRST
         self.prompt_token_s = 0.01
         """Seconds of a prompt token in a step of prompt tokens alone."""
@@ -46,11 +48,20 @@ class Pace:
         fits = (MOST_STRETCH - 1) * ordinary / self._added if self._added else self._most
         return max(1, int(min(fits, 1.2 * self._last + 1, self._most)))
 
-    def cost(self, n_streams: int) -> float:
-        """The time that a further token adds to an ordinary step beside so many streams, as a part
-        of that step's."""
+    def cost(self, n_streams: int, n_further: int) -> float:
+        """The time that so many further tokens add to an ordinary step beside so many streams, as
+        a part of that step's. What was never tried is thought to be no dearer than what was, or
+        than a prompt's tokens: else it would never be tried."""
         ordinary = self._ordinary.get(n_streams)
-        return _COST if ordinary is None or self._added is None else self._added / ordinary
+        known = [added for added in self._added_by_size if added is not None]
+        if ordinary is None or not known:
+            return _COST * n_further
+        size = n_further.bit_length() - 1
+        added = self._added_by_size[size]
+        if added is None:
+            smaller = [one for one in self._added_by_size[:size] if one is not None]
+            added = min(smaller[-1], self.prompt_token_s) if smaller else known[0]
+        return n_further * added / ordinary
 
     def learn(self, n_streams: int, n_further: int, seconds: float) -> None:
         """Takes how long a step took."""
@@ -71,6 +82,9 @@ class Pace:
         self._since[n_streams] += 1
         self._last = n_further
         added = max(seconds - ordinary, 0.0) / n_further
+        size = n_further.bit_length() - 1
+        before = self._added_by_size[size]
+        self._added_by_size[size] = added if before is None else before + _RATE * (added - before)
         if self._added is None:
             self._added = added
         else:

@@ -6,6 +6,7 @@ what came out.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence as Tokens
 from dataclasses import dataclass
 
@@ -185,7 +186,7 @@ class Scheduler:
     def _decode(self, streams: list[Sequence], n_drafts: int) -> list[Work]:
         """The streams' work, with up to so many drafts in all, shared out evenly."""
         work: list[Work] = []
-        cost = self._pace.cost(len(streams))
+        cost = functools.partial(self._pace.cost, len(streams))
         for i, sequence in enumerate(streams):
             assert sequence.slot is not None
             drafts: list[int] = []

@@ -223,7 +223,7 @@ def test_an_answer_of_before_keeps_the_ids_it_was_generated_with() -> None:
 def test_a_prediction_is_what_is_drafted_first() -> None:
     [sequence] = job_of(prediction="xyz").sequences
     assert sequence.drafter is not None
-    assert sequence.drafter.propose(8, 0.1) == [ord("x"), ord("y"), ord("z")]
+    assert sequence.drafter.propose(8, lambda n: 0.1 * n) == [ord("x"), ord("y"), ord("z")]
 
 
 def test_a_prediction_that_was_an_answer_has_its_ids() -> None:
@@ -232,7 +232,7 @@ def test_a_prediction_that_was_an_answer_has_its_ids() -> None:
     _, job = admission(answers=answers).answer(msgspec.structs.replace(PLAIN, prediction="xyz"))
     assert job is not None
     assert job.sequences[0].drafter is not None
-    assert job.sequences[0].drafter.propose(8, 0.1) == [500, 501]
+    assert job.sequences[0].drafter.propose(8, lambda n: 0.1 * n) == [500, 501]
 
 
 def test_each_choice_drafts_for_itself() -> None:
@@ -240,7 +240,7 @@ def test_each_choice_drafts_for_itself() -> None:
     assert first.drafter is not None
     assert second.drafter is not None
     first.drafter.take([ord("x")], 0)
-    assert second.drafter.propose(8, 0.1) == [ord("x"), ord("y"), ord("z")]
+    assert second.drafter.propose(8, lambda n: 0.1 * n) == [ord("x"), ord("y"), ord("z")]
 
 
 def test_nothing_is_drafted_under_a_grammar_or_when_it_is_switched_off() -> None:

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sheily_server.engine.drafts import MOST, Drafter
 
-CHEAP, DEAR = 0.05, 0.5
+Cost = Callable[[int], float]
 
 
-def follow(drafter: Drafter, text: list[int], cost: float = CHEAP) -> list[int]:
+def cheap(n: int) -> float:
+    return 0.05 * n
+
+
+def dear(n: int) -> float:
+    return 0.5 * n
+
+
+def follow(drafter: Drafter, text: list[int], cost: Cost = cheap) -> list[int]:
     """The sizes of the drafts while a model says `text`."""
     sizes = []
     place = 0
@@ -27,9 +36,9 @@ def follow(drafter: Drafter, text: list[int], cost: float = CHEAP) -> list[int]:
     return sizes
 
 
-def seconds(sizes: list[int], cost: float) -> float:
+def seconds(sizes: list[int], cost: Cost) -> float:
     """How long the steps take, in ordinary ones."""
-    return sum(1 + cost * size for size in sizes)
+    return sum(1 + cost(size) for size in sizes)
 
 
 def test_a_repetition_of_the_prompt_is_guessed() -> None:
@@ -39,21 +48,21 @@ def test_a_repetition_of_the_prompt_is_guessed() -> None:
     assert sizes[:3] == [0, 0, 0]
     assert sizes[3] >= 1
     assert max(sizes) > 30
-    assert seconds(sizes, CHEAP) < 200 / 6
+    assert seconds(sizes, cheap) < 200 / 6
     assert drafter.n_accepted == drafter.n_drafted == sum(sizes)
     assert drafter.n_predicted == 0
 
 
 def test_a_repetition_of_what_was_said_is_guessed_round_and_round() -> None:
     sizes = follow(Drafter([9], [], ()), [1, 2, 3, 4] * 100)
-    assert seconds(sizes, CHEAP) < 400 / 6
+    assert seconds(sizes, cheap) < 400 / 6
 
 
 def test_where_a_draft_is_dear_only_a_long_repetition_is_guessed() -> None:
     copied = list(range(100, 300))
-    sizes = follow(Drafter([1, *copied, 2], [], ()), copied, DEAR)
+    sizes = follow(Drafter([1, *copied, 2], [], ()), copied, dear)
     assert sizes[:4] == [0] * 4
-    assert seconds(sizes, DEAR) < 0.75 * 200
+    assert seconds(sizes, dear) < 0.75 * 200
 
 
 def test_a_prediction_is_guessed_from_its_beginning() -> None:
@@ -62,7 +71,7 @@ def test_a_prediction_is_guessed_from_its_beginning() -> None:
     sizes = follow(drafter, text)
     assert sizes[0] > 8
     assert max(sizes) == MOST
-    assert seconds(sizes, CHEAP) < 500 / 9
+    assert seconds(sizes, cheap) < 500 / 9
     assert drafter.n_accepted_predicted == drafter.n_predicted == drafter.n_accepted
 
 
@@ -86,7 +95,7 @@ def test_a_wrong_prediction_costs_one_draft() -> None:
 def test_random_text_is_not_slowed_down() -> None:
     # 12 words make many n-grams that come again, and go on in another way.
     for n_words in (12, 40, 1000):
-        for cost in (CHEAP, DEAR):
+        for cost in (cheap, dear):
             generator = random.Random(1)
             text = [generator.randrange(n_words) for _ in range(4000)]
             sizes = follow(Drafter(text[:500], [], ()), text[500:], cost)
@@ -96,8 +105,8 @@ def test_random_text_is_not_slowed_down() -> None:
 def test_beside_other_streams_a_draft_must_be_worth_their_time_too() -> None:
     drafter = Drafter([1, 2, 3, 4, 5, 1, 2], [], ())
     drafter.take([3], 0)
-    assert drafter.propose(8, 0.1)
-    assert not drafter.propose(8, 0.1, n_streams=8)
+    assert drafter.propose(8, cheap)
+    assert not drafter.propose(8, lambda n: 0.1 * n, n_streams=8)
 
 
 def test_tokens_that_end_an_answer_are_not_guessed() -> None:
@@ -105,15 +114,15 @@ def test_tokens_that_end_an_answer_are_not_guessed() -> None:
     drafter.take([1], 0)
     drafter.take([2], 0)
     drafter.take([3], 0)
-    assert drafter.propose(8, CHEAP) == []
+    assert drafter.propose(8, cheap) == []
     drafter = Drafter([6], [1, 2, 99, 3], {99})
-    assert drafter.propose(8, CHEAP) == [1, 2]
+    assert drafter.propose(8, cheap) == [1, 2]
 
 
 def test_no_more_than_there_is_room_for() -> None:
     drafter = Drafter([6], list(range(100)), ())
-    assert drafter.propose(0, CHEAP) == drafter.propose(-3, CHEAP) == []
-    assert drafter.propose(5, CHEAP) == [0, 1, 2, 3, 4]
+    assert drafter.propose(0, cheap) == drafter.propose(-3, cheap) == []
+    assert drafter.propose(5, cheap) == [0, 1, 2, 3, 4]
 
 
 @given(

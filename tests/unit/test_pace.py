@@ -61,3 +61,20 @@ def test_prompts_alone_tell_what_a_prompt_token_takes() -> None:
     for _ in range(50):
         pace.learn(0, 128, 128 * 0.002)
     assert pace.prompt_token_s == pytest.approx(0.002, rel=0.01)
+
+
+def test_what_further_tokens_cost_is_learned_by_their_number() -> None:
+    pace = Pace(MOST)
+    assert pace.cost(1, 4) == pytest.approx(0.4)
+    pace.learn(0, 100, 100 * 0.003)
+    for _ in range(40):
+        pace.learn(0, 100, 100 * 0.003)
+        pace.learn(1, 0, 0.01)
+        pace.learn(1, 1, 0.015)
+    assert pace.cost(1, 1) == pytest.approx(0.5)
+    assert pace.cost(1, 8) == pytest.approx(8 * 0.3, rel=0.01)  # as of a prompt, till it is tried
+    for _ in range(40):
+        pace.learn(1, 8, 0.05)
+    assert pace.cost(1, 8) == pytest.approx(4.0, rel=0.01)
+    assert pace.cost(1, 1) == pytest.approx(0.5)
+    assert pace.cost(2, 1) == pytest.approx(0.1)  # nothing is known of two streams

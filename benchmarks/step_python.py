@@ -1,0 +1,170 @@
+"""Python's part of an engine step: `python -m benchmarks.step_python --model FILE`.
+
+The engine's own loop on a real model, with several answers at once. Of each step the time inside
+the one C call is taken from the whole; what is left is Python: scheduling, building the call, text,
+messages.
+"""
+
+from __future__ import annotations
+
+import argparse
+import queue
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import msgspec
+
+from benchmarks.arguments import at_least
+from sheily_native import Model, NativeError, context
+from sheily_server.engine.admission import Job
+from sheily_server.engine.answers import Answers
+from sheily_server.engine.drafts import Drafter
+from sheily_server.engine.messages import Channel, Sampling, Submit
+from sheily_server.engine.runner import Runner, Tokenizer
+from sheily_server.engine.scheduler import Plan, Scheduler
+from sheily_server.engine.sequence import Sequence
+from sheily_server.engine.vitals import Vitals
+from sheily_server.engine.worker import Engine, Inbox
+from sheily_server.prompts.message import Segment
+
+PROMPT_TOKENS = 16
+CONTEXT_SIZE = 1024
+
+
+class Figures(msgspec.Struct, frozen=True):
+    """Medians over the steps, in milliseconds; `part` is Python's of the whole."""
+
+    model: str
+    sequences: int
+    steps: int
+    step_ms: float
+    python_ms: float
+    part: float
+
+
+class _EnoughError(Exception):
+    pass
+
+
+class _TimedRunner(Runner):
+    """Notes when each step of all sequences began and how long its C call took."""
+
+    def __init__(self, model: Model, n_sequences: int, n_steps: int, events: socket.socket) -> None:
+        super().__init__(model, n_sequences, CONTEXT_SIZE, 0)
+        self._n_sequences = n_sequences
+        self._n_steps = n_steps
+        self._received = events
+        self._received.setblocking(False)
+        self._began = 0.0
+        self.native_s = 0.0
+        self.steps: list[tuple[float, float]] = []
+        """Seconds of a step, from the beginning of its call to that of the next, and in C."""
+
+    def step(self, plan: Plan) -> Any:
+        now = time.perf_counter()
+        if self._began:
+            self._received.recv(1 << 20)
+            self.steps.append((now - self._began, self.native_s))
+            if len(self.steps) == self._n_steps:
+                raise _EnoughError
+        full = sum(bool(work.sequence.generated) for work in plan.work) == self._n_sequences
+        self._began = time.perf_counter() if full else 0.0
+        self.native_s = 0.0
+        return super().step(plan)
+
+
+class _TimedLibrary:
+    """The native library, whose step call is timed."""
+
+    def __init__(self, library: Any, runner: _TimedRunner) -> None:
+        self._library = library
+        self._runner = runner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._library, name)
+
+    def sn_context_step(self, *arguments: Any) -> Any:
+        began = time.perf_counter()
+        try:
+            return self._library.sn_context_step(*arguments)
+        finally:
+            self._runner.native_s += time.perf_counter() - began
+
+
+@contextmanager
+def _timed(runner: _TimedRunner) -> Iterator[None]:
+    original = context.library
+    ffi, library = original()
+    timed = _TimedLibrary(library, runner)
+    context.library = lambda: (ffi, timed)
+    try:
+        yield
+    finally:
+        context.library = original
+
+
+def measure(path: Path, n_sequences: int, n_steps: int) -> Figures:
+    """Raises NativeError."""
+    ours, theirs = socket.socketpair()
+    inbox: Inbox = queue.SimpleQueue()
+    with Model(path) as model, ours, theirs:
+        runner = _TimedRunner(model, n_sequences, n_steps, ours)
+        scheduler = Scheduler(n_sequences, CONTEXT_SIZE, runner.n_sequences)
+        for i in range(n_sequences):
+            inbox.put(_job(i, model.info.n_vocab))
+        engine = Engine(
+            Channel(theirs), Tokenizer(model), runner, scheduler, Answers(), inbox, Vitals()
+        )
+        with _timed(runner), suppress(_EnoughError):
+            engine.run()
+    step = median(whole for whole, _ in runner.steps)
+    python = median(whole - native for whole, native in runner.steps)
+    return Figures(
+        path.name, n_sequences, len(runner.steps), 1e3 * step, 1e3 * python, python / step
+    )
+
+
+def _job(id: int, n_vocab: int) -> Job:
+    """An answer without an end, drawn at temperature 1."""
+    n_tokens = CONTEXT_SIZE - PROMPT_TOKENS
+    prompt = [(7919 * (id + 1) * (i + 1)) % (n_vocab // 2) for i in range(PROMPT_TOKENS)]
+    sampling = Sampling(temperature=1.0, seed=id, ignore_eos=True)
+    submit = Submit(id, [Segment("\n", False)], sampling, n_tokens, n_tokens, [], 1e6)
+    now = time.monotonic()
+    sequence = Sequence(0, prompt, n_tokens, Drafter(prompt, [], ()))
+    return Job(submit, [sequence], [], frozenset(), now, now + 1e6)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The exit status is 1 when nothing could be measured."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.step_python",
+        description="How much of an engine step is Python, with several answers at once.",
+    )
+    parser.add_argument("--model", type=Path, required=True, metavar="FILE", help="a GGUF file")
+    parser.add_argument("--sequences", type=at_least(1), default=8, help="answers at once (8)")
+    parser.add_argument("--steps", type=at_least(1), default=60, help="steps measured (60)")
+    options = parser.parse_args(arguments)
+    try:
+        figures = measure(options.model, options.sequences, options.steps)
+    except (NativeError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print(
+        f"{figures.model}, {figures.sequences} answers at once, medians of {figures.steps} steps: "
+        f"a step {figures.step_ms:.1f} ms, of it Python {figures.python_ms:.2f} ms, "
+        f"{100 * figures.part:.2f} %"
+    )
+    print()
+    print(msgspec.json.encode(figures).decode())
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,60 @@
+"""What the engine tells of itself: only what stands still has an age."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+
+import pytest
+
+from sheily_server.engine.messages import Beat, Channel
+from sheily_server.engine.vitals import Vitals, tell
+
+
+def test_an_idle_engine_has_nothing_that_stands_still() -> None:
+    assert Vitals().beat() == Beat()
+
+
+def test_a_step_s_last_sign_is_its_beginning_or_the_heartbeat_in_it() -> None:
+    vitals = Vitals()
+    now = time.monotonic()
+    vitals.step_began = now - 5
+    assert 5 <= (vitals.beat().step_s or 0) < 6
+    vitals.heartbeat = lambda: int((now - 2) * 1e9)
+    assert 2 <= (vitals.beat().step_s or 0) < 3
+    vitals.step_began = now - 1  # a step after the one that the heartbeat is of
+    assert 1 <= (vitals.beat().step_s or 0) < 2
+    vitals.step_began = None
+    assert vitals.beat().step_s is None
+
+
+def test_ages_and_cells() -> None:
+    vitals = Vitals()
+    vitals.reading_since = time.monotonic() - 3
+    vitals.step_ended = time.monotonic() - 4
+    vitals.kv_cells_used, vitals.kv_cells_cached = 10, 20
+    beat = vitals.beat()
+    assert 3 <= (beat.reading_s or 0) < 4
+    assert 4 <= (beat.idle_s or 0) < 5
+    assert (beat.kv_cells_used, beat.kv_cells_cached) == (10, 20)
+
+
+def test_beats_come_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    left = threading.Event()
+
+    def leave(code: int) -> None:
+        left.set()
+        raise SystemExit(code)
+
+    monkeypatch.setattr("sheily_server.engine.vitals.BEAT_S", 0.01)
+    monkeypatch.setattr("os._exit", leave)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        thread = threading.Thread(target=tell, args=(Vitals(), Channel(theirs)))
+        thread.start()
+        channel = Channel(ours)
+        assert [channel.receive_events() for _ in range(2)] == [[Beat()], [Beat()]]
+        channel.close()
+        thread.join(10)
+    assert left.is_set()  # with nobody to tell it to, the process leaves
