@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from . import http_server
 from .app import App
-from .config import Config, ConfigError, load, unknown_variables
+from .config import Config, ConfigError, load, open_doors, unknown_variables
 from .supervisor import Supervisor
 
 log = logging.getLogger("sheily_server")
@@ -44,7 +44,7 @@ def main(arguments: list[str] | None = None) -> int:
         level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s"
     )
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # admission is the app's
-    for sentence in unknown_variables(os.environ):
+    for sentence in [*unknown_variables(os.environ), *open_doors(config)]:
         log.warning("%s", sentence)
     supervisor = Supervisor(config, LoadBar() if sys.stderr.isatty() else None)
     try:
@@ -64,7 +64,14 @@ def _serve(config: Config, supervisor: Supervisor) -> int:
         return 1
 
     stop = threading.Event()
-    running = threading.Thread(target=server.run, name="http", daemon=True)
+
+    def serve() -> None:
+        try:
+            server.run()
+        finally:
+            stop.set()
+
+    running = threading.Thread(target=serve, name="http", daemon=True)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda signum, frame: stop.set())
     # A name with several addresses, as localhost may be, gets a server of another class.

@@ -14,11 +14,13 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 
-from . import completion, cors, openai, openapi
+from . import completion, cors, metrics, openai, openapi
 from .answer import Piece
 from .chat import Chat, ClientGoneError, Turn, simple_messages, simple_param
 from .config import Config
 from .errors import ApiError, invalid_request
+from .guard import Guard, check_body_type
+from .metrics import Metrics, Outcome
 from .supervisor import Supervisor
 
 log = logging.getLogger(__name__)
@@ -36,10 +38,14 @@ class App:
     def __init__(self, config: Config, supervisor: Supervisor) -> None:
         self._config = config
         self._supervisor = supervisor
-        self._chat = Chat(config, supervisor)
+        self._guard = Guard(config.host, config.allowed_hosts, config.api_keys)
+        self._metrics = Metrics(supervisor.health)
+        self._chat = Chat(config, supervisor, metrics=self._metrics)
         self._created = int(time.time())
         self._routes: dict[str, Callable[..., Response]] = {
             "health": self._health,
+            "live": self._live,
+            "metrics": self._metrics_text,
             "models": self._models,
             "model": self._model,
             "completions": self._completions,
@@ -49,6 +55,8 @@ class App:
             "openapi": self._openapi,
         }
         rules = [Rule("/health", endpoint="health", methods=["GET"])]
+        rules += [Rule("/livez", endpoint="live", methods=["GET"])]
+        rules += [Rule("/metrics", endpoint="metrics", methods=["GET"])]
         rules += [Rule("/chat", endpoint="simple", methods=["POST"])]
         rules += [Rule("/openapi.json", endpoint="openapi", methods=["GET"])]
         for prefix in ("/v1", ""):  # with and without, as clients differ in what base they expect
@@ -59,6 +67,9 @@ class App:
                 Rule(f"{prefix}/tokenize", endpoint="tokenize", methods=["POST"]),
                 Rule(f"{prefix}/detokenize", endpoint="detokenize", methods=["POST"]),
             ]
+        self._labels: dict[str, str] = {}
+        for rule in rules:
+            self._labels.setdefault(rule.endpoint, rule.rule.replace("<id>", "{id}"))
         self._map = Map(rules, strict_slashes=False, merge_slashes=False, redirect_defaults=False)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -71,24 +82,35 @@ class App:
         return response(environ, start_response)
 
     def _respond(self, request: Request, request_id: str) -> Response:
+        """The response. Its outcome is counted; that of a stream is when the stream ends."""
+        route = metrics.OTHER_ROUTE
         try:
+            self._check_caller(request)
             if request.method == "OPTIONS":
                 return Response(status=204, headers=cors.preflight_headers())
             endpoint, arguments = self._map.bind_to_environ(request.environ).match()
-            return self._routes[endpoint](request, request_id, **arguments)
+            route = self._labels[endpoint]
+            response = self._routes[endpoint](request, request_id, **arguments)
+            if not response.is_streamed:
+                self._metrics.request(route, "ok" if response.status_code < 400 else "unavailable")
+            return response
         except ApiError as error:
+            self._metrics.request(route, metrics.outcome(error))
             if request.method == "POST":
                 _log_request(request_id, error.status, detail=error.code or error.type)
             return _error_response(error)
         except ClientGoneError:
+            self._metrics.request(route, "client_gone")
             _log_request(request_id, 499, detail="client gone")
             return Response(status=499)
         except HTTPException as error:
+            self._metrics.request(route, "invalid")
             response = _error_response(_http_error(error, request))
             if isinstance(error, MethodNotAllowed):
                 response.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
             return response
         except Exception:
+            self._metrics.request(route, "error")
             log.exception("%s failed", request_id)
             return _error_response(
                 ApiError(
@@ -98,6 +120,13 @@ class App:
                     code="internal_error",
                 )
             )
+
+    def _check_caller(self, request: Request) -> None:
+        """Before anything is done. Not by Werkzeug's `host`, which has a default."""
+        header = request.environ.get
+        self._guard.check(
+            request.method, request.path, header("HTTP_HOST"), header("HTTP_AUTHORIZATION")
+        )
 
     def _health(self, request: Request, request_id: str) -> Response:
         health = self._supervisor.health()
@@ -111,11 +140,22 @@ class App:
             progress=health.progress,
             parallel=self._config.parallel,
             queue=self._config.queue,
-            active_requests=health.running,
+            active_requests=health.running + health.queued,
+            queued=health.queued,
             engine_restarts=health.restarts,
+            last_step_age_s=_rounded(health.last_step_age_s),
+            kv_cells=health.kv_cells,
+            kv_cells_used=health.kv_cells_used,
+            kv_cells_cached=health.kv_cells_cached,
             kernel=health.engine.kernel if health.engine else None,
         )
         return _json_response(openai.encode(body), 200 if health.state == "ready" else 503)
+
+    def _live(self, request: Request, request_id: str) -> Response:
+        return _json_response(openai.encode(openapi.Live()))
+
+    def _metrics_text(self, request: Request, request_id: str) -> Response:
+        return Response(self._metrics.text(), content_type=metrics.CONTENT_TYPE)
 
     def _models(self, request: Request, request_id: str) -> Response:
         return _json_response(openai.encode(openapi.ModelList([self._model_object()])))
@@ -193,7 +233,8 @@ class App:
         """The chunks of a stream: the roles, pieces as they come, the reasons they ended, the usage
         if asked for, [DONE]. An error is an event of its own, with no [DONE] behind it."""
         chunks = completion.Chunks(turn, include_usage, logprobs)
-        outcome = "client gone"
+        outcome: Outcome = "error"
+        detail = "internal_error"
         try:
             for chunk in chunks.first():
                 yield _event(chunk)
@@ -209,17 +250,17 @@ class App:
             for chunk in chunks.last():
                 yield _event(chunk)
             yield b"data: [DONE]\n\n"
-            outcome = ""
+            outcome, detail = "ok", ""
         except ApiError as error:
-            outcome = error.code or error.type
+            outcome, detail = metrics.outcome(error), error.code or error.type
             yield b"data: " + msgspec.json.encode(error.body()) + b"\n\n"
-        except ClientGoneError:
-            pass
+        except (ClientGoneError, GeneratorExit):  # the latter is thrown at any yield
+            outcome, detail = "client_gone", "client gone"
         finally:
-            # Closing the generator at any yield comes here too: a client that went away.
             if turn.finished is None:
                 turn.ticket.cancel()
-            _log_request(request_id, 200, turn, outcome)
+            self._metrics.request(self._labels["completions"], outcome)
+            _log_request(request_id, 200, turn, detail)
 
 
 def _stream_response(events: Iterator[bytes]) -> Response:
@@ -232,6 +273,8 @@ def _stream_response(events: Iterator[bytes]) -> Response:
 
 
 def _body(request: Request) -> bytes:
+    """The body, which is read by no other way. Raises ApiError: 413, 415."""
+    check_body_type(request.headers.get("Content-Type"), request.headers.get("Content-Encoding"))
     if (request.content_length or 0) > MAX_BODY_BYTES:
         raise invalid_request(
             f"The body is larger than {MAX_BODY_BYTES} bytes.",
@@ -251,12 +294,19 @@ def _json_response(body: bytes, status: int = 200) -> Response:
     return Response(body, status, content_type="application/json")
 
 
+def _rounded(seconds: float | None) -> float | None:
+    """To milliseconds."""
+    return None if seconds is None else round(seconds, 3)
+
+
 def _error_response(error: ApiError) -> Response:
     response = _json_response(msgspec.json.encode(error.body()), error.status)
     if error.retry_after is not None:
         response.headers["Retry-After"] = str(error.retry_after)
     if not error.retry:
         response.headers["X-Should-Retry"] = "false"
+    if error.status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
     return response
 
 

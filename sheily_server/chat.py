@@ -34,6 +34,7 @@ from .engine.messages import (
 )
 from .errors import ApiError, context_exceeded, invalid_request, timed_out
 from .history import drop_oldest, limit_history
+from .metrics import Metrics
 from .prompts import PromptError, check, render
 from .prompts.dates import ConversationDates
 from .prompts.message import Message, Segment, ToolCall
@@ -103,17 +104,20 @@ class Turn:
 
 
 class Chat:
-    """Turns checked requests into prompts and follows them through the engine."""
+    """Turns checked requests into prompts, follows them through the engine, and has their tokens
+    counted in `metrics`."""
 
     def __init__(
         self,
         config: Config,
         supervisor: Supervisor,
         today: Callable[[], datetime.date] = datetime.date.today,
+        metrics: Metrics | None = None,
     ) -> None:
         self._config = config
         self._supervisor = supervisor
         self._today = today
+        self._metrics = metrics or Metrics(supervisor.health)
         self._dates = ConversationDates()
         self.model = config.model_path.stem
 
@@ -185,14 +189,20 @@ class Chat:
         an error in it, frees the slot.
         """
         readers = [AnswerReader(choice, turn.offer) for choice in range(turn.n)]
+        last_came: dict[int, float] = {}
         try:
             while turn.finished is None:
                 event = self._next(turn.ticket, turn.began, gone)
                 if event is None:
                     yield None
                 elif isinstance(event, Text):
+                    now = time.monotonic()
                     if turn.first_token_s is None:
-                        turn.first_token_s = time.monotonic() - turn.began
+                        turn.first_token_s = now - turn.began
+                        self._metrics.first_token(turn.first_token_s)
+                    if event.choice in last_came:
+                        self._metrics.token_gap(now - last_came[event.choice])
+                    last_came[event.choice] = now
                     yield from readers[event.choice].take(event)
                 elif isinstance(event, ChoiceFinished):
                     turn.timed_out = turn.timed_out or event.timed_out
@@ -202,6 +212,7 @@ class Chat:
                         yield piece
                 elif isinstance(event, Finished):
                     turn.finished = event
+                    self._metrics.finished(event, turn.timed_out)
         finally:
             if turn.finished is None:
                 turn.ticket.cancel()
@@ -416,4 +427,8 @@ def _tool_call(call: openai.ToolCallParam, param: str) -> ToolCall:
         arguments = None
     if not isinstance(arguments, dict):
         raise invalid_request("arguments must be a JSON object in a string.", param)
+    if openai.too_deep(arguments):
+        raise invalid_request(
+            f"arguments are nested deeper than {openai.MAX_NESTING} levels.", param
+        )
     return ToolCall(call.function.name, arguments, id=call.id)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
+from .guard import KeyFile, is_host, is_loopback, parse_keys, read_keys
 from .tuned import KERNEL_PATTERN, MOST_CHUNK, MOST_THREADS, KVType, Tuned, read
 
 DEFAULT_MODEL_PATH = "models/Llama-3.2-3B-Instruct-Q8_0.gguf"
@@ -26,8 +27,8 @@ class ConfigError(ValueError):
     """A setting that cannot be used; the message is one sentence that names it."""
 
 
-def _setting(default: Any, parse: Callable[[str], Any], help: str) -> Any:
-    return field(default=default, metadata={"parse": parse, "help": help})
+def _setting(default: Any, parse: Callable[[str], Any], help: str, *, secret: bool = False) -> Any:
+    return field(default=default, repr=not secret, metadata={"parse": parse, "help": help})
 
 
 def _integer(least: int, most: int) -> Callable[[str], int]:
@@ -61,6 +62,10 @@ def _tuned(text: str) -> Tuned:
     return read(_path(text, "a file of sheily_native.tune"))
 
 
+def _key_file(text: str) -> KeyFile:
+    return read_keys(_path(text, "a file with API keys"))
+
+
 def _path(text: str, what: str) -> Path:
     if not text.strip():
         raise ValueError(f"is empty: it must be the path of {what}")
@@ -90,6 +95,14 @@ def _kernel(text: str) -> str:
     if not re.match(KERNEL_PATTERN, text.lower()):
         raise ValueError(f"is {text!r}, not auto, off or the name of a kernel")
     return text.lower()
+
+
+def _hosts(text: str) -> tuple[str, ...]:
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    for name in names:
+        if name != "*" and not is_host(name):
+            raise ValueError(f"has {name!r}, not a name such as llm.example.org, nor *")
+    return names
 
 
 def _origins(text: str) -> tuple[str, ...]:
@@ -177,7 +190,26 @@ class Config:
         _origins,
         "origins of browser pages that may call, comma-separated, or *; default: loopback pages",
     )
+    allowed_hosts: tuple[str, ...] = _setting(
+        (),
+        _hosts,
+        "names beside the loopback ones that callers may give this machine, comma-separated, or *",
+    )
+    api_key: tuple[str, ...] = _setting(
+        (),
+        parse_keys,
+        "keys of which callers need one, comma-separated; others see a flag, and not the variable",
+        secret=True,
+    )
+    api_key_file: KeyFile | None = _setting(  # noqa: RUF009
+        None, _key_file, "a file with such keys, one in each line"
+    )
     log_level: str = _setting("info", _one_of(LOG_LEVELS), f"one of {', '.join(LOG_LEVELS)}")
+
+    @property
+    def api_keys(self) -> tuple[str, ...]:
+        """All of them, wherever they are from; with none, callers need none."""
+        return self.api_key + (self.api_key_file.keys if self.api_key_file else ())
 
 
 def variable(name: str) -> str:
@@ -200,7 +232,7 @@ def load(arguments: Sequence[str], environment: Mapping[str, str] | None = None)
         epilog="Every flag is an environment variable too: --model-path is LLM_MODEL_PATH.",
     )
     for setting in fields(Config):
-        own_words = setting.name in ("model_path", "cors_origins", "tuned")
+        own_words = setting.default in ((), None) or setting.name == "model_path"
         default = "" if own_words else setting.default
         suffix = f" (default: {default})" if default != "" else ""
         parser.add_argument(
@@ -252,4 +284,25 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
             near = difflib.get_close_matches(name, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else "."
             sentences.append(f"{name} is not a setting of this server and has no effect{hint}")
+    return sentences
+
+
+def open_doors(config: Config) -> list[str]:
+    """One sentence for each way in that stands open to others."""
+    sentences = []
+    if not config.api_keys and not is_loopback(config.host):
+        sentences.append(
+            f"{variable('host')} is {config.host} and no API key is set: whoever can reach this "
+            f"machine can use the model; {variable('api_key_file')} would ask them for a key."
+        )
+    if not config.api_keys and "*" in config.allowed_hosts:
+        sentences.append(
+            f"{variable('allowed_hosts')} is * and no API key is set: any web page that a browser "
+            "on this machine opens can use the model."
+        )
+    if config.api_key_file is not None and config.api_key_file.open_to_others:
+        sentences.append(
+            f"{config.api_key_file.path} has API keys and may be read by every user of this "
+            "machine: chmod 600 would end that."
+        )
     return sentences

@@ -6,6 +6,8 @@ https://platform.openai.com/docs/api-reference/chat as the `openai` Python packa
 
 from __future__ import annotations
 
+import json
+import math
 from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
@@ -20,6 +22,8 @@ MAX_LOGIT_BIAS = 300
 MAX_TOP_LOGPROBS = 20
 MAX_TOOLS = 128
 MAX_PREDICTION_BYTES = 256 * 1024
+# Levels of the JSON that goes into a prompt: far below what Python's own encoder can write.
+MAX_NESTING = 100
 # The text of so many of the longest tokens, 128 bytes each, is half of what a frame may hold.
 MAX_DETOKENIZED = 262_144
 
@@ -492,7 +496,11 @@ def decode_request(body: bytes, shape: type[RequestT]) -> RequestT:
     except RecursionError:
         raise invalid_request("The body is nested too deeply.", code="invalid_json") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise invalid_request(f"The body is not JSON: {error}.", code="invalid_json") from None
+        param = _endless_number(body)
+        where = f" (at {param})" if param else ""
+        raise invalid_request(
+            f"The body is not JSON: {error}{where}.", param, code="invalid_json"
+        ) from None
     if not isinstance(raw, dict):
         raise invalid_request("The body must be a JSON object.", code="invalid_type")
     _refuse_unsupported(raw, shape)
@@ -500,6 +508,8 @@ def decode_request(body: bytes, shape: type[RequestT]) -> RequestT:
         request = msgspec.convert(raw, shape)
     except msgspec.ValidationError as error:
         raise _validation_error(error) from None
+    if isinstance(request, ChatRequest | TokenizeRequest):
+        _check_tools(request.tools or [])
     if isinstance(request, Options):
         _check_stops(request.stop)
         _check_prediction(request.predicted() or "")
@@ -509,9 +519,38 @@ def decode_request(body: bytes, shape: type[RequestT]) -> RequestT:
     return request
 
 
+def too_deep(value: Any) -> bool:
+    """Whether JSON has more than MAX_NESTING levels of objects and lists."""
+    level = [value]
+    for _ in range(MAX_NESTING):
+        children = [each.values() if isinstance(each, dict) else each for each in level]
+        level = [child for each in children for child in each if isinstance(child, dict | list)]
+        if not level:
+            return False
+    return True
+
+
 def encode(value: Struct) -> bytes:
     """The JSON of a response."""
     return msgspec.json.encode(value)
+
+
+def _endless_number(body: bytes) -> str | None:
+    """The field of a body that has NaN, Infinity or 1e400, which Python's parser lets in; None for
+    a body that has another fault."""
+    try:
+        todo = [("", json.loads(body.decode()))]
+    except (ValueError, RecursionError):
+        return None
+    while todo:
+        name, value = todo.pop()
+        if isinstance(value, float) and not math.isfinite(value):
+            return name or None
+        if isinstance(value, dict):
+            todo += [(f"{name}.{key}".lstrip("."), child) for key, child in value.items()]
+        elif isinstance(value, list):
+            todo += [(f"{name}[{i}]", child) for i, child in enumerate(value)]
+    return None
 
 
 def _refuse_unsupported(raw: dict[str, Any], shape: type[Struct]) -> None:
@@ -576,6 +615,15 @@ def _check_tokenize(request: TokenizeRequest) -> None:
         raise invalid_request("Give either text or messages.", "text")
     if request.tools and request.messages is None:
         raise invalid_request("tools go with messages.", "tools")
+
+
+def _check_tools(tools: list[Tool]) -> None:
+    for i, tool in enumerate(tools):
+        if too_deep(tool.function.parameters or {}):
+            raise invalid_request(
+                f"The schema is nested deeper than {MAX_NESTING} levels.",
+                f"tools[{i}].function.parameters",
+            )
 
 
 def _check_stops(stop: str | list[str] | None) -> None:

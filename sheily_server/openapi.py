@@ -17,18 +17,22 @@ from . import openai
 VERSION = "3.1.0"
 JSON = "application/json"
 EVENTS = "text/event-stream"
+TEXT = "text/plain"
 _COMPONENT = "#/components/schemas/{name}"
 
 Fraction = Annotated[float, Meta(ge=0, le=1)]
-State = Annotated[
-    str, Meta(extra_json_schema={"enum": ["loading", "ready", "restarting", "failed"]})
-]
+STATES = ("loading", "ready", "restarting", "draining", "failed")
+State = Annotated[str, Meta(extra_json_schema={"enum": list(STATES)})]
 
 
 class Health(Struct, frozen=True):
     """Whether a request would be served now. `progress` is the loaded part of the model's file;
     `reason` says why the state is not ready; `context_size` is in tokens; `kernel` multiplies Q8_0
-    weights, null for llama.cpp's own and while the state is not ready."""
+    weights, null for llama.cpp's own and while the state is not ready.
+
+    `queue` is how many requests may wait, `queued` how many do; `active_requests` are these and
+    those that run. `last_step_age_s` is null before the engine's first step. KV cells: all of them,
+    those of running requests, and those that hold a prefix alone; null while there is no engine."""
 
     status: Literal["ok", "unavailable"]
     state: State
@@ -40,8 +44,19 @@ class Health(Struct, frozen=True):
     parallel: int
     queue: int
     active_requests: int
+    queued: int
     engine_restarts: int
+    last_step_age_s: float | None
+    kv_cells: int | None
+    kv_cells_used: int | None
+    kv_cells_cached: int | None
     kernel: str | None
+
+
+class Live(Struct, frozen=True):
+    """The server process answers, whatever its engine does."""
+
+    status: Literal["ok"] = "ok"
 
 
 class Model(Struct, frozen=True):
@@ -73,7 +88,8 @@ class ErrorResponse(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class _Operation:
-    """A method of one route. `errors` are statuses beside 200 and 500, which all can answer."""
+    """A method of one route. `errors` are statuses beside those that all can answer.
+    `text`: the answer is no JSON."""
 
     id: str
     method: str
@@ -84,20 +100,24 @@ class _Operation:
     errors: Sequence[int] = ()
     examples: Mapping[str, Any] = field(default_factory=dict)
     streams: bool = False
+    text: bool = False
     alias: bool = True
 
 
 _ERRORS = {
     400: "The request asks for what cannot be; `param` names the field.",
+    401: "An API key is needed, and there is none in the request, or a wrong one.",
+    403: "The Host header has a name that this server does not answer to.",
     404: "The model that is named is not the one this server has.",
     413: "The body is too large.",
+    415: "The body is not said to be JSON in UTF-8.",
     429: "All places to run and to wait are taken.",
     500: "The model cannot be used, or the server made an error.",
     503: "The model is being loaded or restarted, or the engine stopped during this request.",
     504: "The deadline of a request (LLM_TIMEOUT) passed before its first token.",
 }
 _RETRY_AFTER = (429, 503)
-_WORK = (400, 404, 413, 429, 503, 504)
+_WORK = (400, 404, 413, 415, 429, 503, 504)
 
 _HELLO = [{"role": "user", "content": "Name a river."}]
 _CITY = {
@@ -118,6 +138,23 @@ _OPERATIONS = (
         "/health",
         "State of the server and its model; 503 whenever it is not ready",
         Health,
+        alias=False,
+    ),
+    _Operation(
+        "live",
+        "get",
+        "/livez",
+        "200 while the server process lives, whatever its engine does",
+        Live,
+        alias=False,
+    ),
+    _Operation(
+        "metrics",
+        "get",
+        "/metrics",
+        "Counters, times and the engine's state, in Prometheus' text format",
+        None,
+        text=True,
         alias=False,
     ),
     _Operation("listModels", "get", "/v1/models", "The one model", ModelList),
@@ -214,7 +251,7 @@ def document() -> dict[str, Any]:
         "openapi": VERSION,
         "info": {
             "title": "SHEILY local LLM server",
-            "version": _package_version(),
+            "version": package_version(),
             "description": "OpenAI's chat API for one local model. docs/openai.md says what "
             "happens with each field.",
             "license": {"name": "MIT", "identifier": "MIT"},
@@ -244,10 +281,13 @@ def _operation(operation: _Operation, id: str) -> dict[str, Any]:
 def _responses(operation: _Operation) -> dict[str, Any]:
     schema = _reference(operation.answer) if operation.answer else {"type": "object"}
     content: dict[str, Any] = {JSON: {"schema": schema}}
+    if operation.text:
+        content = {TEXT: {"schema": {"type": "string"}}}
     if operation.streams:
         content[EVENTS] = {"schema": _event()}
     responses = {"200": _response("As asked.", content)}
-    for status in sorted({*operation.errors, 500}):
+    keyless = operation.answer in (Health, Live)
+    for status in sorted({*operation.errors, 403, 500} | (set() if keyless else {401})):
         error = {JSON: {"schema": _reference(ErrorResponse)}}
         responses[str(status)] = _response(_ERRORS[status], error, status in _RETRY_AFTER)
     if operation.answer is Health:
@@ -335,7 +375,7 @@ def _reference(struct: type[Struct]) -> dict[str, str]:
     return {"$ref": _COMPONENT.format(name=struct.__name__)}
 
 
-def _package_version() -> str:
+def package_version() -> str:
     try:
         return importlib.metadata.version("sheily-server")
     except importlib.metadata.PackageNotFoundError:  # run from a checkout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 from .engine.messages import Grammar
@@ -12,7 +13,11 @@ MAX_DEPTH = 32
 MAX_NODES = 500
 MAX_BYTES = 64 * 1024
 MAX_REPETITION = 2000
+MAX_PATTERN = 1000
 _COUNTS = ("minItems", "maxItems", "minLength", "maxLength", "minProperties", "maxProperties")
+
+# The counts of a regular expression, as in a{2,5}; an escaped brace is none.
+_REPETITION = re.compile(r"\\.|\{(\d+)(?:,(\d*))?\}", re.DOTALL)
 
 # As json.dumps writes, which is how the models have seen JSON; free white space would let a weak
 # model write blanks for ever.
@@ -31,6 +36,7 @@ def check_schema(schema: dict[str, Any], param: str) -> None:
             raise invalid_request(f"The schema has more than {MAX_NODES} parts.", param)
         for part in level:
             _check_counts(part, param)
+            _check_patterns(part, param)
         level = [child for part in level for child in _children(part)]
     if len(json.dumps(schema)) > MAX_BYTES:  # which fails on one that is too deep
         raise invalid_request(f"The schema is larger than {MAX_BYTES} bytes.", param)
@@ -56,3 +62,18 @@ def _check_counts(part: Any, param: str) -> None:
         count = part.get(name)
         if isinstance(count, int | float) and count > MAX_REPETITION:
             raise invalid_request(f"{name} is {count}, more than {MAX_REPETITION}.", param)
+
+
+def _check_patterns(part: Any, param: str) -> None:
+    if not isinstance(part, dict):
+        return
+    named = part.get("patternProperties")
+    patterns = [part.get("pattern"), *(named if isinstance(named, dict) else ())]
+    for pattern in patterns:
+        if not isinstance(pattern, str):
+            continue
+        if len(pattern) > MAX_PATTERN:
+            raise invalid_request(f"A pattern has more than {MAX_PATTERN} characters.", param)
+        counts = [int(count) for found in _REPETITION.findall(pattern) for count in found if count]
+        if max(counts, default=0) > MAX_REPETITION:
+            raise invalid_request(f"A pattern repeats more than {MAX_REPETITION} times.", param)

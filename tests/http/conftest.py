@@ -12,6 +12,7 @@ import pytest
 from sheily_server import supervisor
 from sheily_server.config import Config
 from tests.http.serving import Server
+from tests.models import EMPTY_GGUF
 
 Serve = Callable[..., Server]
 
@@ -19,7 +20,7 @@ Serve = Callable[..., Server]
 def make(folder: Path, *arguments: str, **settings: Any) -> Server:
     model = folder / "fake-model.gguf"
     if not settings.pop("missing", False):
-        model.write_bytes(b"GGUF")
+        model.write_bytes(EMPTY_GGUF)
     defaults: dict[str, Any] = {"model_path": model, "context_size": 256, "max_tokens": 100}
     defaults["port"] = 0
     return Server(Config(**(defaults | settings)), folder / "engine.log", *arguments)

@@ -65,6 +65,12 @@ class Answer:
         return parse_events(self.body)
 
 
+def read_answer(response: http.client.HTTPResponse) -> Answer:
+    content = response.read()
+    headers = {name.lower(): value for name, value in response.getheaders()}
+    return Answer(response.status, headers, content)
+
+
 def parse_events(body: bytes) -> list[Any]:
     assert body.endswith(b"\n\n")
     found: list[Any] = []
@@ -95,17 +101,25 @@ class Endpoint:
         body: bytes | Any = None,
         headers: dict[str, str] | None = None,
     ) -> Answer:
-        """Sends a request, whose body may be what is to be JSON, and reads the whole answer."""
+        """Sends a request, whose body may be what is to be JSON, and reads the whole answer. With
+        POST it says that it is JSON, unless `headers` say otherwise."""
+        kind = {"Content-Type": "application/json"} if method == "POST" else {}
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=WAIT)
         data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
         try:
-            connection.request(method, path, data, headers or {})
+            connection.request(method, path, data, kind | (headers or {}))
             response = connection.getresponse()
-            content = response.read()
+            return read_answer(response)
         finally:
             connection.close()
-        lower = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(response.status, lower, content)
+
+    def raw(self, data: bytes) -> Answer:
+        """Sends bytes and reads the answer to the request that begins with them."""
+        with socket.create_connection(("127.0.0.1", self.port), timeout=WAIT) as connection:
+            connection.sendall(data)
+            response = http.client.HTTPResponse(connection)
+            response.begin()
+            return read_answer(response)
 
     def get(self, path: str, **headers: str) -> Answer:
         return self.ask("GET", path, headers=headers)

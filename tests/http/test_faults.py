@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import socket
 import struct
 import threading
+import time
 from typing import Any
 
 import pytest
@@ -62,6 +64,8 @@ def test_a_stream_that_is_closed_early_frees_its_slot(server: Server, n_chunks: 
         "wsgi.url_scheme": "http",
         "wsgi.input": io.BytesIO(body),
         "CONTENT_LENGTH": str(len(body)),
+        "CONTENT_TYPE": "application/json",
+        "HTTP_HOST": "localhost",
     }
     chunks: Any = iter(server.app(environ, lambda status, headers: None))
     for _ in range(n_chunks):
@@ -105,6 +109,57 @@ def test_a_full_queue_is_told_at_once(serve: Serve) -> None:
         assert len(server.engine_lines("submit")) == 3
     server.wait_for_engine("cancel", 3)
     assert server.complete("hi").status == 200
+
+
+def test_a_full_queue_is_told_before_any_work(serve: Serve) -> None:
+    """However much was asked for: the engine hears nothing of it, and nobody waits."""
+    server = serve(parallel=1, queue=1)
+    server.wait_for("ready")
+    with server.opened("hang"), server.opened("hang-early"):
+        server.wait_for_engine("submit", 2)
+        lines = server.engine_lines("")
+        long = "word " * 500_000
+        for answer in (
+            *(server.complete("slow 100 1", max_tokens=100) for _ in range(50)),
+            server.complete(long, truncation="trim"),
+            server.complete("hi", response_format={"type": "json_object"}),
+            server.ask("POST", "/v1/tokenize", {"text": long}),
+            server.ask("POST", "/v1/detokenize", {"tokens": [1] * 1000}),
+        ):
+            assert answer.status == 429
+            assert int(answer.headers["retry-after"]) >= 1
+        seconds = []
+        for _ in range(20):
+            began = time.monotonic()
+            assert server.complete("hi").status == 429
+            seconds.append(time.monotonic() - began)
+        assert sorted(seconds)[10] < 0.1
+        assert server.engine_lines("") == lines
+        assert server.health()["active_requests"] == 2
+
+
+def test_when_to_come_back_goes_by_how_long_requests_take(serve: Serve) -> None:
+    server = serve(parallel=1, queue=4)
+    server.wait_for("ready")
+
+    def seconds() -> int:
+        n = len(server.engine_lines("submit"))
+        with contextlib.ExitStack() as stack:
+            for i in range(5):
+                stack.enter_context(server.opened("hang"))
+                server.wait_for_engine("submit", n + i + 1)
+            found = int(server.complete("hi").headers["retry-after"])
+        idle(server)
+        return found
+
+    unmeasured = seconds()
+    for _ in range(10):
+        assert server.complete("hi").status == 200
+    assert unmeasured == 5  # a second for each of those before
+    assert seconds() == 1
+    for _ in range(3):
+        assert server.complete("slow 1 0.5").status == 200
+    assert seconds() > 1
 
 
 def test_a_crash_in_the_middle_of_a_stream(serve: Serve) -> None:

@@ -17,6 +17,7 @@ import pytest
 from sheily_server.client import LLMClient
 from tests import tuned_files
 from tests.http.serving import WAIT, Endpoint, engine_command, read_until, until
+from tests.models import EMPTY_GGUF
 
 pytestmark = pytest.mark.http
 
@@ -43,7 +44,7 @@ class Program(Endpoint):
 
     def __init__(self, folder: Path, *arguments: str, **variables: str) -> None:
         self.model = folder / "fake-model.gguf"
-        self.model.write_bytes(b"GGUF")
+        self.model.write_bytes(EMPTY_GGUF)
         engine_log = folder / "engine.log"
         self._stderr = folder / "stderr"
         environment = {k: v for k, v in os.environ.items() if not k.startswith("LLM_")}
@@ -160,7 +161,8 @@ def test_a_port_in_use_ends_the_program_with_one_sentence(start: Start) -> None:
 def test_a_host_that_is_not_there_ends_the_program_with_one_sentence(start: Start) -> None:
     program = start("--port", "0", "--host", "192.0.2.1")
     assert program.ended() == 1
-    (line,) = program.errors().splitlines()
+    warning, line = program.errors().splitlines()
+    assert "no API key is set" in warning
     assert line.startswith("sheily_server: cannot listen on 192.0.2.1:0: ")
 
 
@@ -187,8 +189,38 @@ def test_signals_end_both_processes(start: Start, number: signal.Signals) -> Non
     assert "Traceback" not in program.errors()
 
 
-def test_a_signal_while_requests_run(start: Start) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_what_was_admitted_end(start: Start, number: signal.Signals) -> None:
     program = start("--port=0").listening()
+    engine = program.engine_pid()
+    with program.opened("slow 10 0.05", stream=True) as streamed:
+        read_until(streamed, b"w0 ")
+        program.process.send_signal(number)
+        health = program.wait_for("draining")
+        assert health["status"] == "unavailable"
+        refused = program.complete("hi")
+        assert (refused.status, refused.error()["code"]) == (503, "shutting_down")
+        assert int(refused.headers["retry-after"]) > 0
+        rest = read_to_end(streamed)
+    assert b"w9 " in rest
+    assert b"[DONE]" in rest
+    assert program.ended() == 0
+    assert gone(engine)
+
+
+def test_a_second_signal_does_not_wait(start: Start) -> None:
+    program = start("--port=0").listening()
+    with program.opened("hang-late", stream=True) as streamed:
+        read_until(streamed, b"once")
+        program.process.terminate()
+        program.wait_for("draining")
+        program.process.terminate()
+        assert b"shutting_down" in read_to_end(streamed)
+    assert program.ended() == 0
+
+
+def test_requests_that_do_not_end_in_time_are_ended(start: Start) -> None:
+    program = start("--port=0", "--drain-timeout=0.3").listening()
     engine = program.engine_pid()
     with program.opened("hang-late", stream=True) as streamed, program.opened("hang") as waiting:
         read_until(streamed, b"once")

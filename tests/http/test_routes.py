@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.http.serving import WAIT, Server, completion
+from tests.http.serving import WAIT, Server, completion, until
 
 pytestmark = pytest.mark.http
 
@@ -17,9 +17,12 @@ CHAT_ROUTES = ["/v1/chat/completions", "/chat"]
 
 
 def test_health(server: Server) -> None:
+    until(lambda: server.health()["kv_cells_used"] is not None)
     answer = server.get("/health")
     assert answer.status == 200
-    assert answer.json() == {
+    health = answer.json()
+    assert 0 <= health.pop("last_step_age_s") < 60
+    assert health == {
         "status": "ok",
         "state": "ready",
         "model": "fake-model",
@@ -30,7 +33,11 @@ def test_health(server: Server) -> None:
         "parallel": 4,
         "queue": 16,
         "active_requests": 0,
+        "queued": 0,
         "engine_restarts": 0,
+        "kv_cells": 0,
+        "kv_cells_used": 5,
+        "kv_cells_cached": 7,
         "kernel": None,
     }
 
@@ -45,7 +52,7 @@ def test_models(server: Server) -> None:
     assert model == {"id": "fake-model", "object": "model", "owned_by": "local"}
 
 
-@pytest.mark.parametrize("path", ["/health", "/v1/models"])
+@pytest.mark.parametrize("path", ["/health", "/livez", "/v1/models"])
 def test_head_is_get_without_a_body(server: Server, path: str) -> None:
     answer = server.ask("HEAD", path)
     assert (answer.status, answer.body) == (200, b"")
@@ -178,9 +185,6 @@ def test_answers_and_errors_carry_the_cors_headers(server: Server) -> None:
 BAD_BODIES = {
     "empty": b"",
     "broken": b'{"messages": [',
-    "NaN": b'{"temperature": NaN}',
-    "infinity": b'{"temperature": Infinity}',
-    "1e400": b'{"temperature": 1e400}',
     "surrogate": b'{"messages": [{"role": "user", "content": "\\ud800 "}]}',
     "bad UTF-8": b'{"messages": [{"role": "user", "content": "\xff"}]}',
     "UTF-16": json.dumps(completion("hi")).encode("utf-16"),
@@ -266,7 +270,10 @@ def test_the_server_takes_requests_after_all_that(server: Server) -> None:
 
 def test_a_body_without_a_length_is_empty(server: Server) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=WAIT) as connection:
-        connection.sendall(b"POST /chat HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        connection.sendall(
+            b"POST /chat HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+            b"Content-Type: application/json\r\n\r\n"
+        )
         assert connection.recv(100).startswith(b"HTTP/1.1 400")
 
 
@@ -275,8 +282,10 @@ def test_a_chunked_body_is_read(server: Server) -> None:
     parts = b"".join(b"%x\r\n%s\r\n" % (len(p), p) for p in (body[:5], body[5:]))
     with socket.create_connection(("127.0.0.1", server.port), timeout=WAIT) as connection:
         connection.sendall(
-            b"POST /chat HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
-            b"Transfer-Encoding: chunked\r\n\r\n" + parts + b"0\r\n\r\n"
+            b"POST /chat HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+            b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+            + parts
+            + b"0\r\n\r\n"
         )
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
     assert answer.startswith(b"HTTP/1.1 200")
@@ -285,7 +294,7 @@ def test_a_chunked_body_is_read(server: Server) -> None:
 
 def test_a_body_that_is_too_large(server: Server) -> None:
     with socket.create_connection(("127.0.0.1", server.port), timeout=WAIT) as connection:
-        head = f"POST /chat HTTP/1.1\r\nHost: x\r\nContent-Length: {2**40}\r\n\r\n"
+        head = f"POST /chat HTTP/1.1\r\nHost: localhost\r\nContent-Length: {2**40}\r\n\r\n"
         connection.sendall(head.encode())
         assert connection.recv(100).startswith(b"HTTP/1.1 413")
 
@@ -298,7 +307,8 @@ def test_connections_are_kept_alive(server: Server) -> None:
         first = connection.sock
         for temperature, status in ((0, 200), (9, 400), (0, 200)):
             body = json.dumps(completion("again", temperature=temperature))
-            connection.request("POST", "/v1/chat/completions", body)
+            kind = {"Content-Type": "application/json"}
+            connection.request("POST", "/v1/chat/completions", body, kind)
             response = connection.getresponse()
             assert response.status == status
             assert response.read()

@@ -617,6 +617,7 @@ def test_empty_arguments_are_none() -> None:
         '{"a": "\\ud800"}',
         "{'a': 1}",
         '{"a":' * 5000 + "1" + "}" * 5000,
+        '{"a":' * (openai.MAX_NESTING + 1) + "1" + "}" * (openai.MAX_NESTING + 1),
         '{"a": ' + "9" * 5000 + "}",
     ],
     ids=lambda text: text[:20],

@@ -9,9 +9,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sheily_server.config import Config, ConfigError, flag, load, unknown_variables, variable
+from sheily_server.config import (
+    Config,
+    ConfigError,
+    flag,
+    load,
+    open_doors,
+    unknown_variables,
+    variable,
+)
+from sheily_server.guard import read_keys
 from sheily_server.tuned import read
 from tests import tuned_files
+
+KEYS = Path(__file__).with_name("api_keys.txt")
 
 # Every setting: a text, and the value it means. None of them is the default.
 EXAMPLES = {
@@ -32,6 +43,9 @@ EXAMPLES = {
     "cors_origins": ("http://localhost:3000, *", ("http://localhost:3000", "*")),
     "hang_timeout": ("7.5", 7.5),
     "drain_timeout": ("1e3", 1000.0),
+    "allowed_hosts": ("llm, Example.org,[2001:db8::1]", ("llm", "Example.org", "[2001:db8::1]")),
+    "api_key": ("one-key, another,", ("one-key", "another")),
+    "api_key_file": (str(KEYS), read_keys(KEYS)),
     "speculation": ("Off", "off"),
     "log_level": ("DEBUG", "debug"),
 }
@@ -70,6 +84,9 @@ REFUSED = {
     ],
     "hang_timeout": ["", "0", "soon"],
     "drain_timeout": ["", "-1", "soon"],
+    "allowed_hosts": ["http://llm", "llm:8005", "llm/x", "a b", "café", "[::1", "*.example.org"],
+    "api_key": ["", " ", ",,", "a key", "clé", "tab\tbed", "one\ntwo"],
+    "api_key_file": ["", " ", "~nobody-has-this-name/keys", "no-such-file", "/", __file__],
     "speculation": ["", "yes", "1"],
     "log_level": ["", "loud", "critical"],
 }
@@ -179,6 +196,52 @@ def test_unknown_variables_are_named_with_the_nearest_setting() -> None:
 
 def test_all_known_variables_are_known() -> None:
     assert unknown_variables({variable(name): "" for name in EXAMPLES}) == []
+
+
+def test_keys_are_from_both_places_and_in_no_repr() -> None:
+    config = load(["--api-key", "first-key"], {"LLM_API_KEY_FILE": str(KEYS)})
+    assert config.api_keys == ("first-key", "file-key-1", "file-key-2")
+    assert load([], {}).api_keys == ()
+    assert "key-" not in repr(config)
+    assert "-key" not in str(config.api_key_file)
+
+
+def test_no_key_is_in_an_error(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("good-secret\nbad secret\n")
+    for environment in ({"LLM_API_KEY": "bad secret"}, {"LLM_API_KEY_FILE": str(file)}):
+        with pytest.raises(ConfigError) as caught:
+            load([], environment)
+        assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "localhost", "::1"])
+def test_on_the_loopback_no_door_is_open(host: str) -> None:
+    assert open_doors(load(["--host", host], {})) == []
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "*", "192.168.1.5", "machine.lan"])
+def test_elsewhere_a_key_is_missed(host: str) -> None:
+    (sentence,) = open_doors(load(["--host", host], {}))
+    assert sentence.startswith(f"LLM_HOST is {host} and no API key is set")
+    assert open_doors(load(["--host", host, "--api-key", "k"], {})) == []
+
+
+def test_every_name_without_a_key_is_an_open_door() -> None:
+    (sentence,) = open_doors(load([], {"LLM_ALLOWED_HOSTS": "*"}))
+    assert "LLM_ALLOWED_HOSTS is *" in sentence
+    assert open_doors(load(["--api-key", "k"], {"LLM_ALLOWED_HOSTS": "*"})) == []
+
+
+def test_a_file_of_keys_that_everyone_may_read_is_warned_of(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("some-key\n")
+    for mode, n_sentences in ((0o600, 0), (0o440, 0), (0o644, 1)):
+        file.chmod(mode)
+        sentences = open_doors(load([], {"LLM_API_KEY_FILE": str(file)}))
+        assert len(sentences) == n_sentences
+        assert all(str(file) in sentence for sentence in sentences)
+        assert all("some-key" not in sentence for sentence in sentences)
 
 
 def test_help_names_every_flag_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,13 +18,18 @@ LAYERS = {
     "sheily_server.config": 0,
     "sheily_server.errors": 0,
     "sheily_server.cors": 0,
+    "sheily_server.gguf": 0,
+    "sheily_server.guard": 0,
     "sheily_server.openai": 0,
     "sheily_server.prompts": 1,
     "sheily_server.history": 1,
+    "sheily_server.preflight": 1,
     "sheily_server.engine.messages": 1,
     "sheily_server.openapi": 1,
     "sheily_server.schemas": 2,
+    "sheily_server.engine_process": 2,
     "sheily_server.supervisor": 2,
+    "sheily_server.metrics": 3,
     "sheily_server.tools": 3,
     "sheily_server.answer": 4,
     "sheily_server.chat": 5,
@@ -39,9 +44,12 @@ ALONE = ("sheily_server.client", "sheily_server.models")
 # Where a layer's modules may import one another, these pairs do.
 WITHIN_A_LAYER = {
     ("sheily_server.config", "sheily_server.tuned"),
+    ("sheily_server.config", "sheily_server.guard"),
+    ("sheily_server.guard", "sheily_server.errors"),
     ("sheily_server.openai", "sheily_server.errors"),
     ("sheily_server.history", "sheily_server.prompts"),
     ("sheily_server.engine.messages", "sheily_server.prompts"),
+    ("sheily_server.supervisor", "sheily_server.engine_process"),
 }
 
 
@@ -151,6 +159,11 @@ def test_the_server_process_reaches_no_native_code() -> None:
 def test_werkzeug_is_for_app_alone() -> None:
     users = {name for name in SERVER if any(within(m, "werkzeug") for m in IMPORTS[name])}
     assert users == {"sheily_server.app"}
+
+
+def test_the_library_of_the_metrics_is_in_one_file() -> None:
+    users = {name for name in SERVER if any(within(m, "prometheus_client") for m in IMPORTS[name])}
+    assert users == {"sheily_server.metrics"}
 
 
 def test_waitress_is_in_one_file() -> None:

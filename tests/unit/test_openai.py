@@ -54,10 +54,7 @@ def refused(body: Any, shape: Any = ChatRequest) -> ApiError:
         b'{"messages": [{"role": "user", "content": "x"}]} trailing',
         b"{'messages': []}",
         b"NaN",
-        b'{"temperature": NaN, "messages": [{"role": "user", "content": "x"}]}',
-        b'{"temperature": Infinity, "messages": [{"role": "user", "content": "x"}]}',
-        b'{"temperature": -Infinity, "messages": [{"role": "user", "content": "x"}]}',
-        b'{"temperature": 1e400, "messages": [{"role": "user", "content": "x"}]}',
+        b"\xef\xbb\xbf{}",
         b'{"messages": [{"role": "user", "content": "\\ud800"}]}',
         b'{"messages": [{"role": "user", "content": "\\udc00 x"}]}',
         b'{"messages": [{"role": "user", "content": "\\ud800\\ud800"}]}',
@@ -78,6 +75,44 @@ def refused(body: Any, shape: Any = ChatRequest) -> ApiError:
 def test_what_is_no_json(body: bytes, shape: Any) -> None:
     error = refused(body, shape)
     assert (error.param, error.code) == (None, "invalid_json")
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity", "1e400", "-1e999"])
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        ('{"temperature": %s, "messages": []}', "temperature"),
+        ('{"logit_bias": {"5": %s}}', "logit_bias.5"),
+        ('{"messages": [{"role": "user", "content": "x", "name": %s}]}', "messages[0].name"),
+        ("[%s]", "[0]"),
+    ],
+)
+def test_numbers_without_an_end_are_named(body: str, param: str, number: str) -> None:
+    for shape in SHAPES:
+        error = refused((body % number).encode(), shape)
+        assert (error.param, error.code) == (param, "invalid_json")
+        assert param in error.message
+
+
+def test_of_a_field_that_is_there_twice_the_last_one_counts() -> None:
+    """As in Python and JavaScript; JSON itself does not say."""
+    body = b'{"messages": [], "seed": 1, "messages": [{"role": "user", "content": "x"}], "seed": 2}'
+    request = decode_request(body, ChatRequest)
+    assert (len(request.messages), request.seed) == (1, 2)
+
+
+@pytest.mark.parametrize("shape", [ChatRequest, openai.TokenizeRequest])
+def test_the_depth_of_parameters(shape: Any) -> None:
+    def body(depth: int) -> dict[str, Any]:
+        schema: dict[str, Any] = {}
+        for _ in range(depth - 1):
+            schema = {"items": schema}
+        function = {"name": "f", "parameters": schema}
+        return {"messages": [USER], "tools": [{"type": "function", "function": function}]}
+
+    decode_request(json.dumps(body(openai.MAX_NESTING)).encode(), shape)
+    for depth in (openai.MAX_NESTING + 1, 900):
+        assert refused(body(depth), shape).param == "tools[0].function.parameters"
 
 
 @pytest.mark.parametrize("body", [[], [USER], "text", 5, None, True])

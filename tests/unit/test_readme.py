@@ -196,8 +196,11 @@ def test_every_setting_with_its_default(name: str) -> None:
             assert "loopback" in text
         elif setting.name == "model_path":
             assert Path(text) == setting.default
-        elif setting.name == "tuned":
-            assert setting.default is None
+        elif setting.name == "allowed_hosts":
+            assert setting.default == ()
+            assert "loopback" in text
+        elif setting.name in ("tuned", "api_key", "api_key_file"):
+            assert not setting.default
             assert text in ("none", "ninguno")
         else:
             assert setting.metadata["parse"](text) == setting.default, setting.name

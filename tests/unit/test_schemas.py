@@ -67,6 +67,54 @@ def test_counts(name: str) -> None:
             assert len(message) < 400
 
 
+def by_pattern(pattern: str) -> list[dict[str, Any]]:
+    """Schemas with a pattern in each of the places that there are for it."""
+    return [
+        {"pattern": pattern},
+        {"items": {"type": "string", "pattern": pattern}},
+        {"patternProperties": {pattern: {}}},
+    ]
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "a" * schemas.MAX_PATTERN,
+        f"a{{{schemas.MAX_REPETITION}}}",
+        "a{1,2000}b{,9999}",
+        r"a\{9999}",
+        "{x}",
+    ],
+)
+def test_patterns_that_are_taken(pattern: str) -> None:
+    for schema in by_pattern(pattern):
+        check_schema(schema, "here")
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "a" * (schemas.MAX_PATTERN + 1),
+        "a{2001}",
+        "a{1,2001}",
+        "a{2001,}",
+        r"\\{2001}",
+        "((a{1,9}){1,9}){1,%s}" % ("9" * 500),
+    ],
+)
+def test_patterns_that_are_refused(pattern: str) -> None:
+    for schema in by_pattern(pattern):
+        message = refused(schema).message
+        assert "pattern" in message
+        assert len(message) < 400
+
+
+def test_what_is_no_pattern_is_the_engine_s_to_refuse() -> None:
+    wrong: list[dict[str, Any]] = [{"pattern": 5}, {"patternProperties": 5}]
+    for schema in wrong:
+        check_schema(schema, "here")
+
+
 def test_a_property_may_have_the_name_of_a_count() -> None:
     check_schema({"properties": {"maxItems": {"type": "integer"}}}, "here")
 

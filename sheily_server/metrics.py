@@ -1,0 +1,169 @@
+"""What is counted and timed, in Prometheus' text format: outcomes of requests, times and numbers of
+tokens, and the engine's state at the moment of asking. The only user of its library."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from . import openapi
+from .engine.messages import Finished
+from .errors import ApiError
+from .supervisor import Health
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+OTHER_ROUTE = "other"
+"""The route of a request for which there is none: labels are never what a client sent."""
+
+GAP_BUCKETS = (0.01, 0.02, 0.04, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1, 2, 5, 10, 30, 60)
+FIRST_TOKEN_BUCKETS = (*GAP_BUCKETS, 120, 300)
+
+Outcome = Literal[
+    "ok",
+    "invalid",
+    "unauthorized",
+    "queue_full",
+    "unavailable",
+    "engine_crashed",
+    "timeout",
+    "client_gone",
+    "error",
+]
+_OF_CODES: dict[str | None, Outcome] = {
+    "queue_full": "queue_full",
+    "engine_crashed": "engine_crashed",
+    "timeout": "timeout",
+    "model_unavailable": "unavailable",
+}
+_OF_STATUSES: dict[int, Outcome] = {401: "unauthorized", 403: "unauthorized", 503: "unavailable"}
+
+
+def outcome(error: ApiError) -> Outcome:
+    """As what a request counts that ends in this error."""
+    if error.code in _OF_CODES:
+        return _OF_CODES[error.code]
+    return _OF_STATUSES.get(error.status, "invalid" if error.status < 500 else "error")
+
+
+class Metrics:
+    """Counters and times from the start of the server on, in a registry of its own. Every method
+    may be called from any thread; `health` is called when the numbers are asked for."""
+
+    def __init__(self, health: Callable[[], Health]) -> None:
+        # Else each counter comes with a second series, of when it began.
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        registry = self._registry = CollectorRegistry()
+        self._requests = Counter(
+            "sheily_requests",
+            "Requests that have ended, by route and outcome.",
+            ["route", "outcome"],
+            registry=registry,
+        )
+        self._first_token = Histogram(
+            "sheily_first_token_seconds",
+            "Time from a request's place in the queue to its first token.",
+            buckets=FIRST_TOKEN_BUCKETS,
+            registry=registry,
+        )
+        self._token_gap = Histogram(
+            "sheily_token_gap_seconds",
+            "Time between the tokens of an answer; drafted tokens come several at once.",
+            buckets=GAP_BUCKETS,
+            registry=registry,
+        )
+
+        def tokens(kind: str, help: str) -> Counter:
+            return Counter(f"sheily_{kind}_tokens", help, registry=registry)
+
+        self._prompt_tokens = tokens("prompt", "Tokens of prompts, of answers that have ended.")
+        self._cached_tokens = tokens("cached", "Tokens of prompts that were in the prefix cache.")
+        self._generated_tokens = tokens("generated", "Tokens of answers that have ended.")
+        self._drafted_tokens = tokens("drafted", "Tokens that were guessed ahead.")
+        self._accepted_tokens = tokens("accepted", "Tokens that were guessed ahead and right.")
+        self._timed_out = Counter(
+            "sheily_timed_out_answers",
+            "Answers that the deadline cut short; those without a token are outcomes.",
+            registry=registry,
+        )
+        registry.register(_State(health))
+
+    def request(self, route: str, outcome: Outcome) -> None:
+        """A request has ended."""
+        self._requests.labels(route, outcome).inc()
+
+    def first_token(self, seconds: float) -> None:
+        self._first_token.observe(seconds)
+
+    def token_gap(self, seconds: float) -> None:
+        self._token_gap.observe(seconds)
+
+    def finished(self, done: Finished, timed_out: bool) -> None:
+        """A request was answered, if only in part before its deadline."""
+        if timed_out:
+            self._timed_out.inc()
+        self._prompt_tokens.inc(done.prompt_tokens)
+        self._cached_tokens.inc(done.cached_tokens)
+        self._generated_tokens.inc(done.completion_tokens)
+        self._drafted_tokens.inc(done.drafted_tokens)
+        self._accepted_tokens.inc(done.accepted_tokens)
+
+    def text(self) -> bytes:
+        """Everything, as CONTENT_TYPE says."""
+        return generate_latest(self._registry)
+
+
+class _State(Collector):
+    """What the supervisor says at the moment of asking. What it does not know has no sample."""
+
+    def __init__(self, health: Callable[[], Health]) -> None:
+        self._health = health
+        self._version = openapi.package_version()
+
+    def collect(self) -> Iterator[Metric]:
+        health = self._health()
+        build = GaugeMetricFamily(
+            "sheily_build_info",
+            "Always 1; the fingerprint is there while a model is loaded.",
+            labels=["version", "fingerprint"],
+        )
+        fingerprint = health.engine.fingerprint if health.engine else ""
+        build.add_metric([self._version, fingerprint], 1)
+        yield build
+        state = GaugeMetricFamily(
+            "sheily_engine_state", "1 for the state the engine is in, else 0.", labels=["state"]
+        )
+        for name in openapi.STATES:
+            state.add_metric([name], name == health.state)
+        yield state
+        yield CounterMetricFamily(
+            "sheily_engine_restarts", "Times the engine was started again.", health.restarts
+        )
+        for name, help, value in (
+            ("requests_running", "Requests that have a slot.", health.running),
+            ("requests_queued", "Requests that wait for a slot.", health.queued),
+            ("engine_load_seconds", "Time that the last load took.", health.load_s),
+            (
+                "engine_last_step_age_seconds",
+                "Time since the engine's last step ended.",
+                health.last_step_age_s,
+            ),
+            ("kv_cells", "Tokens that the KV cache has room for.", health.kv_cells),
+            ("kv_cells_used", "KV cells of running requests.", health.kv_cells_used),
+            (
+                "kv_cells_cached",
+                "KV cells that hold a prefix alone, free for whoever needs them.",
+                health.kv_cells_cached,
+            ),
+        ):
+            yield GaugeMetricFamily(f"sheily_{name}", help, value)

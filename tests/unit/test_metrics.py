@@ -1,0 +1,96 @@
+"""As what an error counts; and docs/deploy.md with its unit for systemd against what there is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from sheily_server import errors, openapi
+from sheily_server.config import Config, variable
+from sheily_server.errors import ApiError
+from sheily_server.metrics import FIRST_TOKEN_BUCKETS, GAP_BUCKETS, Metrics, Outcome, outcome
+from sheily_server.supervisor import Health
+
+ROOT = Path(__file__).resolve().parents[2]
+DEPLOY = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+UNIT = (ROOT / "examples" / "systemd" / "sheily.service").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (errors.invalid_request("no"), "invalid"),
+        (errors.invalid_request("no", status=404, code="model_not_found"), "invalid"),
+        (errors.invalid_request("no", status=413, code="request_too_large"), "invalid"),
+        (errors.context_exceeded(10, 20, 30), "invalid"),
+        (errors.invalid_request("no", status=401, code="invalid_api_key"), "unauthorized"),
+        (errors.invalid_request("no", status=403, code="host_not_allowed"), "unauthorized"),
+        (errors.queue_full(1, 1, 1), "queue_full"),
+        (errors.not_ready("no", "loading", 2), "unavailable"),
+        (errors.not_ready("no", "shutting_down", 2), "unavailable"),
+        (errors.model_unavailable("no"), "unavailable"),
+        (errors.engine_crashed("no"), "engine_crashed"),
+        (errors.timed_out(3), "timeout"),
+        (ApiError(500, "no", type="server_error", code="engine_error"), "error"),
+        (ApiError(500, "no", type="server_error"), "error"),
+    ],
+)
+def test_outcomes_of_errors(error: ApiError, expected: str) -> None:
+    assert outcome(error) == expected
+
+
+def test_buckets_reach_from_ten_milliseconds_to_a_minute_and_beyond() -> None:
+    for buckets in (GAP_BUCKETS, FIRST_TOKEN_BUCKETS):
+        assert list(buckets) == sorted(set(buckets))
+        assert buckets[0] == 0.01
+        assert 60 in buckets
+
+
+def exposed() -> set[str]:
+    """Names as queries use them; a histogram's is the one before its suffixes."""
+    text = (
+        Metrics(lambda: Health("ready", None, None, 1, 2, 3, None, 4, 5, 6, 7, 8)).text().decode()
+    )
+    return {
+        family.name + ("_total" if family.type == "counter" else "")
+        for family in text_string_to_metric_families(text)
+    }
+
+
+def test_every_metric_is_documented_and_no_other() -> None:
+    table = DEPLOY.partition("| metric |")[2].partition("\n\n")[0]
+    assert set(re.findall(r"`(sheily_\w+)", table)) == exposed()
+    elsewhere = {
+        re.sub(r"_(bucket|sum|count)$", "", name) for name in re.findall(r"sheily_\w+", DEPLOY)
+    }
+    modules = {"sheily_native", "sheily_server"}
+    assert elsewhere - modules <= exposed()
+
+
+def test_every_outcome_and_state_is_documented() -> None:
+    table = DEPLOY.partition("| outcome |")[2].partition("\n\n")[0]
+    cells = [row.split("|")[1] for row in table.splitlines()[2:]]
+    named = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
+    assert sorted(named) == sorted(get_args(Outcome))
+    for state in openapi.STATES:
+        assert f"`{state}`" in DEPLOY
+
+
+def test_settings_that_deploy_names_exist() -> None:
+    known = {variable(name) for name in Config.__dataclass_fields__} | {"LLM_NAME"}
+    assert set(re.findall(r"LLM_[A-Z_]+", DEPLOY + UNIT)) <= known
+
+
+def test_systemd_waits_for_the_drain() -> None:
+    (seconds,) = re.findall(r"^TimeoutStopSec=(\d+)$", UNIT, re.MULTILINE)
+    assert int(seconds) >= Config().drain_timeout + 10
+    assert "\nKillMode=mixed\n" in UNIT  # else the engine would be told to end as well
+
+
+def test_the_routes_of_probes_and_metrics_are_those_of_the_server() -> None:
+    paths = set(openapi.document()["paths"])
+    assert set(re.findall(r"GET (/\w+)", DEPLOY)) <= paths
