@@ -13,7 +13,7 @@ import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -99,21 +99,22 @@ class _TimedLibrary:
 
 @contextmanager
 def _timed(runner: _TimedRunner) -> Iterator[None]:
-    original = context.library
+    names = vars(context)
+    original = names["library"]
     ffi, library = original()
     timed = _TimedLibrary(library, runner)
-    context.library = lambda: (ffi, timed)
+    names["library"] = lambda: (ffi, timed)
     try:
         yield
     finally:
-        context.library = original
+        names["library"] = original
 
 
 def measure(path: Path, n_sequences: int, n_steps: int) -> Figures:
     """Raises NativeError."""
-    ours, theirs = socket.socketpair()
     inbox: Inbox = queue.SimpleQueue()
-    with Model(path) as model, ours, theirs:
+    with Model(path) as model, ExitStack() as stack:
+        ours, theirs = map(stack.enter_context, socket.socketpair())
         runner = _TimedRunner(model, n_sequences, n_steps, ours)
         scheduler = Scheduler(n_sequences, CONTEXT_SIZE, runner.n_sequences)
         for i in range(n_sequences):

@@ -121,6 +121,11 @@ class App:
                 )
             )
 
+    def _body(self, request: Request) -> bytes:
+        """The body of a request that there is room for. Raises ApiError."""
+        self._supervisor.check_room()
+        return _body(request)
+
     def _check_caller(self, request: Request) -> None:
         """Before anything is done. Not by Werkzeug's `host`, which has a default."""
         header = request.environ.get
@@ -171,7 +176,7 @@ class App:
         return _json_response(msgspec.json.encode(openapi.document()))
 
     def _completions(self, request: Request, request_id: str) -> Response:
-        body = openai.decode_request(_body(request), openai.ChatRequest)
+        body = openai.decode_request(self._body(request), openai.ChatRequest)
         gone = _gone(request)
         turn = self._chat.begin(body, body.messages, gone)
         if body.stream:
@@ -184,7 +189,7 @@ class App:
         return _json_response(openai.encode(answer))
 
     def _simple(self, request: Request, request_id: str) -> Response:
-        body = openai.decode_request(_body(request), openai.SimpleChatRequest)
+        body = openai.decode_request(self._body(request), openai.SimpleChatRequest)
         gone = _gone(request)
         try:
             turn = self._chat.begin(body, simple_messages(body), gone)
@@ -204,7 +209,7 @@ class App:
         return _json_response(openai.encode(answer))
 
     def _tokenize(self, request: Request, request_id: str) -> Response:
-        body = openai.decode_request(_body(request), openai.TokenizeRequest)
+        body = openai.decode_request(self._body(request), openai.TokenizeRequest)
         self._chat.check_model(body.model)
         found = self._chat.tokenize(body, _gone(request))
         pieces = [piece.decode("utf-8", "replace") for piece in found.pieces]
@@ -212,7 +217,7 @@ class App:
         return _json_response(openai.encode(answer))
 
     def _detokenize(self, request: Request, request_id: str) -> Response:
-        body = openai.decode_request(_body(request), openai.DetokenizeRequest)
+        body = openai.decode_request(self._body(request), openai.DetokenizeRequest)
         self._chat.check_model(body.model)
         text = self._chat.detokenize(body.tokens, _gone(request))
         return _json_response(openai.encode(openai.DetokenizeResponse(text)))

@@ -203,15 +203,18 @@ class Supervisor:
         with self._lock:
             return self._ready()
 
+    def check_room(self) -> None:
+        """Raises ApiError (429) when a request would be refused for want of room, before any work
+        is done for it; `submit` is what decides."""
+        with self._lock:
+            self._check_room()
+
     def submit(self, command: Submit | Tokenize | Detokenize) -> Ticket:
         """Sends a command to the engine, with a new id. Raises ApiError: 429 when the queue is
         full, 503 while the model loads, 500 when it cannot be loaded."""
         with self._lock:
             self._ready()
-            n = len(self._tickets)
-            if n >= self._config.parallel + self._config.queue:
-                waiting = max(n - self._config.parallel, 0)
-                raise queue_full(n - waiting, waiting, self._retry_after(waiting))
+            self._check_room()
             ticket = Ticket(next(self._ids), self._cancel)
             self._tickets[ticket.id] = ticket
             self._submitted[ticket.id] = time.monotonic()
@@ -221,6 +224,13 @@ class Supervisor:
         with contextlib.suppress(OSError):
             channel.send_command(msgspec.structs.replace(command, id=ticket.id))
         return ticket
+
+    def _check_room(self) -> None:
+        """Raises when the queue is full; the lock is held."""
+        n = len(self._tickets)
+        if n >= self._config.parallel + self._config.queue:
+            waiting = max(n - self._config.parallel, 0)
+            raise queue_full(n - waiting, waiting, self._retry_after(waiting))
 
     def _ready(self) -> Ready:
         """Raises unless the state is ready; the lock is held."""
