@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 import time
@@ -51,7 +52,12 @@ def test_beats_come_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os._exit", leave)
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        thread = threading.Thread(target=tell, args=(Vitals(), Channel(theirs)))
+
+        def run() -> None:
+            with contextlib.suppress(SystemExit):
+                tell(Vitals(), Channel(theirs))
+
+        thread = threading.Thread(target=run)
         thread.start()
         channel = Channel(ours)
         assert [channel.receive_events() for _ in range(2)] == [[Beat()], [Beat()]]
