@@ -27,14 +27,18 @@ endif
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: help serve test test-browser sanitize check lint types format format-check test-packaging \
-	clean FORCE
+.PHONY: help serve test test-browser sanitize fuzz soak torture check lint types format \
+	format-check test-packaging clean FORCE
 
 help:
 	@echo 'make serve           build, fetch a small model, start the server on port $(LLM_PORT)'
 	@echo 'make test            build, run every quick test'
 	@echo 'make test-browser    the dashboard in Chromium, Node and a real model behind it'
 	@echo 'make sanitize        the tests of the native library under sanitizers (gcc)'
+	@echo 'make fuzz            every fuzz target in full (an hour or more); make fuzz CASES=1000'
+	@echo 'make fuzz-NAME       one of them: $(FUZZ)'
+	@echo 'make soak            a server under mixed traffic: MINUTES=60, MODEL=FILE'
+	@echo 'make torture         every fault in full (an hour or more); MODEL_3B=FILE for a large model'
 	@echo 'make check           lint, types, format-check'
 	@echo 'make format          format Python and C++ files'
 	@echo 'make test-packaging  build and install sdist and wheels (minutes)'
@@ -106,8 +110,13 @@ endif
 	@echo
 	@LLM_PORT='$(LLM_PORT)' LLM_MODEL_PATH='$(SERVED)' exec $(BIN)/python -m sheily_server
 
+# The library with hooks aborts or hangs where tests/faults tells it to; nobody else has it.
+HOOKS = $(BIN)/cmake --build '$(BUILD)' --target _native_hooks
+WITH_HOOKS = SHEILY_HOOKS_LIBRARY="$$(echo '$(BUILD)'/hooks/_native*.so)"
+
 test: $(VENV)/.installed-test $(SMOLLM2)
-	$(BIN)/python -m pytest -m 'not packaging and not browser'
+	$(HOOKS)
+	$(WITH_HOOKS) $(BIN)/python -m pytest -m 'not packaging and not browser'
 
 test-browser: $(VENV)/.installed-browser $(SMOLLM2)
 	$(BIN)/python -m pytest -m browser tests/browser
@@ -124,6 +133,31 @@ sanitize: $(VENV)/.installed-test $(SMOLLM2)
 	ASAN_OPTIONS=detect_leaks=0:halt_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	$(BIN)/python -m pytest -p tests.sanitized -p no:faulthandler --capture=sys --timeout=600 \
 		tests/native --ignore=tests/native/test_shapes.py --ignore=tests/native/test_tune.py
+
+# --- what takes long ------------------------------------------------------------------------------
+
+# Each target's last line is JSON; tests/fuzz/targets.py has the full amounts.
+FUZZ := bodies http schemas text gguf gguf-native
+FUZZ_OPTIONS = $(if $(CASES),--cases $(CASES)) $(if $(MINUTES),--minutes $(MINUTES)) \
+	$(if $(SEED),--seed $(SEED))
+
+# All of them, whether one fails or not.
+fuzz: $(VENV)/.installed-test
+	@$(MAKE) --no-print-directory --keep-going $(addprefix fuzz-,$(FUZZ))
+
+fuzz-%: $(VENV)/.installed-test
+	$(BIN)/python -m tests.fuzz $* $(FUZZ_OPTIONS)
+
+soak: $(VENV)/.installed-test $(SMOLLM2)
+	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),60) $(if $(MODEL),--model '$(MODEL)')
+
+# Figures that are over a limit fail it; the table is printed all the same.
+torture: $(VENV)/.installed-test $(SMOLLM2)
+	$(HOOKS)
+	rm -f build/faults/report.jsonl
+	SHEILY_TORTURE=1 $(if $(MODEL_3B),MODEL_3B='$(abspath $(MODEL_3B))') $(WITH_HOOKS) \
+		$(BIN)/python -m pytest tests/faults; status=$$?; \
+		$(BIN)/python -m tests.faults.report; exit $$status
 
 # --- for developers -------------------------------------------------------------------------------
 

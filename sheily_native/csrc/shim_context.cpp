@@ -3,6 +3,7 @@
 #include "shim.h"
 
 #include "kernels/attention_op.h"
+#include "test_hooks.h"
 
 #include <algorithm>
 #include <chrono>
@@ -149,6 +150,7 @@ int decode(sn_context *context, const sn_step *step) {
     batch.logits = context->has_logits.data();
 
     context->heartbeat = now_ns();
+    sheily::test_fault();
     sheily::set_attention(context->attention);
     const int32_t result = llama_decode(context->context, batch);
     context->heartbeat = 0;

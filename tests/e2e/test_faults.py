@@ -1,4 +1,4 @@
-"""What breaks, and what the caller is told."""
+"""What breaks, and what the caller is told; tests/faults breaks the engine under load."""
 
 from __future__ import annotations
 
@@ -11,23 +11,6 @@ import pytest
 from sheily_server.client import LLMAPIError
 from tests import models
 from tests.real_server import RealServer, wait_for
-
-
-def test_kill_9_of_the_engine_in_the_middle_of_a_stream() -> None:
-    with RealServer(models.tiny_llama3(), context_size=2048, max_tokens=1900) as server:
-        server.wait_for_state("ready")
-        stream = server.client.stream("go on", max_tokens=1900, temperature=1)
-        next(stream)
-        os.kill(server.engine_pid(), signal.SIGKILL)
-        with pytest.raises(LLMAPIError) as caught:
-            for _ in stream:
-                pass
-        assert caught.value.code == "engine_crashed"
-        assert "SIGKILL" in str(caught.value)
-        wait_for(lambda: server.health()["engine_restarts"] == 1)
-        server.wait_for_state("ready")
-        assert server.client.chat("hello", max_tokens=3).usage["completion_tokens"] <= 3
-        assert "SIGKILL" in server.log
 
 
 def test_health_says_that_the_engine_is_restarting() -> None:
@@ -48,22 +31,6 @@ def test_sigterm_ends_both_processes() -> None:
     engine = server.engine_pid()
     assert server.stop() == 0
     wait_for(lambda: not Path(f"/proc/{engine}").exists(), 5)
-
-
-def test_the_engine_leaves_when_its_parent_is_killed() -> None:
-    server = RealServer(models.tiny_llama3())
-    server.wait_for_state("ready")
-    engine = server.engine_pid()
-    server.process.kill()
-    wait_for(lambda: not _alive(engine), 5)
-    server.stop()
-
-
-def _alive(pid: int) -> bool:
-    try:
-        return "Z" not in Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
-    except FileNotFoundError:
-        return False
 
 
 def test_a_model_with_an_unknown_template(tmp_path: Path) -> None:
@@ -104,10 +71,3 @@ def test_no_model_at_all(tmp_path: Path) -> None:
             server.client.chat("hello")
         assert caught.value.status == 500
         assert str(path) in str(caught.value)
-
-
-def test_a_context_that_does_not_fit_into_memory() -> None:
-    limited = RealServer(models.tiny_llama3(), 2 << 30, context_size=100_000, parallel=64)
-    with limited as server:
-        server.wait_for_state("failed")
-        assert "memory" in server.health()["reason"] or "cells" in server.health()["reason"]

@@ -1,0 +1,97 @@
+"""The engine is killed, aborts, hangs or stands still, with requests under way."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import signal
+import time
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests import models
+from tests.faults.report import amount, decide, note
+from tests.faults.requests import SETTINGS, Round, broken, worst
+from tests.real_server import RealServer
+
+MOST_TOKEN_S = 2.0
+HANG_S = 1.0
+STEPS = 25
+
+
+def _struck(server: RealServer, number: signal.Signals, times: int) -> list[Round]:
+    """The engine gets a signal at a random moment, so many times."""
+    random = Random(times)
+
+    def strike() -> None:
+        os.kill(server.engine_pid(), number)
+
+    return [broken(server, strike, after_s=random.random() * 0.5) for _ in range(times)]
+
+
+def test_kill_9_under_load() -> None:
+    times = amount(3, 200)
+    with RealServer(models.smollm2(), **SETTINGS) as server:
+        server.wait_for_state("ready")
+        found = worst(_struck(server, signal.SIGKILL, times))
+        assert "SIGKILL" in server.log
+    note("kill -9 under load", times, f"token within {MOST_TOKEN_S:g} s", **found)
+    decide(found["token_max_s"] <= MOST_TOKEN_S, f"{found}")
+
+
+@pytest.mark.skipif("MODEL_3B" not in os.environ, reason="MODEL_3B is no path of a large model")
+def test_kill_9_of_a_large_model_under_load() -> None:
+    times = amount(1, 20)
+    began = time.monotonic()
+    with RealServer(Path(os.environ["MODEL_3B"]), **SETTINGS) as server:
+        server.wait_for_state("ready", 600)
+        load_s = time.monotonic() - began
+        found = worst(_struck(server, signal.SIGKILL, times))
+    limit = load_s + MOST_TOKEN_S
+    note("kill -9, large model", times, f"token within {limit:.1f} s", load_s=load_s, **found)
+    decide(found["token_max_s"] <= limit, f"{found}")
+
+
+def test_an_abort_in_native_code(hooks: pytest.MonkeyPatch) -> None:
+    hooks.setenv("SHEILY_TEST_ABORT_AFTER", str(STEPS))
+    times = amount(3, 50)
+    with RealServer(models.smollm2(), **SETTINGS) as server:
+        server.wait_for_state("ready")
+        found = worst([broken(server, None) for _ in range(times)])
+        assert "SIGABRT" in server.log
+        assert f"a test wants step {STEPS} to abort" in server.log
+    note("abort in native code", times, f"token within {MOST_TOKEN_S:g} s", **found)
+    decide(found["token_max_s"] <= MOST_TOKEN_S, f"{found}")
+
+
+def test_a_step_that_never_ends(hooks: pytest.MonkeyPatch) -> None:
+    hooks.setenv("SHEILY_TEST_HANG_AFTER", str(STEPS))
+    times = amount(1, 10)
+    with RealServer(models.smollm2(), hang_timeout=HANG_S, **SETTINGS) as server:
+        server.wait_for_state("ready")
+        found = worst([broken(server, None) for _ in range(times)])
+        assert "hung: a step has stood still" in server.log
+    note("step that hangs", times, f"token within {MOST_TOKEN_S:g} s of the kill", **found)
+    decide(found["token_max_s"] <= MOST_TOKEN_S, f"{found}")
+
+
+def test_the_usual_library_has_no_hooks() -> None:
+    found = importlib.util.find_spec("sheily_native._native")
+    assert found is not None
+    assert found.origin is not None
+    assert b"SHEILY_TEST_" not in Path(found.origin).read_bytes()
+
+
+def test_an_engine_that_is_stopped() -> None:
+    times = amount(1, 20)
+    with RealServer(models.smollm2(), hang_timeout=HANG_S, **SETTINGS) as server:
+        server.wait_for_state("ready")
+        rounds = _struck(server, signal.SIGSTOP, times)
+        assert "hung: nothing came from it" in server.log
+    found = worst(rounds)
+    assert min(one.to_ends_s for one in rounds) > HANG_S / 2
+    limit = HANG_S + 0.5 + MOST_TOKEN_S
+    note("SIGSTOP of the engine", times, f"token within {limit:g} s", **found)
+    decide(found["token_max_s"] <= limit, f"{found}")

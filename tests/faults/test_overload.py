@@ -1,0 +1,149 @@
+"""Ten times as many requests as the server can answer: it refuses at once what it cannot take, and
+answers as many as without that."""
+
+from __future__ import annotations
+
+import http.client
+import threading
+import time
+from collections import Counter
+from random import Random
+
+from tests import models
+from tests.faults.report import amount, decide, note, percentile
+from tests.faults.requests import active, body, connect
+from tests.real_server import RealServer, wait_for
+
+MOST_REFUSAL_S, MOST_HEALTH_S, LEAST_GOODPUT = 0.1, 0.05, 0.95
+N_CLIENTS = 8
+FACTOR = 10
+WARM_UP_S = 2.0
+HEALTH_EVERY_S = 0.1
+_HEADERS = {"Content-Type": "application/json"}
+
+
+class Load:
+    """Requests of one size, and when and how they ended."""
+
+    def __init__(self, server: RealServer) -> None:
+        self._server = server
+        self._lock = threading.Lock()
+        self.answered: list[float] = []
+        self.refusals: list[float] = []
+        self.others: Counter[str] = Counter()
+
+    def one(self, number: int) -> None:
+        data = body(f"Number {number}: tell a story.", max_tokens=48, ignore_eos=True)
+        began = time.monotonic()
+        connection = connect(self._server)
+        try:
+            connection.request("POST", "/v1/chat/completions", data, _HEADERS)
+            response = connection.getresponse()
+            response.read()
+            outcome = str(response.status)
+            if response.status == 429 and not int(response.headers["Retry-After"]) >= 1:
+                outcome = "429 without Retry-After"
+        except (OSError, http.client.HTTPException) as error:
+            outcome = repr(error)
+        finally:
+            connection.close()
+        now = time.monotonic()
+        with self._lock:
+            if outcome == "200":
+                self.answered.append(now)
+            elif outcome == "429":
+                self.refusals.append(now - began)
+            else:
+                self.others[outcome] += 1
+
+    def rate(self, begin: float, end: float) -> float:
+        """Answers a second between two moments."""
+        return sum(begin <= at < end for at in self.answered) / (end - begin)
+
+
+def test_ten_times_too_many_requests() -> None:
+    peak_s, overload_s = amount(6, 60), amount(6, 120)
+    with RealServer(models.smollm2(), context_size=512, queue=8, drain_timeout=1) as server:
+        server.wait_for_state("ready")
+        peak = _peak(server, peak_s)
+        wait_for(lambda: active(server) == 0, 60)
+        load, goodput, health = _overloaded(server, FACTOR * peak, overload_s)
+        wait_for(lambda: active(server) == 0, 60)
+        assert server.health()["engine_restarts"] == 0
+    assert load.others == {}
+    assert load.refusals
+    found = {
+        "refusal_p99_s": percentile(load.refusals, 99),
+        "health_p99_s": percentile(health, 99),
+        "peak_a_s": peak,
+        "goodput_a_s": goodput,
+        "goodput_of_peak": goodput / peak,
+        "refused": len(load.refusals),
+    }
+    limit = (
+        f"429 p99 {1000 * MOST_REFUSAL_S:g} ms, health p99 {1000 * MOST_HEALTH_S:g} ms, "
+        f"goodput {LEAST_GOODPUT:.0%} of peak"
+    )
+    note(f"overload, {overload_s} s", FACTOR, limit, **found)
+    decide(
+        found["refusal_p99_s"] <= MOST_REFUSAL_S
+        and found["health_p99_s"] <= MOST_HEALTH_S
+        and found["goodput_of_peak"] >= LEAST_GOODPUT,
+        f"{found}",
+    )
+
+
+def _peak(server: RealServer, seconds: float) -> float:
+    """Answers a second when there is always one waiting, and no more than that."""
+    load = Load(server)
+    over = threading.Event()
+
+    def client(number: int) -> None:
+        while not over.is_set():
+            load.one(number)
+            number += N_CLIENTS
+
+    threads = [threading.Thread(target=client, args=(i,)) for i in range(N_CLIENTS)]
+    for thread in threads:
+        thread.start()
+    began = time.monotonic()
+    time.sleep(WARM_UP_S + seconds)
+    over.set()
+    for thread in threads:
+        thread.join()
+    assert load.others == {}
+    assert not load.refusals
+    return load.rate(began + WARM_UP_S, began + WARM_UP_S + seconds)
+
+
+def _overloaded(server: RealServer, rate: float, seconds: float) -> tuple[Load, float, list[float]]:
+    """Requests that come at random moments, so many a second, whatever becomes of them."""
+    load = Load(server)
+    random = Random(1)
+    health: list[float] = []
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(HEALTH_EVERY_S):
+            began = time.monotonic()
+            assert server.health()["state"] == "ready"
+            health.append(time.monotonic() - began)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    threads: list[threading.Thread] = []
+    began = at = time.monotonic()
+    number = 10**6
+    while at < began + WARM_UP_S + seconds:
+        at += random.expovariate(rate)
+        time.sleep(max(at - time.monotonic(), 0.0))
+        threads = [thread for thread in threads if thread.is_alive()]
+        threads.append(threading.Thread(target=load.one, args=(number,)))
+        threads[-1].start()
+        number += 1
+    over.set()
+    looking.join()
+    for thread in threads:
+        thread.join()
+    goodput = load.rate(began + WARM_UP_S, began + WARM_UP_S + seconds)
+    return load, goodput, health

@@ -1,0 +1,89 @@
+"""Every input that is kept, and a short run of each target; `make fuzz` has the full amounts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests.fuzz import running
+from tests.fuzz.mutate import changed, mutated
+from tests.fuzz.running import HangError, Target, UnplannedError
+from tests.fuzz.targets import opened
+
+SEED = 1
+SHORT = {"bodies": 400, "http": 200, "schemas": 100, "text": 1000, "gguf": 400, "gguf-native": 100}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("bodies", marks=pytest.mark.http),
+        pytest.param("http", marks=pytest.mark.http),
+        pytest.param("schemas", marks=pytest.mark.native),
+        pytest.param("text", marks=pytest.mark.native),
+        "gguf",
+        pytest.param("gguf-native", marks=pytest.mark.native),
+    ],
+)
+def test_kept_inputs_and_a_short_run(name: str) -> None:
+    with opened(name) as target:
+        for path in running.corpus("gguf" if name == "gguf-native" else name):
+            running.checked(target, path.read_bytes())
+        report = running.run(name, target, SHORT[name], SEED)
+    assert report.n_failures == 0, report.json()
+    assert report.cases == SHORT[name]
+
+
+# --- the fuzzer itself ----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    monkeypatch.setattr(running, "FOUND", tmp_path)
+    return tmp_path
+
+
+def test_what_fails_is_counted_and_kept(found: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def check(data: bytes) -> str:
+        if data == b"3":
+            raise HangError
+        if data == b"4":
+            raise UnplannedError
+        assert data != b"5"
+        return "fine"
+
+    cases = iter("0123456789")
+    target = Target(lambda random: next(cases).encode(), check)
+    report = running.run("mine", target, 10)
+    assert (report.hangs, report.unplanned_500, report.crashes) == (1, 1, 1)
+    assert report.outcomes == {"fine": 7}
+    kept = {path.read_bytes() for path in (found / "mine").iterdir() if path.name != "current"}
+    assert kept == {b"3", b"4", b"5"}
+    assert capsys.readouterr().err.count("Traceback") == 3
+
+
+def test_an_input_that_hangs_is_left(found: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def check(data: bytes) -> str:
+        while True:
+            pass
+
+    target = Target(lambda random: b"x", check, hang_s=0.05)
+    assert running.run("mine", target, 2, alarm=True).hangs == 2
+    assert "0.05 s" in capsys.readouterr().err
+
+
+def test_a_case_is_the_same_whatever_came_before() -> None:
+    first = [running.random_of(1, case).random() for case in range(5)]
+    assert [running.random_of(1, case).random() for case in (4, 3)] == first[:2:-1]
+    assert running.random_of(2, 0).random() != first[0]
+
+
+def test_changes_leave_the_original_alone() -> None:
+    document = {"a": [1, {"b": [2, 3]}], "c": "d"}
+    for seed in range(300):
+        changed(document, Random(seed))
+        assert document == {"a": [1, {"b": [2, 3]}], "c": "d"}
+    data = bytes(range(50))
+    assert sum(mutated(data, Random(seed)) != data for seed in range(100)) > 80
