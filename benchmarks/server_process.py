@@ -262,7 +262,7 @@ def engine_python_s(n_sequences: int, n_steps: int = 2000) -> float:
         runner = _StandInRunner(ours, n_steps)
         scheduler = Scheduler(n_sequences, n_steps + 20, n_sequences)
         engine = Engine(
-            Channel(theirs), _StandInTokenizer(), runner, scheduler, Answers(), inbox, Vitals()
+            Channel(theirs), _StandInTokenizer(), runner, scheduler, Answers(1000), inbox, Vitals()
         )
         try:
             engine.run()

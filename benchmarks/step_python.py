@@ -120,7 +120,7 @@ def measure(path: Path, n_sequences: int, n_steps: int) -> Figures:
         for i in range(n_sequences):
             inbox.put(_job(i, model.info.n_vocab))
         engine = Engine(
-            Channel(theirs), Tokenizer(model), runner, scheduler, Answers(), inbox, Vitals()
+            Channel(theirs), Tokenizer(model), runner, scheduler, Answers(1000), inbox, Vitals()
         )
         with _timed(runner), suppress(_EnoughError):
             engine.run()

@@ -22,6 +22,9 @@ _MOST_KEPT_BYTES = 1 << 20
 _MOST_DIMENSIONS = 4
 _MOST_NAME_BYTES = 63
 _CHUNK = 1 << 20
+_MOST_NAMED = 100
+MOST_LAYERS = 512
+"""llama.cpp's, which it asserts."""
 
 _STRING, _ARRAY = 8, 9
 _SCALARS: Mapping[int, struct.Struct] = MappingProxyType(
@@ -181,18 +184,18 @@ def _read(reader: _Reader) -> GGUF:
     lengths: dict[str, int] = {}
     for i in range(n_entries):
         key = _string(reader, f"metadata entry {i}", _MOST_KEY_BYTES)
-        kind = reader.number(_U32, f"the type of {key!r}")
+        kind = reader.number(_U32, f"the type of {_named(key)}")
         if key in metadata or key in lengths:
-            raise GGUFError(f"has the metadata key {key!r} twice")
+            raise GGUFError(f"has the metadata key {_named(key)} twice")
         if kind == _ARRAY:
             lengths[key] = _skip_array(reader, key)
         elif kind == _STRING:
-            metadata[key] = _string(reader, f"the value of {key!r}")
+            metadata[key] = _string(reader, f"the value of {_named(key)}")
         else:
-            metadata[key] = reader.number(_scalar(kind, key), f"the value of {key!r}")
+            metadata[key] = reader.number(_scalar(kind, key), f"the value of {_named(key)}")
     alignment = metadata.get("general.alignment", 32)
     if not isinstance(alignment, int) or not 1 <= alignment <= 1 << 20:
-        raise GGUFError(f"has an alignment of {alignment!r}")
+        raise GGUFError(f"has an alignment of {_named(str(alignment))}")
     ends = [_tensor_end(reader, i, alignment) for i in range(n_tensors)]
     tensor_bytes = max(ends, default=0)
     begin = -(-reader.position // alignment) * alignment
@@ -201,7 +204,16 @@ def _read(reader: _Reader) -> GGUF:
             f"has {reader.size:,} bytes, and its tensors would end at {begin + tensor_bytes:,}: "
             "its download was cut off, or it is damaged"
         )
-    return GGUF(reader.size, tensor_bytes, n_tensors, metadata, lengths)
+    header = GGUF(reader.size, tensor_bytes, n_tensors, metadata, lengths)
+    n_layers = header.of_architecture("block_count")
+    if n_layers is not None and not 0 <= n_layers <= MOST_LAYERS:
+        raise GGUFError(f"says that it has {n_layers:,} layers")
+    return header
+
+
+def _named(name: str) -> str:
+    """A name for a message, which a file chose: cut where it is long."""
+    return repr(name if len(name) <= _MOST_NAMED else name[:_MOST_NAMED] + "…")
 
 
 def _count(reader: _Reader, least_bytes: int, what: str) -> int:
@@ -226,12 +238,12 @@ def _string(reader: _Reader, what: str, most: int = _MOST_KEPT_BYTES) -> str:
 def _scalar(kind: int, key: str) -> struct.Struct:
     form = _SCALARS.get(kind)
     if form is None:
-        raise GGUFError(f"has a value of type {kind} under {key!r}, which GGUF does not know")
+        raise GGUFError(f"has a value of type {kind} under {_named(key)}, which GGUF does not know")
     return form
 
 
 def _skip_array(reader: _Reader, key: str) -> int:
-    what = f"the array {key!r}"
+    what = f"the array {_named(key)}"
     kind = reader.number(_U32, what)
     n = reader.number(_U64, what)
     if kind != _STRING:
@@ -252,16 +264,16 @@ def _tensor_end(reader: _Reader, i: int, alignment: int) -> int:
         raise GGUFError(f"has a tensor with a name of {len(name):,} characters")
     n_dimensions = reader.number(_U32, what)
     if n_dimensions > _MOST_DIMENSIONS:
-        raise GGUFError(f"has a tensor of {n_dimensions} dimensions, {name!r}")
+        raise GGUFError(f"has a tensor of {n_dimensions} dimensions, {_named(name)}")
     sizes = [reader.number(_U64, what) for _ in range(n_dimensions)]
     kind = reader.number(_U32, what)
     offset = reader.number(_U64, what)
     if offset % alignment:
-        raise GGUFError(f"has the tensor {name!r} at {offset:,}, which is not aligned")
+        raise GGUFError(f"has the tensor {_named(name)} at {offset:,}, which is not aligned")
     n_elements = 1
     for size in sizes:
         n_elements *= size
     n_block, n_bytes = _BLOCKS.get(kind, (1, 0))
     if sizes and sizes[0] % n_block:
-        raise GGUFError(f"has the tensor {name!r} with rows of {sizes[0]:,}, no whole blocks")
+        raise GGUFError(f"has the tensor {_named(name)} with rows of {sizes[0]:,}, no whole blocks")
     return offset + n_elements // n_block * n_bytes

@@ -88,7 +88,7 @@ def _serve(channel: Channel, start: Start) -> None:
     vitals.heartbeat = runner.heartbeat
     tokenizer = Tokenizer(model)
     inbox: Inbox = queue.SimpleQueue()
-    answers = Answers()
+    answers = Answers(start.parallel * start.context_size)
     admission = Admission(tokenizer, Grammars(model), answers, start)
     threading.Thread(
         target=read_commands, args=(channel, admission, inbox, vitals), name="reader", daemon=True

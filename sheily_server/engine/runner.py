@@ -35,7 +35,6 @@ class Tokenizer:
 
     def __init__(self, model: Model) -> None:
         self._model = model
-        self._pieces: dict[int, bytes] = {}
         self._loose = self._user_defined_texts()
 
     @property
@@ -66,10 +65,7 @@ class Tokenizer:
 
     def piece(self, token: int) -> bytes:
         """The bytes of a token; none for control tokens."""
-        piece = self._pieces.get(token)
-        if piece is None:
-            piece = self._pieces[token] = self._model.piece(token)
-        return piece
+        return self._model.piece(token)
 
     def name(self, token: int) -> bytes:
         """The bytes of a token, the text of control tokens included."""

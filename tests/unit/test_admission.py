@@ -90,7 +90,7 @@ def admission(
     compiler: Grammars | None = None, answers: Answers | None = None, speculation: bool = True
 ) -> Admission:
     start = Start("", CONTEXT, 4, 1, "info", speculation=speculation)
-    return Admission(Letters(), compiler or Compiler(), answers or Answers(), start)
+    return Admission(Letters(), compiler or Compiler(), answers or Answers(1000), start)
 
 
 PLAIN = Submit(5, [Segment("<|x|>", True), Segment("abcd", False)], Sampling(), 7, 10, [], 100.0)
@@ -213,7 +213,7 @@ def test_a_failure_of_the_library_fails_one_request() -> None:
 
 
 def test_an_answer_of_before_keeps_the_ids_it_was_generated_with() -> None:
-    answers = Answers()
+    answers = Answers(1000)
     answers.remember("abcd", [97, 500, 501])
     _, job = admission(answers=answers).answer(PLAIN)
     assert job is not None
@@ -227,7 +227,7 @@ def test_a_prediction_is_what_is_drafted_first() -> None:
 
 
 def test_a_prediction_that_was_an_answer_has_its_ids() -> None:
-    answers = Answers()
+    answers = Answers(1000)
     answers.remember("abcdxyz", [97, 98, 99, 100, 500, 501])
     _, job = admission(answers=answers).answer(msgspec.structs.replace(PLAIN, prediction="xyz"))
     assert job is not None

@@ -6,7 +6,7 @@ from sheily_server.engine.answers import Answers
 
 
 def test_ids_are_found_by_the_text() -> None:
-    answers = Answers()
+    answers = Answers(1000)
     answers.remember("one", [1, 2])
     answers.remember("two", [3])
     assert answers.ids("one") == [1, 2]

@@ -105,6 +105,8 @@ def test_every_cut_is_noticed(tmp_path: Path) -> None:
         (whole([], [tensor("a", [32], 8, 8)], DATA), "not aligned"),
         (whole([], [tensor("a", [2**40, 2**40], 0, 0)], DATA), "cut off"),
         (whole([], [tensor("a", [32], 8, 2**60)], DATA), "cut off"),
+        (whole([entry("k" * 9999, 99, bytes(8))], []), "'" + "k" * 100 + "…'"),
+        (whole([ENTRIES[0], entry("llama.block_count", 4, b"\xff" * 4)], []), "layers"),
         (whole([], [tensor("x" * 64, [32], 8, 0)], DATA), "64 characters"),
     ],
 )
