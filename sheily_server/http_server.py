@@ -33,6 +33,9 @@ REQUEST_S = 20.0
 IDLE_S = 60.0
 """Seconds after which a connection is closed on which nothing is asked, or nothing is read."""
 
+STOOD_STILL_S = 10.0
+"""Seconds between two looks at the connections after which no connection is to blame."""
+
 CROWDED_S = 2.0
 """What that is where every connection is taken."""
 
@@ -154,8 +157,16 @@ def _close_overdue(listener: Any, now: float) -> None:
     """In the place of waitress's maintenance, which lets a sender have all time that it wants who
     sends a byte now and then, and which waits until a reader can be written to who reads nothing.
     """
+    channels = list(listener.active_channels.values())
+    looked, listener.looked = getattr(listener, "looked", now), now
+    if not 0 <= now - looked < STOOD_STILL_S:  # this process stood still, or the clock was set
+        for channel in channels:
+            channel.last_activity = now
+            if channel.request is not None:
+                channel.request.began = time.monotonic()
+        return
     crowded = listener.in_connection_overflow
-    for channel in list(listener.active_channels.values()):
+    for channel in channels:
         if _is_overdue(channel, now, crowded):
             channel.will_close = True
             channel.handle_close()

@@ -58,7 +58,14 @@ def ask(server: RealServer, path: str, method: str, mode: Any, n: int) -> set[in
     operation = schema[path][method.upper()]
     statuses: set[int] = set()
 
-    @settings(max_examples=n, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    # The same requests each time: by chance alone none of them might be good.
+    @settings(
+        max_examples=n,
+        deadline=None,
+        database=None,
+        derandomize=True,
+        suppress_health_check=list(HealthCheck),
+    )
     @given(case=operation.as_strategy(generation_mode=mode), wild=st.integers(0, 9))
     def check(case: Any, wild: int) -> None:
         if mode is GOOD:  # it might mend what is bad
@@ -75,7 +82,7 @@ def ask(server: RealServer, path: str, method: str, mode: Any, n: int) -> set[in
 
 @pytest.mark.parametrize(("path", "method"), OPERATIONS)
 def test_good_requests(tools: RealServer, path: str, method: str) -> None:
-    n = 100 if (path, method) == COMPLETIONS else 30
+    n = 100 if method == "post" else 30
     statuses = ask(tools, path, method, GOOD, n)
     assert (404 if "{id}" in path else 200) in statuses
 

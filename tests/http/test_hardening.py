@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, suppress
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -699,3 +700,24 @@ def test_where_every_connection_is_taken_idle_ones_make_room(
         for _ in range(20):
             stack.enter_context(connect(server))
         assert server.get("/livez").status == 200
+
+
+def test_a_server_that_stood_still_blames_nobody() -> None:
+    """As when the machine slept: every connection looks as if nothing had come for long."""
+    closed: list[int] = []
+    channel = SimpleNamespace(
+        last_activity=0.0,
+        requests=[],
+        request=None,
+        total_outbufs_len=0,
+        will_close=False,
+        handle_close=lambda: closed.append(1),
+    )
+    listener = SimpleNamespace(active_channels={1: channel}, in_connection_overflow=False)
+    for now in (0.0, 1.0, 1000.0, 1001.0, -500.0, -499.0):
+        http_server._close_overdue(listener, now)
+    assert not closed
+    assert channel.last_activity == -500.0
+    for second in range(int(http_server.IDLE_S) + 2):
+        http_server._close_overdue(listener, -498.0 + second)
+    assert closed
