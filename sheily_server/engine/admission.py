@@ -72,6 +72,7 @@ class Admission:
 
     def prepare(self) -> None:
         """Does in advance what the first request would wait for."""
+        _ = self._tokenizer.ends  # asks for each token of the vocabulary, once
         self._grammars.prepare()
 
     def answer(

@@ -116,15 +116,8 @@ class PrefixTree:
         """Takes over what is there of `tokens`, of which the sequence has a beginning; how many
         it has then."""
         assert self._private[sequence] == 0
-        tip = self._tips[sequence]
-        node, inside, n = self._walk(tip, tokens[tip.end :])
-        if not n:
-            return tip.end
-        if inside:
-            node = self._split(node, inside)
-        self._operations.append(Share(self._holder(node), sequence, tip.end, node.end))
-        self._move(sequence, node)
-        return node.end
+        n_before = self._tips[sequence].end
+        return n_before + self._take_over(sequence, tokens[n_before:])
 
     def extend(self, sequence: int, tokens: Sequence[int]) -> None:
         """The sequence computed these, behind what it has; others may join them."""
@@ -141,14 +134,8 @@ class PrefixTree:
     def finish(self, sequence: int, tail: Sequence[int]) -> None:
         """The sequence runs no more; `tail` are the tokens that it had for itself."""
         assert self._private.pop(sequence) == len(tail)
-        tip = self._tips[sequence]
-        node, inside, n = self._walk(tip, tail)
-        if n:  # somebody has computed the same meanwhile: theirs are kept
-            if inside:
-                node = self._split(node, inside)
-            self._operations.append(Share(self._holder(node), sequence, tip.end, node.end))
-            self._move(sequence, node)
-            self._n_used -= n
+        n = self._take_over(sequence, tail)  # of what somebody has computed meanwhile
+        self._n_used -= n
         if len(tail) > n:
             self._append(sequence, tail[n:])
         node = self._tips.pop(sequence)
@@ -168,6 +155,18 @@ class PrefixTree:
                 self._n_used -= n
                 [sequence] = leaf.sequences
                 self._operations.append(Truncate(sequence, leaf.end))
+
+    def _take_over(self, sequence: int, tokens: Sequence[int]) -> int:
+        """Moves the end of a running sequence along what is there of the tokens behind it, whose
+        cells it shares from then on; how many that is."""
+        tip = self._tips[sequence]
+        node, inside, n = self._walk(tip, tokens)
+        if n:
+            if inside:
+                node = self._split(node, inside)
+            self._operations.append(Share(self._holder(node), sequence, tip.end, node.end))
+            self._move(sequence, node)
+        return n
 
     def _walk(self, node: _Node, tokens: Sequence[int]) -> tuple[_Node, int, int]:
         """From behind `node` along `tokens`: the last node that is touched, how many tokens of its

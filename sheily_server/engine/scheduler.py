@@ -210,8 +210,13 @@ class Scheduler:
         for sequence in prompts:
             assert sequence.slot is not None
             shared = sequence.prompt[: sequence.n_shared]
-            n_tokens += sum(_cut(work, shared, sequence.n_computed) for work in chosen)
-            if any(_leads(work, shared, sequence.n_computed) for work in chosen) or not n_tokens:
+            leaders = [
+                (work, n)
+                for work in chosen
+                if (n := _n_common(work.sequence, shared)) > sequence.n_computed
+            ]
+            n_tokens += sum(_cut(work, n) for work, n in leaders)
+            if leaders or not n_tokens:
                 continue
             tokens = sequence.prompt[sequence.n_computed : sequence.n_computed + n_tokens]
             samples = len(tokens) == sequence.n_prompt_left
@@ -243,10 +248,10 @@ class Scheduler:
                 sequence.drafter.take(tokens, len(work.drafts))
 
 
-def _leads(work: Work, shared: Tokens[int], n_computed: int) -> bool:
-    """Whether a prompt's next tokens, behind those it has, are being computed by that work."""
-    sequence = work.sequence
-    return common_prefix(sequence.prompt[: sequence.n_shared], shared) > n_computed
+def _n_common(sequence: Sequence, shared: Tokens[int]) -> int:
+    """With how many tokens that can be shared two prompts begin alike. More than the second has:
+    the first is computing what comes next in both, and leads."""
+    return common_prefix(sequence.prompt[: sequence.n_shared], shared)
 
 
 def _without_last_tokens(chosen: list[Work]) -> list[Work]:
@@ -258,15 +263,12 @@ def _without_last_tokens(chosen: list[Work]) -> list[Work]:
     return [one for one in held if one.tokens]
 
 
-def _cut(work: Work, shared: Tokens[int], n_computed: int) -> int:
+def _cut(work: Work, n_common: int) -> int:
     """Ends a prompt's work where another prompt, which waits for it, goes another way: from there
     on both are computed in one step. By how many tokens it is shorter."""
-    sequence = work.sequence
-    if not _leads(work, shared, n_computed):
-        return 0
     n = len(work.tokens)
-    n_common = common_prefix(sequence.prompt[: sequence.n_shared], shared) - sequence.n_computed
-    if 0 < n_common < n:
-        del work.tokens[n_common:]
+    n_left = n_common - work.sequence.n_computed
+    if 0 < n_left < n:
+        del work.tokens[n_left:]
         work.samples = False
     return n - len(work.tokens)
