@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from statistics import mean
+from typing import TypeVar
 
 import matplotlib
 import msgspec
@@ -17,6 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from benchmarks.engine_report import NAMES, OURS, OURS_AVX2, Kind, Report, Spread, spread
+
+T = TypeVar("T")
 
 OWN, PEER, BOUND, INK = "#2563a8", "#b4bac2", "#c2410c", "#1f2430"
 BAR_HEIGHT = 0.62
@@ -108,14 +112,25 @@ def _bound(report: Report, name: str, kind: Kind) -> Spread | None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run `python -m benchmarks.plot`; the exit status is 1 when nothing could be drawn."""
+    return draw_saved("plot", "benchmarks.engine", Report, draw, arguments)
+
+
+def draw_saved(
+    name: str,
+    source: str,
+    kind: type[T],
+    draw: Callable[[T, Path], None],
+    arguments: list[str] | None,
+) -> int:
+    """The program `benchmarks.NAME`, which draws a report that `source` wrote; its exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.plot", description="Draw a report of benchmarks.engine."
+        prog=f"python -m benchmarks.{name}", description=f"Draw a report of {source}."
     )
     parser.add_argument("report", type=Path, metavar="REPORT.json", help="of --json")
     parser.add_argument("out", type=Path, metavar="OUT", help="a .png or .svg file")
     options = parser.parse_args(arguments)
     try:
-        draw(msgspec.json.decode(options.report.read_bytes(), type=Report), options.out)
+        draw(msgspec.json.decode(options.report.read_bytes(), type=kind), options.out)
     except (OSError, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

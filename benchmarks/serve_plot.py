@@ -5,20 +5,17 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 import matplotlib
-import msgspec
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.engine_report import spread
-from benchmarks.plot import BAR_HEIGHT, INK, OWN, PEER
+from benchmarks.plot import BAR_HEIGHT, INK, OWN, PEER, draw_saved
 from benchmarks.serve_report import (
     CLIENTS_8,
     FOUR_TURNS,
@@ -130,19 +127,7 @@ def _panel(axis: Axes, panel: Panel, rounds: Sequence[Round], names: Sequence[st
 
 def main(arguments: list[str] | None = None) -> int:
     """Run `python -m benchmarks.serve_plot`; the exit status is 1 when nothing could be drawn."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.serve_plot",
-        description="Draw a report of benchmarks.serve --against.",
-    )
-    parser.add_argument("report", type=Path, metavar="REPORT.json", help="of --json")
-    parser.add_argument("out", type=Path, metavar="OUT", help="a .png or .svg file")
-    options = parser.parse_args(arguments)
-    try:
-        draw(msgspec.json.decode(options.report.read_bytes(), type=Report), options.out)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
+    return draw_saved("serve_plot", "benchmarks.serve --against", Report, draw, arguments)
 
 
 if __name__ == "__main__":
