@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import logging
 import os
 import signal
@@ -16,6 +18,8 @@ from .config import Config, ConfigError, load, open_doors, unknown_variables
 from .supervisor import Supervisor
 
 log = logging.getLogger("sheily_server")
+
+_M_ARENA_MAX = -8  # of malloc.h
 
 
 class LoadBar:
@@ -43,6 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(
         level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s"
     )
+    use_one_heap()
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # admission is the app's
     for sentence in [*unknown_variables(os.environ), *open_doors(config)]:
         log.warning("%s", sentence)
@@ -51,6 +56,15 @@ def main(arguments: list[str] | None = None) -> int:
         return _serve(config, supervisor)
     finally:
         supervisor.stop()
+
+
+def use_one_heap() -> None:
+    """glibc lets threads have heaps of their own, whose free parts serve no other thread, so that
+    memory grows for an hour until all have had their largest request. Python's threads take turns
+    anyway. Does nothing where the C library is another one, or MALLOC_ARENA_MAX says what to do."""
+    if "MALLOC_ARENA_MAX" not in os.environ:
+        with contextlib.suppress(AttributeError, OSError):
+            ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 def _serve(config: Config, supervisor: Supervisor) -> int:

@@ -97,6 +97,8 @@ class _Parser(HTTPRequestParser):  # type: ignore[misc]
 
     completed: bool
     error: Any
+    path = ""
+    """Of what cannot be read: waitress names it when such a client leaves too early."""
 
     def __init__(self, adj: Any) -> None:
         super().__init__(adj)

@@ -8,8 +8,8 @@ import { createDashboard } from "./src/dashboard.js";
 const HOST = "127.0.0.1"; // there is no login, so no other machine may reach it
 
 function main() {
-  const { port, llmUrl } = readConfig(process.env);
-  const server = createDashboard(llmUrl);
+  const { port, llmUrl, apiKey } = readConfig(process.env);
+  const server = createDashboard({ llmUrl, apiKey });
   server.on("error", (error) => {
     fail(`cannot listen on ${HOST}:${port} (${error.code}). PORT chooses another port.`);
   });

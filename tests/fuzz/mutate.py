@@ -134,12 +134,19 @@ _CHANGES: tuple[Callable[[bytearray, Random], None], ...] = (
 )
 
 
+_DEEP = 100
+
+
 def changed(document: Any, random: Random, values: Sequence[Any] = VALUES + STRINGS) -> Any:
-    """A JSON document with one part replaced, left out, doubled, renamed, wrapped or copied."""
-    document = _copy(document)
-    parts = list(_parts(document))
+    """A JSON document with one part replaced, left out, doubled, renamed, wrapped or copied. One
+    that is deep already stays as it is, so that what writes it as JSON has stack enough."""
+    parts, depth = _parts(document)
     if not parts:
         return random.choice(values)
+    if depth > _DEEP:
+        return document
+    document = _copy(document)
+    parts, _ = _parts(document)
     holder, key = random.choice(parts)
     way = random.randrange(7)
     if way == 0:
@@ -171,12 +178,15 @@ def _copy(value: Any) -> Any:
     return [_copy(part) for part in value] if isinstance(value, list) else value
 
 
-def _parts(document: Any) -> list[tuple[Any, Any]]:
-    """Each place inside of a document: what holds it, and the key or index there."""
+def _parts(document: Any) -> tuple[list[tuple[Any, Any]], int]:
+    """Each place inside of a document: what holds it, and the key or index there; and how deep the
+    deepest is."""
     found: list[tuple[Any, Any]] = []
-    open_parts = [document]
+    deepest = 0
+    open_parts = [(document, 0)]
     while open_parts:
-        part = open_parts.pop()
+        part, depth = open_parts.pop()
+        deepest = max(deepest, depth)
         keys: Any = (
             list(part)
             if isinstance(part, dict)
@@ -186,5 +196,5 @@ def _parts(document: Any) -> list[tuple[Any, Any]]:
         )
         for key in keys:
             found.append((part, key))
-            open_parts.append(part[key])
-    return found
+            open_parts.append((part[key], depth + 1))
+    return found, deepest

@@ -67,7 +67,7 @@ class _Checker:
         return str(statuses[0]) if statuses else "closed"
 
     def _good(self) -> None:
-        answer = self._exchange(_GOOD)
+        answer = self._exchange(_GOOD, whole=True)
         assert answer.startswith(b"HTTP/1.1 200 "), answer
         body = json.dumps(completion("one two")).encode()
         head = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import re
 import signal
 import socket
@@ -348,3 +349,34 @@ def test_the_server_process_loads_no_native_code() -> None:
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert found.stdout.strip() == "[]"
+
+
+_HEAPS = """
+import ctypes, threading
+from sheily_server.__main__ import use_one_heap
+use_one_heap()
+libc = ctypes.CDLL(None)
+gate = threading.Barrier(9)
+
+def allocate():
+    libc.malloc(1000)
+    gate.wait()
+    gate.wait()
+
+for _ in range(8):
+    threading.Thread(target=allocate).start()
+gate.wait()
+libc.malloc_stats()
+gate.wait()
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the heaps of glibc")
+@pytest.mark.parametrize(("variables", "one"), [({}, True), ({"MALLOC_ARENA_MAX": "4"}, False)])
+def test_threads_share_one_heap(variables: dict[str, str], one: bool) -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "MALLOC_ARENA_MAX"}
+    command = [sys.executable, "-c", _HEAPS]
+    done = subprocess.run(
+        command, env=environment | variables, cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert (done.stderr.count("Arena ") == 1) == one, done.stderr

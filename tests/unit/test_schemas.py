@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -163,3 +164,78 @@ def test_a_schema_is_one_line_of_ascii_whatever_it_says(schema: dict[str, Any]) 
     found = json.loads(written)
     del found["x-guidance"]
     assert found == {name: value for name, value in schema.items() if name != "x-guidance"}
+
+
+def patterns(n: int) -> list[dict[str, Any]]:
+    return [{"type": "string", "pattern": f"^(a|b){{0,{i}}}"} for i in range(n)]
+
+
+def chain(n: int) -> dict[str, Any]:
+    """A pattern and a choice of what has a pattern and a choice, and so on: n patterns in all."""
+    schema: dict[str, Any] = {"pattern": "a"}
+    for _ in range(n - 1):
+        schema = {"pattern": "a", "anyOf": [schema, {"type": "string"}]}
+    return schema
+
+
+def references(n: int) -> dict[str, Any]:
+    """Each of n definitions has a pattern and is the next one too."""
+    links = {str(i): {"pattern": "a", "$ref": f"#/$defs/{i + 1}"} for i in range(n - 1)}
+    return {"$ref": "#/$defs/0", "$defs": links | {str(n - 1): {"pattern": "a"}}}
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda n: {"allOf": patterns(n)},
+        lambda n: {"items": {"properties": {"x": {"allOf": patterns(n)}}}},
+        lambda n: {"pattern": "a", "allOf": patterns(n - 1)},
+        lambda n: {"allOf": [{"properties": {"x": one}} for one in patterns(n)]},
+        lambda n: {"allOf": [{"anyOf": [one, {}]} for one in patterns(n)]},
+        lambda n: {"allOf": [*patterns(n - 1), {"type": "string", "format": "date"}]},
+        lambda n: {"allOf": [{"$ref": f"#/a~1b/{i}"} for i in range(n)], "a/b": patterns(n)},
+        chain,
+        references,
+    ],
+    ids=["all", "inside", "beside", "properties", "any", "format", "refs", "chain", "references"],
+)
+def test_patterns_that_meet(made: Callable[[int], dict[str, Any]]) -> None:
+    check_schema(made(schemas.MAX_MEETING_PATTERNS), "here")
+    assert "at once" in refused(made(schemas.MAX_MEETING_PATTERNS + 1)).message
+
+
+def test_patterns_that_do_not_meet_may_be_many() -> None:
+    many = patterns(50)
+    check_schema({"anyOf": many}, "here")
+    check_schema({"properties": {str(i): one for i, one in enumerate(many)}}, "here")
+    required = [{"required": [name]} for name in ("a", "b")]
+    check_schema(
+        {"properties": dict(zip("abcdefghijkl", many[:12], strict=True)), "anyOf": required}, "here"
+    )
+    check_schema({"allOf": [{"$ref": "#/$defs/a"}], "$defs": {"a": {"anyOf": many}}}, "here")
+
+
+def test_references_to_nothing_and_in_circles() -> None:
+    for reference in (
+        "#",
+        "#/none",
+        "#/allOf/9",
+        "#/allOf/" + "9" * 5000,
+        "#/allOf/x",
+        "#/allOf/0",
+        "elsewhere",
+        "",
+        "#x",
+    ):
+        check_schema({"pattern": "a", "allOf": [{"$ref": reference}]}, "here")
+    check_schema({"$ref": "#/$defs/a", "$defs": {"a": {"$ref": "#/$defs/a"}}}, "here")
+
+
+def test_a_long_chain_of_references() -> None:
+    def links(n: int) -> dict[str, Any]:
+        defined = {str(i): {"$ref": f"#/$defs/{i + 1}"} for i in range(n - 1)}
+        return {"$ref": "#/$defs/0", "$defs": defined | {str(n - 1): {}}}
+
+    check_schema(links(schemas.MAX_REFERRED_DEPTH - 1), "here")
+    for n in (schemas.MAX_REFERRED_DEPTH, schemas.MAX_NODES - 10):
+        assert "references" in refused(links(n)).message

@@ -2,12 +2,22 @@
 
 export class ConfigError extends Error {}
 
-/** `port` (0 takes a free one) and `llmUrl`, which ends in a slash. Throws ConfigError. */
+/** `port` (0 takes a free one), `llmUrl`, which ends in a slash, and `apiKey`. Throws ConfigError. */
 export function readConfig(environment) {
   return {
     port: readPort(environment.PORT || "3000"),
     llmUrl: readUrl(environment.LLM_URL || "http://127.0.0.1:8005"),
+    apiKey: readKey(environment.LLM_API_KEY || ""),
   };
+}
+
+/** The first of the keys that the LLM server's own LLM_API_KEY may list; empty for none. */
+function readKey(text) {
+  const key = text.split(",", 1)[0].trim();
+  if (!/^[\x21-\x7e]*$/.test(key)) {
+    throw new ConfigError("LLM_API_KEY has a character that a key cannot have.");
+  }
+  return key;
 }
 
 function readPort(text) {

@@ -17,9 +17,9 @@ const SECURITY_HEADERS = {
   "X-Content-Type-Options": "nosniff",
 };
 
-/** A server that does not listen yet, for the LLM server at `llmUrl`. */
-export function createDashboard(llmUrl, limits = LIMITS) {
-  const context = { llmUrl, limits: { ...LIMITS, ...limits } };
+/** A server that does not listen yet, for the LLM server `llm`, as upstream.js describes it. */
+export function createDashboard(llm, limits = LIMITS) {
+  const context = { llm, limits: { ...LIMITS, ...limits } };
   return createServer((request, response) => {
     response.on("error", () => {}); // the browser went away; "close" follows
     respond(context, request, response).catch((error) => sendProblem(request, response, error));
@@ -32,12 +32,12 @@ async function respond(context, request, response) {
   const path = request.url.split("?", 1)[0];
   if (path === "/api/health") {
     allow(request, "GET");
-    const { status, body } = await fetchHealth(context.llmUrl, context.limits);
+    const { status, body } = await fetchHealth(context.llm, context.limits);
     sendJson(response, status, body);
   } else if (path === "/api/chat") {
     allow(request, "POST");
     const body = await readJson(request);
-    await relayChat(context.llmUrl, context.limits, body, response);
+    await relayChat(context.llm, context.limits, body, response);
   } else {
     await sendFile(path, request, response);
   }

@@ -1,4 +1,5 @@
 // Calls the LLM server; knows its routes and what its answers look like, and nothing of the page.
+// `llm` is the server: `{ llmUrl, apiKey }`, where the key may be missing.
 
 import { once } from "node:events";
 
@@ -9,13 +10,13 @@ import { interrupted, notTheServer, timedOut, unreachable } from "./problem.js";
 export const LIMITS = { health: 5_000, headers: 295_000, silence: 60_000 };
 
 /** The server's /health as `{ status, body }`. Throws Problem. */
-export async function fetchHealth(llmUrl, limits) {
+export async function fetchHealth(llm, limits) {
   const controller = new AbortController();
-  const timer = abortAfter(controller, limits.health, llmUrl);
+  const timer = abortAfter(controller, limits.health, llm);
   try {
-    const answer = await ask(llmUrl, "health", { signal: controller.signal });
+    const answer = await ask(llm, "health", { signal: controller.signal });
     const body = await jsonOf(answer);
-    if (typeof body?.state !== "string") throw notTheServer(llmUrl, answer.status);
+    if (typeof body?.state !== "string") throw notTheServer(llm.llmUrl, answer.status);
     return { status: answer.status, body };
   } catch (error) {
     throw controller.signal.aborted ? controller.signal.reason : error;
@@ -30,13 +31,13 @@ export async function fetchHealth(llmUrl, limits) {
  *
  * Throws Problem before anything was written; behind that, an error is the stream's last event.
  */
-export async function relayChat(llmUrl, limits, body, response) {
+export async function relayChat(llm, limits, body, response) {
   const controller = new AbortController();
   const browserGone = () => controller.abort(interrupted("the browser went away"));
   response.on("close", browserGone);
   if (response.destroyed) browserGone();
   try {
-    const answer = await openChat(llmUrl, limits, body, controller);
+    const answer = await openChat(llm, limits, body, controller);
     if (answer.error) {
       sendError(response, answer.error);
       return;
@@ -48,10 +49,10 @@ export async function relayChat(llmUrl, limits, body, response) {
 }
 
 /** The answer's head: `{ stream }`, or `{ error }` where the server refused. Throws Problem. */
-async function openChat(llmUrl, limits, body, controller) {
-  const timer = abortAfter(controller, limits.headers, llmUrl);
+async function openChat(llm, limits, body, controller) {
+  const timer = abortAfter(controller, limits.headers, llm);
   try {
-    const answer = await ask(llmUrl, "v1/chat/completions", {
+    const answer = await ask(llm, "v1/chat/completions", {
       method: "POST",
       headers: { "Content-Type": "application/json", Accept: "text/event-stream" },
       body: JSON.stringify({ ...body, stream: true, stream_options: { include_usage: true } }),
@@ -59,11 +60,11 @@ async function openChat(llmUrl, limits, body, controller) {
     });
     if (answer.ok) {
       const type = answer.headers.get("content-type") ?? "";
-      if (!type.startsWith("text/event-stream")) throw notTheServer(llmUrl, answer.status);
+      if (!type.startsWith("text/event-stream")) throw notTheServer(llm.llmUrl, answer.status);
       return { stream: answer.body };
     }
     const said = await jsonOf(answer);
-    if (typeof said?.error?.message !== "string") throw notTheServer(llmUrl, answer.status);
+    if (typeof said?.error?.message !== "string") throw notTheServer(llm.llmUrl, answer.status);
     const retryAfter = answer.headers.get("retry-after");
     return { error: { status: answer.status, body: said, retryAfter } };
   } catch (error) {
@@ -104,9 +105,11 @@ function sendError(response, { status, body, retryAfter }) {
   response.writeHead(status, headers).end(JSON.stringify(body));
 }
 
-async function ask(llmUrl, path, options) {
+async function ask({ llmUrl, apiKey }, path, options) {
+  const headers = { ...options.headers };
+  if (apiKey) headers.Authorization = `Bearer ${apiKey}`;
   try {
-    return await fetch(new URL(path, llmUrl), { ...options, redirect: "manual" });
+    return await fetch(new URL(path, llmUrl), { ...options, headers, redirect: "manual" });
   } catch (error) {
     throw unreachable(llmUrl, error);
   }
@@ -122,7 +125,7 @@ async function jsonOf(answer) {
   }
 }
 
-function abortAfter(controller, ms, llmUrl) {
+function abortAfter(controller, ms, { llmUrl }) {
   return setTimeout(() => controller.abort(timedOut(llmUrl, ms)), ms);
 }
 

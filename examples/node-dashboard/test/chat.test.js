@@ -42,6 +42,29 @@ test("the server is asked for a stream with its usage, and for what the page sen
   ]);
 });
 
+test("the key goes to the LLM server, and not to the page", async (t) => {
+  const seen = [];
+  const script = async (request, response) => {
+    seen.push([request.url, request.headers.authorization]);
+    if (request.url === "/health") {
+      response.end(JSON.stringify({ state: "ready" }));
+      return;
+    }
+    beginStream(response);
+    response.end(STREAM);
+  };
+  const url = await dashboardFor(t, script, {}, "s3cret");
+  const answers = [await fetch(`${url}/api/health`), await postChat(url)];
+  assert.deepEqual(seen, [
+    ["/health", "Bearer s3cret"],
+    ["/v1/chat/completions", "Bearer s3cret"],
+  ]);
+  for (const answer of answers) {
+    const said = JSON.stringify([...answer.headers]) + (await answer.text());
+    assert.ok(!said.includes("s3cret"));
+  }
+});
+
 for (const size of [1, 2, 3, 7, 64]) {
   test(`a stream in pieces of ${size} bytes arrives byte for byte`, async (t) => {
     const url = await dashboardFor(t, async (request, response) => {
@@ -148,7 +171,7 @@ test("the stream waits for a browser that reads slowly", async (t) => {
       return false; // as a response does when nobody takes what it has
     },
   });
-  const relayed = relayChat(llmUrl, LIMITS, {}, browser);
+  const relayed = relayChat({ llmUrl }, LIMITS, {}, browser);
   await first.made;
   goOn.resolve();
   await new Promise((done) => setTimeout(done, 50));

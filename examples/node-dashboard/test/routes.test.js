@@ -115,9 +115,11 @@ test("a name that another site made point here is refused", async (t) => {
 });
 
 test("settings have defaults, and LLM_URL may be what OpenAI's clients get", () => {
-  const { port, llmUrl } = readConfig({});
+  const { port, llmUrl, apiKey } = readConfig({});
   assert.equal(port, 3000);
   assert.equal(llmUrl.href, "http://127.0.0.1:8005/");
+  assert.equal(apiKey, "");
+  assert.equal(readConfig({ LLM_API_KEY: " first , second" }).apiKey, "first");
   for (const [text, href] of [
     ["http://10.0.0.5:9000", "http://10.0.0.5:9000/"],
     ["http://127.0.0.1:8005/v1", "http://127.0.0.1:8005/"],
@@ -144,6 +146,13 @@ test("a setting that cannot be used is named", () => {
     assert.throws(
       () => readConfig({ [name]: text }),
       (error) => error instanceof ConfigError && error.message.startsWith(`${name} is "${text}"`),
+    );
+  }
+  // A key is in no message.
+  for (const text of ["two words", "señal"]) {
+    assert.throws(
+      () => readConfig({ LLM_API_KEY: text }),
+      (error) => error.message.startsWith("LLM_API_KEY has") && !error.message.includes(text),
     );
   }
 });

@@ -17,13 +17,13 @@ export async function listen(t, server) {
 }
 
 /** A dashboard for an LLM server that answers each request with `script(request, response)`. */
-export async function dashboardFor(t, script, limits = {}) {
+export async function dashboardFor(t, script, limits = {}, apiKey = "") {
   const upstream = await listen(t, createServer(script));
-  return dashboardAt(t, `${upstream}/`, limits);
+  return dashboardAt(t, `${upstream}/`, limits, apiKey);
 }
 
-export function dashboardAt(t, llmUrl, limits = {}) {
-  return listen(t, createDashboard(new URL(llmUrl), limits));
+export function dashboardAt(t, llmUrl, limits = {}, apiKey = "") {
+  return listen(t, createDashboard({ llmUrl: new URL(llmUrl), apiKey }, limits));
 }
 
 /** The URL of a port that nobody listens on. */
