@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta, Struct, UnsetType
 
 from . import openai
+from .guard import OPEN_PATHS
 
 VERSION = "3.1.0"
 JSON = "application/json"
@@ -258,7 +259,16 @@ def document() -> dict[str, Any]:
         },
         "servers": [{"url": "/"}],
         "paths": paths,
-        "components": {"schemas": _request_schemas() | _answer_schemas()},
+        "components": {
+            "schemas": _request_schemas() | _answer_schemas(),
+            "securitySchemes": {
+                "key": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "Needed where the server was started with keys.",
+                }
+            },
+        },
     }
 
 
@@ -267,6 +277,8 @@ def _operation(operation: _Operation, id: str) -> dict[str, Any]:
         "operationId": id,
         "summary": operation.summary,
         "responses": _responses(operation),
+        # Without a key too, as the server may have none.
+        "security": [] if _is_open(operation) else [{"key": []}, {}],
     }
     if "{id}" in operation.path:
         schema = {"type": "string", "minLength": 1}
@@ -278,6 +290,10 @@ def _operation(operation: _Operation, id: str) -> dict[str, Any]:
     return made
 
 
+def _is_open(operation: _Operation) -> bool:
+    return operation.path in OPEN_PATHS
+
+
 def _responses(operation: _Operation) -> dict[str, Any]:
     schema = _reference(operation.answer) if operation.answer else {"type": "object"}
     content: dict[str, Any] = {JSON: {"schema": schema}}
@@ -286,8 +302,8 @@ def _responses(operation: _Operation) -> dict[str, Any]:
     if operation.streams:
         content[EVENTS] = {"schema": _event()}
     responses = {"200": _response("As asked.", content)}
-    keyless = operation.answer in (Health, Live)
-    for status in sorted({*operation.errors, 403, 500} | (set() if keyless else {401})):
+    common = {403, 500} if _is_open(operation) else {401, 403, 500}
+    for status in sorted({*operation.errors} | common):
         error = {JSON: {"schema": _reference(ErrorResponse)}}
         responses[str(status)] = _response(_ERRORS[status], error, status in _RETRY_AFTER)
     if operation.answer is Health:

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from openai.types.chat import completion_create_params
 
-from sheily_server import openai, openapi
+from sheily_server import guard, openai, openapi
 from sheily_server.app import App
 from sheily_server.config import Config
 from sheily_server.errors import ApiError
@@ -70,6 +70,14 @@ def test_operations_have_names_of_their_own() -> None:
 def test_every_reference_leads_somewhere_and_nothing_is_left_over() -> None:
     named = {name.removeprefix("#/components/schemas/") for name in references(DOCUMENT)}
     assert named == set(SCHEMAS)
+
+
+def test_every_route_but_two_may_need_a_key() -> None:
+    assert DOCUMENT["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
+    for path, _, operation in OPERATIONS:
+        is_open = path in guard.OPEN_PATHS
+        assert operation["security"] == ([] if is_open else [{"key": []}, {}]), path
+        assert ("401" in operation["responses"]) != is_open, path
 
 
 def test_the_document_is_json() -> None:
