@@ -39,7 +39,8 @@ from .prompts import PromptError, check, render
 from .prompts.dates import ConversationDates
 from .prompts.message import Message, Segment, ToolCall
 from .schemas import check_schema, schema_grammar
-from .supervisor import Supervisor, Ticket
+from .supervisor import Supervisor
+from .tickets import Ticket
 from .tools import PYTHON_TAG, Offer, offer
 
 POLL_S = 0.05

@@ -1,4 +1,5 @@
-"""Whether a model fits into the memory that is free, before it is loaded; knows sizes alone.
+"""What can be said of a model before it is loaded: whether its file is one, and whether it fits
+into the memory that is free; knows headers and sizes alone.
 
 Sizes in bytes. What is free is the least of what the machine has (MemAvailable of /proc/meminfo)
 and what the control groups that this process is in leave (cgroup v2, or v1's memory controller).
@@ -6,10 +7,13 @@ and what the control groups that this process is in leave (cgroup v2, or v1's me
 
 from __future__ import annotations
 
+import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from . import gguf
 from .config import Config
 from .gguf import GGUF
 
@@ -18,6 +22,25 @@ BUFFERS = 256 << 20
 LEAST_CONTEXT = 64
 _KV_BITS = {"f16": 16.0, "q8_0": 8.5}
 _NO_LIMIT = 1 << 60
+
+
+class ModelError(Exception):
+    """The file is no model; the message says so."""
+
+
+def header(path: Path) -> GGUF:
+    """What the header says of a model. Raises ModelError."""
+    try:
+        if stat.S_ISREG(os.stat(path).st_mode):
+            return gguf.check(path)
+        what = "is no file"
+    except (FileNotFoundError, NotADirectoryError):
+        what = "does not exist"
+    except OSError as error:
+        what = f"cannot be read ({error.strerror})"
+    except gguf.GGUFError as error:
+        what = f"{error}"
+    raise ModelError(f"The model {path} {what}. Set LLM_MODEL_PATH to a GGUF file.")
 
 
 @dataclass(frozen=True, slots=True)

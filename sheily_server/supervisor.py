@@ -4,25 +4,19 @@ one's events to whoever waits for them. Knows nothing of HTTP, prompts or native
 from __future__ import annotations
 
 import contextlib
-import itertools
 import logging
-import math
 import os
-import queue
-import stat
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 
 from . import engine_process, gguf, preflight
 from .config import Config, untuned
 from .engine.messages import (
-    LAST_EVENTS,
     Beat,
     Cancel,
     Channel,
@@ -32,14 +26,14 @@ from .engine.messages import (
     LoadFailed,
     Loading,
     Ready,
-    RequestEvent,
     Start,
     Submit,
     Tokenize,
     TunedFor,
 )
 from .engine_process import EngineProcess
-from .errors import ApiError, engine_crashed, model_unavailable, not_ready, queue_full
+from .errors import ApiError, engine_crashed, model_unavailable, not_ready
+from .tickets import Ticket, Tickets
 
 log = logging.getLogger(__name__)
 
@@ -71,40 +65,10 @@ class Health:
     kv_cells_cached: int | None = None
 
 
-class Ticket:
-    """A request's place in the engine: its events arrive here, in order.
-
-    Ends with Finished, TooLong or RequestFailed, or with an ApiError when the engine dies.
-    """
-
-    def __init__(self, id: int, cancel: Callable[[int], None]) -> None:
-        self.id = id
-        self._cancel = cancel
-        self._events: queue.SimpleQueue[RequestEvent | ApiError] = queue.SimpleQueue()
-
-    def put(self, event: RequestEvent | ApiError) -> None:
-        self._events.put(event)
-
-    def next(self, timeout: float) -> RequestEvent | None:
-        """The next event, or None after `timeout` seconds. Raises the ApiError of a dead engine."""
-        try:
-            event = self._events.get(timeout=timeout)
-        except queue.Empty:
-            return None
-        if isinstance(event, ApiError):
-            raise event
-        return event
-
-    def cancel(self) -> None:
-        """Frees the request's slot at once. After its end this does nothing."""
-        self._cancel(self.id)
-
-
 class Supervisor:
     """Keeps one engine process alive.
 
-    A request is admitted to the bounded queue, or refused, under one lock, so that what waits is
-    never more than configured. A crash fails the requests in flight; none is repeated by itself.
+    A crash fails the requests in flight; none is repeated by itself.
 
     `on_load` is called, on the supervisor's thread, with the fraction of the model that is loaded.
     `command` starts the engine, with the number of its socket's file descriptor behind it.
@@ -120,8 +84,7 @@ class Supervisor:
         self._on_load = on_load
         self._command = command
         self._lock = threading.Lock()
-        self._ids = itertools.count(1)
-        self._tickets: dict[int, Ticket] = {}
+        self._tickets = Tickets(config.parallel, config.queue)
         self._state = "loading"
         self._reason: str | None = None
         self._progress: float | None = 0.0
@@ -133,8 +96,6 @@ class Supervisor:
         self._draining = False
         self._beat: tuple[float, Beat] | None = None
         self._load_s: float | None = None
-        self._mean_seconds = 1.0
-        self._submitted: dict[int, float] = {}
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
 
     def start(self) -> None:
@@ -148,9 +109,8 @@ class Supervisor:
             self._draining = True
         end = time.monotonic() + timeout
         while not self._stopping.wait(0.02):
-            with self._lock:
-                if not self._tickets:
-                    return True
+            if not any(self._tickets.count()):
+                return True
             if time.monotonic() >= end:
                 break
         return False
@@ -160,9 +120,7 @@ class Supervisor:
         self._stopping.set()
         with self._lock:
             channel = self._channel
-            tickets = list(self._tickets.values())
-            self._tickets.clear()
-            self._submitted.clear()
+            tickets = self._tickets.close_all()
         for ticket in tickets:
             ticket.put(_shutting_down())
         if channel is not None:
@@ -173,8 +131,7 @@ class Supervisor:
 
     def health(self) -> Health:
         with self._lock:
-            n = len(self._tickets)
-            running = min(n, self._config.parallel)
+            running, queued = self._tickets.count()
             draining = self._draining or self._stopping.is_set()
             engine = self._engine
             age = used = cached = None
@@ -188,7 +145,7 @@ class Supervisor:
                 "The server is shutting down." if draining else self._reason,
                 self._progress,
                 running,
-                n - running,
+                queued,
                 self._restarts,
                 engine,
                 self._load_s,
@@ -206,31 +163,20 @@ class Supervisor:
     def check_room(self) -> None:
         """Raises ApiError (429) when a request would be refused for want of room, before any work
         is done for it; `submit` is what decides."""
-        with self._lock:
-            self._check_room()
+        self._tickets.check_room()
 
     def submit(self, command: Submit | Tokenize | Detokenize) -> Ticket:
         """Sends a command to the engine, with a new id. Raises ApiError: 429 when the queue is
         full, 503 while the model loads, 500 when it cannot be loaded."""
         with self._lock:
             self._ready()
-            self._check_room()
-            ticket = Ticket(next(self._ids), self._cancel)
-            self._tickets[ticket.id] = ticket
-            self._submitted[ticket.id] = time.monotonic()
+            ticket = self._tickets.open(self._cancel)
             channel = self._channel
             assert channel is not None  # as the state is ready
         # If the engine died just now, the supervisor's thread puts its end on the ticket.
         with contextlib.suppress(OSError):
             channel.send_command(msgspec.structs.replace(command, id=ticket.id))
         return ticket
-
-    def _check_room(self) -> None:
-        """Raises when the queue is full; the lock is held."""
-        n = len(self._tickets)
-        if n >= self._config.parallel + self._config.queue:
-            waiting = max(n - self._config.parallel, 0)
-            raise queue_full(n - waiting, waiting, self._retry_after(waiting))
 
     def _ready(self) -> Ready:
         """Raises unless the state is ready; the lock is held."""
@@ -246,17 +192,11 @@ class Supervisor:
         percent = round(100 * (self._progress or 0.0))
         raise not_ready(f"The model is being loaded ({percent} %).", "loading", 2)
 
-    def _retry_after(self, waiting: int) -> int:
-        """Seconds until a place is free, by how long the last requests took."""
-        rounds = (waiting + 1) / self._config.parallel
-        return max(1, min(math.ceil(rounds * self._mean_seconds), 60))
-
     def _cancel(self, id: int) -> None:
         with self._lock:
-            known = self._tickets.pop(id, None)
-            self._submitted.pop(id, None)
+            known = self._tickets.close(id)
             channel = self._channel
-        if known is not None and channel is not None:
+        if known and channel is not None:
             with contextlib.suppress(OSError):  # it died, and the request with it
                 channel.send_command(Cancel(id))
 
@@ -264,8 +204,8 @@ class Supervisor:
         """The supervisor's thread: one engine process after the other."""
         while not self._stopping.is_set():
             try:
-                model = _checked(self._config.model_path)
-            except _ModelError as error:
+                model = preflight.header(self._config.model_path)
+            except preflight.ModelError as error:
                 self._fail(str(error))
                 return
             death = self._memory_problem(model) or self._live()
@@ -324,8 +264,8 @@ class Supervisor:
             self._log_ready(event)
         elif isinstance(event, LoadFailed):
             self._fail(event.reason)
-        else:
-            self._deliver(event)
+        elif self._tickets.deliver(event) and isinstance(event, Finished):
+            self._crashes_in_row = 0
 
     def _log_ready(self, engine: Ready) -> None:
         log.info(
@@ -346,20 +286,6 @@ class Supervisor:
                 engine.n_ctx_train,
             )
 
-    def _deliver(self, event: RequestEvent) -> None:
-        last = isinstance(event, LAST_EVENTS)
-        with self._lock:
-            ticket = self._tickets.get(event.id)
-            if last:
-                self._tickets.pop(event.id, None)
-                began = self._submitted.pop(event.id, None)
-                if isinstance(event, Finished) and began is not None:
-                    self._crashes_in_row = 0
-                    seconds = time.monotonic() - began
-                    self._mean_seconds += 0.2 * (seconds - self._mean_seconds)
-        if ticket is not None:
-            ticket.put(event)
-
     def _fail(self, reason: str) -> None:
         log.error("%s", reason)
         with self._lock:
@@ -373,9 +299,7 @@ class Supervisor:
             self._engine = self._channel = self._beat = None
             self._restarts += 1
             self._crashes_in_row += 1
-            tickets = list(self._tickets.values())
-            self._tickets.clear()
-            self._submitted.clear()
+            tickets = self._tickets.close_all()
         for ticket in tickets:
             ticket.put(engine_crashed(reason))
 
@@ -407,25 +331,6 @@ def _pool_line(config: Config, engine: Ready) -> str:
         "LLM_CONTEXT_SIZE the length"
     )
     return line + (", LLM_KV_TYPE=q8_0 halves the memory" if engine.kv_type == "f16" else "")
-
-
-class _ModelError(Exception):
-    """The file is no model; the message says so."""
-
-
-def _checked(path: Path) -> gguf.GGUF:
-    """What the header says of a model. Raises _ModelError."""
-    try:
-        if stat.S_ISREG(os.stat(path).st_mode):
-            return gguf.check(path)
-        what = "is no file"
-    except (FileNotFoundError, NotADirectoryError):
-        what = "does not exist"
-    except OSError as error:
-        what = f"cannot be read ({error.strerror})"
-    except gguf.GGUFError as error:
-        what = f"{error}"
-    raise _ModelError(f"The model {path} {what}. Set LLM_MODEL_PATH to a GGUF file.")
 
 
 def _shutting_down() -> ApiError:

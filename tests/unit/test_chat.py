@@ -37,7 +37,8 @@ from sheily_server.engine.messages import (
 from sheily_server.errors import ApiError, engine_crashed, queue_full
 from sheily_server.prompts import Dialect
 from sheily_server.prompts.message import ToolCall
-from sheily_server.supervisor import Supervisor, Ticket
+from sheily_server.supervisor import Supervisor
+from sheily_server.tickets import Ticket
 
 CONFIG = Config(
     model_path=Path("/models/tiny.Q8_0.gguf"),

@@ -14,7 +14,7 @@ from sheily_server import completion, openai
 from sheily_server.answer import Piece
 from sheily_server.chat import NO_OFFER, Turn
 from sheily_server.engine.messages import Finished, TokenLogprob
-from sheily_server.supervisor import Ticket
+from sheily_server.tickets import Ticket
 from sheily_server.tools import Call
 
 CALL = Call("f", '{"a": "é"}')

@@ -28,6 +28,7 @@ LAYERS = {
     "sheily_server.openapi": 1,
     "sheily_server.schemas": 2,
     "sheily_server.engine_process": 2,
+    "sheily_server.tickets": 2,
     "sheily_server.supervisor": 2,
     "sheily_server.metrics": 3,
     "sheily_server.tools": 3,
@@ -50,6 +51,7 @@ WITHIN_A_LAYER = {
     ("sheily_server.history", "sheily_server.prompts"),
     ("sheily_server.engine.messages", "sheily_server.prompts"),
     ("sheily_server.supervisor", "sheily_server.engine_process"),
+    ("sheily_server.supervisor", "sheily_server.tickets"),
 }
 
 

@@ -40,7 +40,8 @@ from sheily_server.engine.messages import (
 from sheily_server.engine_process import EngineProcess
 from sheily_server.errors import ApiError
 from sheily_server.prompts.message import Segment
-from sheily_server.supervisor import Supervisor, Ticket
+from sheily_server.supervisor import Supervisor
+from sheily_server.tickets import Ticket
 from tests.models import EMPTY_GGUF
 
 FAKE_ENGINE = Path(__file__).resolve().parents[1] / "fake_engine.py"

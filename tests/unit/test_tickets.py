@@ -1,0 +1,107 @@
+"""Who runs, who waits, who is refused; and whose an event is."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+
+import pytest
+
+from sheily_server.engine.messages import ChoiceFinished, Finished, RequestFailed
+from sheily_server.errors import ApiError
+from sheily_server.tickets import Ticket, Tickets
+
+
+def finished(id: int) -> Finished:
+    return Finished(id, 1, 0, 1, 0.0, 0.1, 0.2)
+
+
+def opened(tickets: Tickets, n: int) -> list[Ticket]:
+    return [tickets.open(lambda id: None) for _ in range(n)]
+
+
+def test_the_table_is_bounded() -> None:
+    tickets = Tickets(parallel=2, queue=3)
+    first, *_ = opened(tickets, 5)
+    assert tickets.count() == (2, 3)
+    for refusing in (tickets.check_room, lambda: tickets.open(lambda id: None)):
+        with pytest.raises(ApiError) as caught:
+            refusing()
+        assert caught.value.status == 429
+    assert tickets.close(first.id)
+    assert not tickets.close(first.id)
+    tickets.check_room()
+    assert opened(tickets, 1)[0].id == 6
+
+
+def test_never_more_than_configured_from_many_threads() -> None:
+    tickets = Tickets(parallel=2, queue=3)
+    taken: list[Ticket] = []
+
+    def take() -> None:
+        for _ in range(200):
+            with contextlib.suppress(ApiError):
+                taken.append(tickets.open(lambda id: None))
+
+    threads = [threading.Thread(target=take) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(taken) == 5
+    assert tickets.count() == (2, 3)
+
+
+def test_events_go_to_their_ticket_until_the_last() -> None:
+    tickets = Tickets(parallel=2, queue=0)
+    one, other = opened(tickets, 2)
+    assert tickets.deliver(ChoiceFinished(one.id, 0, "stop", False))
+    assert tickets.deliver(finished(one.id))
+    assert tickets.count() == (1, 0)
+    assert not tickets.deliver(finished(one.id))
+    assert isinstance(one.next(0), ChoiceFinished)
+    assert isinstance(one.next(0), Finished)
+    assert one.next(0) is None
+    assert other.next(0) is None
+    assert tickets.deliver(RequestFailed(other.id, "engine_error", "no"))
+    assert tickets.count() == (0, 0)
+
+
+def test_all_are_closed_at_once() -> None:
+    tickets = Tickets(parallel=2, queue=1)
+    three = opened(tickets, 3)
+    assert tickets.close_all() == three
+    assert tickets.count() == (0, 0)
+    assert not tickets.deliver(finished(three[0].id))
+
+
+def test_a_ticket_is_cancelled_by_its_id() -> None:
+    cancelled: list[int] = []
+    ticket = Tickets(parallel=1, queue=0).open(cancelled.append)
+    ticket.cancel()
+    assert cancelled == [ticket.id]
+
+
+def test_retry_after_follows_how_long_requests_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+    monkeypatch.setattr("sheily_server.tickets.time.monotonic", lambda: now)
+    tickets = Tickets(parallel=1, queue=1)
+
+    def retry_after() -> int | None:
+        opened(tickets, 2)
+        with pytest.raises(ApiError) as caught:
+            tickets.check_room()
+        tickets.close_all()
+        return caught.value.retry_after
+
+    assert retry_after() == 2
+    for _ in range(30):
+        (ticket,) = opened(tickets, 1)
+        now += 10.0
+        tickets.deliver(finished(ticket.id))
+    assert retry_after() == 20
+    for _ in range(30):
+        (ticket,) = opened(tickets, 1)
+        now += 1000.0
+        tickets.deliver(finished(ticket.id))
+    assert retry_after() == 60
