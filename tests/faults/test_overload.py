@@ -62,29 +62,37 @@ class Load:
 
 
 def test_ten_times_too_many_requests() -> None:
-    peak_s, overload_s = amount(6, 60), amount(6, 120)
+    rounds, seconds = amount(1, 6), amount(6, 20)
+    peaks: list[float] = []
+    goodputs: list[float] = []
+    health: list[float] = []
+    refusals: list[float] = []
     with RealServer(models.smollm2(), context_size=512, queue=8, drain_timeout=1) as server:
         server.wait_for_state("ready")
-        peak = _peak(server, peak_s)
-        wait_for(lambda: active(server) == 0, 60)
-        load, goodput, health = _overloaded(server, FACTOR * peak, overload_s)
-        wait_for(lambda: active(server) == 0, 60)
+        # In turns, as a machine is not always as fast.
+        for number in range(rounds):
+            peaks.append(_peak(server, seconds))
+            wait_for(lambda: active(server) == 0, 60)
+            load, goodput = _overloaded(server, FACTOR * peaks[-1], seconds, number, health)
+            wait_for(lambda: active(server) == 0, 60)
+            goodputs.append(goodput)
+            refusals += load.refusals
+            assert load.others == {}, load.others
+            assert load.refusals, f"none was refused at {FACTOR} x {peaks[-1]:.2f} a second"
         assert server.health()["engine_restarts"] == 0
-    assert load.others == {}, load.others
-    assert load.refusals, f"none was refused at {FACTOR} x {peak:.2f} a second"
     found = {
-        "refusal_p99_s": percentile(load.refusals, 99),
+        "refusal_p99_s": percentile(refusals, 99),
         "health_p99_s": percentile(health, 99),
-        "peak_a_s": peak,
-        "goodput_a_s": goodput,
-        "goodput_of_peak": goodput / peak,
-        "refused": len(load.refusals),
+        "peak_a_s": sum(peaks) / rounds,
+        "goodput_a_s": sum(goodputs) / rounds,
+        "goodput_of_peak": sum(goodputs) / sum(peaks),
+        "refused": len(refusals),
     }
     limit = (
         f"429 p99 {1000 * MOST_REFUSAL_S:g} ms, health p99 {1000 * MOST_HEALTH_S:g} ms, "
         f"goodput {LEAST_GOODPUT:.0%} of peak"
     )
-    note(f"overload, {overload_s} s", FACTOR, limit, **found)
+    note(f"overload, {rounds * seconds} s", FACTOR, limit, **found)
     decide(
         found["refusal_p99_s"] <= MOST_REFUSAL_S
         and found["health_p99_s"] <= MOST_HEALTH_S
@@ -116,11 +124,13 @@ def _peak(server: RealServer, seconds: float) -> float:
     return load.rate(began + WARM_UP_S, began + WARM_UP_S + seconds)
 
 
-def _overloaded(server: RealServer, rate: float, seconds: float) -> tuple[Load, float, list[float]]:
-    """Requests that come at random moments, so many a second, whatever becomes of them."""
+def _overloaded(
+    server: RealServer, rate: float, seconds: float, seed: int, health: list[float]
+) -> tuple[Load, float]:
+    """Requests that come at random moments, so many a second, whatever becomes of them; how many
+    are answered a second. Adds how long /health took to `health`."""
     load = Load(server)
-    random = Random(1)
-    health: list[float] = []
+    random = Random(seed)
     over = threading.Event()
 
     def look() -> None:
@@ -146,4 +156,4 @@ def _overloaded(server: RealServer, rate: float, seconds: float) -> tuple[Load, 
     for thread in threads:
         thread.join()
     goodput = load.rate(began + WARM_UP_S, began + WARM_UP_S + seconds)
-    return load, goodput, health
+    return load, goodput
