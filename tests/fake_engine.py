@@ -327,7 +327,8 @@ class FakeEngine:
                 self._channel.send_events([convert(command)])
             elif isinstance(command, Cancel):
                 self._log(f"cancel {command.id}")
-                self._cancels[command.id].set()
+                if command.id in self._cancels:  # else it was no Submit
+                    self._cancels[command.id].set()
             elif command is None:
                 self._leave()
 
