@@ -460,6 +460,11 @@ class SimpleChatResponse(Struct, frozen=True):
 
 RequestT = TypeVar("RequestT", ChatRequest, SimpleChatRequest, TokenizeRequest, DetokenizeRequest)
 
+# msgspec describes a class to itself when it first decodes into it, and crashes where two threads
+# are the first at once (0.22): it does so here, before there are threads.
+for _shape in RequestT.__constraints__:
+    msgspec.json.Decoder(_shape)
+
 # Fields of OpenAI's API that this server, or one of its routes, does not act on, with the values
 # that ask for nothing: naming them is better than "unknown", and clients that send such a value or
 # null are not turned away.

@@ -41,7 +41,8 @@ def test_the_model_is_listed(openai_client: OpenAI) -> None:
 
 
 def test_an_answer_has_every_field(openai_client: OpenAI) -> None:
-    answer = ask(openai_client, QUESTIONS[0], max_tokens=8)
+    # Where a short answer ends is not the same on all CPUs.
+    answer = ask(openai_client, QUESTIONS[2], max_tokens=8, extra_body={"ignore_eos": True})
     assert answer.object == "chat.completion"
     assert answer.id.startswith("chatcmpl-")
     assert answer.model == MODEL

@@ -134,16 +134,16 @@ _CHANGES: tuple[Callable[[bytearray, Random], None], ...] = (
 )
 
 
-_DEEP = 100
+_DEEP, _MANY = 100, 300
 
 
 def changed(document: Any, random: Random, values: Sequence[Any] = VALUES + STRINGS) -> Any:
     """A JSON document with one part replaced, left out, doubled, renamed, wrapped or copied. One
-    that is deep already stays as it is, so that what writes it as JSON has stack enough."""
+    that is deep or wide already stays as it is, so that it can be written as JSON and be read."""
     parts, depth = _parts(document)
     if not parts:
         return random.choice(values)
-    if depth > _DEEP:
+    if depth > _DEEP or len(parts) > _MANY:
         return document
     document = _copy(document)
     parts, _ = _parts(document)
@@ -155,7 +155,8 @@ def changed(document: Any, random: Random, values: Sequence[Any] = VALUES + STRI
         name = random.choice([*STRINGS, *(str(other) for _, other in parts)])
         holder[name] = holder.pop(key)
     elif way == 2 and isinstance(holder, list):
-        holder[key:key] = [holder[key]] * random.choice((1, 3, 40, 600))
+        most = 40 if isinstance(holder[key], dict | list) else 600
+        holder[key:key] = [holder[key]] * random.choice((1, 3, 40, most))
     elif way == 3:
         depth = random.choice((1, 2, 10, 40, 200))
         for _ in range(depth):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from typing import Any
 
 import msgspec
@@ -904,3 +906,32 @@ def test_a_request_cut_or_changed_anywhere_is_a_request_or_an_error(data: st.Dat
     body[place] = data.draw(st.integers(0, 255))
     takes_or_refuses(bytes(body[: data.draw(st.integers(0, len(body)))]))
     takes_or_refuses(bytes(body))
+
+
+FIRST_REQUESTS = """
+import gc, sys, threading
+from sheily_server import openai
+
+gc.set_threshold(5)  # threads take turns in the middle of many things
+start = threading.Barrier(8)
+
+def ask():
+    start.wait()
+    for shape in openai.RequestT.__constraints__:
+        try:
+            openai.decode_request(b'{"messages": [{"role": "user", "content": "a"}]}', shape)
+        except openai.ApiError:
+            pass
+
+threads = [threading.Thread(target=ask) for _ in range(8)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+"""
+
+
+def test_the_first_requests_of_a_process_may_come_together() -> None:
+    """msgspec crashes where threads are the first to decode into a class at once."""
+    for _ in range(3):
+        subprocess.run([sys.executable, "-c", FIRST_REQUESTS], check=True, timeout=60)
