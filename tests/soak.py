@@ -27,6 +27,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from sheily_server.client import LLMClient
 from tests import models
 from tests.real_server import RealServer, wait_for
 
@@ -39,6 +40,9 @@ SURE_AFTER_MIN = 30.0
 """From this length on the slope decides; a shorter run is over the limit when it surely is."""
 WARM_UP, LEAST_WARM_UP_S = 0.25, 300.0
 """The part of a run, and the seconds at least, in which caches fill: they are in no slope."""
+QUICK_REQUESTS = 20_000
+TOKEN_STEP, TOKENS_AT_ONCE = 8, 700
+"""Of the vocabulary every eighth token is read, as many rows of a small model share a page."""
 LEAST_POINTS = 10
 SAMPLE_S = 2.0
 PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -74,6 +78,7 @@ _KINDS = (
     *("short", "short", "long", "stream", "stream", "turns", "schema", "tools", "prediction"),
     *("choices", "logprobs", "simple", "bad", "bad", "tokenize", "detokenize", "overlong"),
 )
+_QUICK = ("bad", "tokenize", "detokenize", "overlong")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,10 +100,10 @@ def _chat(kind: str, messages: list[Json], right: tuple[int, ...] = (200,), **fi
     return Asked(kind, "/v1/chat/completions", body, right)
 
 
-def request(random: Random) -> Asked:
-    """A request of any kind; texts differ, so that little is a repetition."""
+def request(random: Random, kinds: Sequence[str] = _KINDS) -> Asked:
+    """A request of one of the kinds; texts differ, so that little is a repetition."""
     n = random.randrange(10**6)
-    kind = random.choice(_KINDS)
+    kind = random.choice(kinds)
     if kind == "short":
         return _chat(kind, [_user(f"What is {n} plus one?")], max_tokens=random.choice((1, 8, 24)))
     if kind == "long":
@@ -187,9 +192,11 @@ class Outcomes:
             return sum(self.counts.values())
 
 
-def _ask(port: int, asked: Asked, random: Random, outcomes: Outcomes) -> None:
-    """One request on a connection of its own; one in ten is left at some point."""
-    leaves = random.random() < ABORTED
+def _ask(
+    port: int, asked: Asked, random: Random, outcomes: Outcomes, aborted: float = ABORTED
+) -> None:
+    """One request on a connection of its own; so many of them are left at some point."""
+    leaves = random.random() < aborted
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_S)
     try:
         if leaves:
@@ -227,6 +234,36 @@ def _leave(connection: http.client.HTTPConnection, asked: Asked, random: Random)
         with contextlib.suppress(OSError):
             connection.sock.settimeout(random.random() * 2)
             connection.sock.recv(random.choice((1, 100, 10_000)))
+
+
+def _fill(port: int, random: Random) -> Outcomes:
+    """What a server comes to in days and an hour does not bring it to: the heap's pages are taken
+    by many quick requests, and the model file's by prompts with tokens of the whole vocabulary."""
+    outcomes = Outcomes()
+    for _ in range(QUICK_REQUESTS):
+        _ask(port, request(random, _QUICK), random, outcomes, aborted=0.0)
+    with LLMClient(f"http://127.0.0.1:{port}", timeout=WAIT_S) as client:
+        pieces = _vocabulary(port)
+        for at in range(0, len(pieces), TOKENS_AT_ONCE):
+            text = "\n".join(pieces[at : at + TOKENS_AT_ONCE])
+            client.chat(text, max_tokens=1)
+    return outcomes
+
+
+def _vocabulary(port: int) -> list[str]:
+    """The text of every eighth token."""
+    pieces: list[str] = []
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_S)
+    with contextlib.closing(connection):
+        for token in itertools.count(0, TOKEN_STEP):
+            body = json.dumps({"tokens": [token]})
+            connection.request("POST", "/v1/detokenize", body, {"Content-Type": "application/json"})
+            response = connection.getresponse()
+            answer = json.loads(response.read())
+            if response.status != 200:
+                return pieces
+            pieces.append(answer["text"])
+    raise AssertionError("a vocabulary has an end")
 
 
 # --- measures -------------------------------------------------------------------------------------
@@ -355,6 +392,9 @@ def soak(
         server.wait_for_state("ready", 600)
         port = int(server.url.rpartition(":")[2])
         pids = server.process.pid, server.engine_pid()
+        if minutes >= SURE_AFTER_MIN:
+            filled = _fill(port, Random(seed))
+            outcomes.wrong.extend(filled.wrong)
 
         def client(number: int) -> None:
             random = Random(f"{seed}/{number}")
