@@ -40,7 +40,10 @@ SURE_AFTER_MIN = 30.0
 """From this length on the slope decides; a shorter run is over the limit when it surely is."""
 WARM_UP, LEAST_WARM_UP_S = 0.25, 300.0
 """The part of a run, and the seconds at least, in which caches fill: they are in no slope."""
-QUICK_REQUESTS = 20_000
+FILLED_FROM_MIN = 10.0
+QUICK_REQUESTS = 100_000
+"""A run of so many minutes begins with so many requests: glibc keeps up to 0.2 MiB of freed memory
+for each thread, and a server with 33 threads has all of that after about as many."""
 TOKEN_STEP, TOKENS_AT_ONCE = 8, 700
 """Of the vocabulary every eighth token is read, as many rows of a small model share a page."""
 LEAST_POINTS = 10
@@ -236,17 +239,28 @@ def _leave(connection: http.client.HTTPConnection, asked: Asked, random: Random)
             connection.sock.recv(random.choice((1, 100, 10_000)))
 
 
-def _fill(port: int, random: Random) -> Outcomes:
-    """What a server comes to in days and an hour does not bring it to: the heap's pages are taken
-    by many quick requests, and the model file's by prompts with tokens of the whole vocabulary."""
+def _fill(port: int, n_clients: int, seed: int, progress: bool) -> Outcomes:
+    """What a server comes to in days and an hour does not bring it to: the allocator's caches are
+    filled by many quick requests, and the model file's pages by prompts with tokens of the whole
+    vocabulary."""
     outcomes = Outcomes()
-    for _ in range(QUICK_REQUESTS):
-        _ask(port, request(random, _QUICK), random, outcomes, aborted=0.0)
-    with LLMClient(f"http://127.0.0.1:{port}", timeout=WAIT_S) as client:
-        pieces = _vocabulary(port)
+    with tqdm(total=QUICK_REQUESTS, unit="request", disable=not progress) as bar:
+
+        def client(number: int) -> None:
+            random = Random(f"{seed}/{number}/quick")
+            while (done := outcomes.total()) < QUICK_REQUESTS and not outcomes.wrong:
+                _ask(port, request(random, _QUICK), random, outcomes, aborted=0.0)
+                bar.update(done - bar.n)
+
+        threads = [threading.Thread(target=client, args=(i,)) for i in range(n_clients)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    pieces = _vocabulary(port)
+    with LLMClient(f"http://127.0.0.1:{port}", timeout=WAIT_S) as asking:
         for at in range(0, len(pieces), TOKENS_AT_ONCE):
-            text = "\n".join(pieces[at : at + TOKENS_AT_ONCE])
-            client.chat(text, max_tokens=1)
+            asking.chat("\n".join(pieces[at : at + TOKENS_AT_ONCE]), max_tokens=1)
     return outcomes
 
 
@@ -392,9 +406,8 @@ def soak(
         server.wait_for_state("ready", 600)
         port = int(server.url.rpartition(":")[2])
         pids = server.process.pid, server.engine_pid()
-        if minutes >= SURE_AFTER_MIN:
-            filled = _fill(port, Random(seed))
-            outcomes.wrong.extend(filled.wrong)
+        if minutes >= FILLED_FROM_MIN:
+            outcomes.wrong.extend(_fill(port, n_clients, seed, progress).wrong)
 
         def client(number: int) -> None:
             random = Random(f"{seed}/{number}")
