@@ -27,7 +27,6 @@ from typing import Any
 
 from tqdm import tqdm
 
-from sheily_server.client import LLMClient
 from tests import models
 from tests.real_server import RealServer, wait_for
 
@@ -239,7 +238,7 @@ def _leave(connection: http.client.HTTPConnection, asked: Asked, random: Random)
             connection.sock.recv(random.choice((1, 100, 10_000)))
 
 
-def _fill(port: int, n_clients: int, seed: int, progress: bool) -> Outcomes:
+def _fill(server: RealServer, port: int, n_clients: int, seed: int, progress: bool) -> Outcomes:
     """What a server comes to in days and an hour does not bring it to: the allocator's caches are
     filled by many quick requests, and the model file's pages by prompts with tokens of the whole
     vocabulary."""
@@ -258,9 +257,8 @@ def _fill(port: int, n_clients: int, seed: int, progress: bool) -> Outcomes:
         for thread in threads:
             thread.join()
     pieces = _vocabulary(port)
-    with LLMClient(f"http://127.0.0.1:{port}", timeout=WAIT_S) as asking:
-        for at in range(0, len(pieces), TOKENS_AT_ONCE):
-            asking.chat("\n".join(pieces[at : at + TOKENS_AT_ONCE]), max_tokens=1)
+    for at in range(0, len(pieces), TOKENS_AT_ONCE):
+        server.client.chat("\n".join(pieces[at : at + TOKENS_AT_ONCE]), max_tokens=1)
     return outcomes
 
 
@@ -269,15 +267,14 @@ def _vocabulary(port: int) -> list[str]:
     pieces: list[str] = []
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=WAIT_S)
     with contextlib.closing(connection):
-        for token in itertools.count(0, TOKEN_STEP):
-            body = json.dumps({"tokens": [token]})
+        while True:
+            body = json.dumps({"tokens": [TOKEN_STEP * len(pieces)]})
             connection.request("POST", "/v1/detokenize", body, {"Content-Type": "application/json"})
             response = connection.getresponse()
             answer = json.loads(response.read())
             if response.status != 200:
                 return pieces
             pieces.append(answer["text"])
-    raise AssertionError("a vocabulary has an end")
 
 
 # --- measures -------------------------------------------------------------------------------------
@@ -407,7 +404,7 @@ def soak(
         port = int(server.url.rpartition(":")[2])
         pids = server.process.pid, server.engine_pid()
         if minutes >= FILLED_FROM_MIN:
-            outcomes.wrong.extend(_fill(port, n_clients, seed, progress).wrong)
+            outcomes.wrong.extend(_fill(server, port, n_clients, seed, progress).wrong)
 
         def client(number: int) -> None:
             random = Random(f"{seed}/{number}")
