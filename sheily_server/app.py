@@ -16,7 +16,7 @@ from werkzeug.wrappers import Request, Response
 
 from . import completion, cors, metrics, openai, openapi
 from .answer import Piece
-from .chat import Chat, ClientGoneError, Turn, simple_messages, simple_param
+from .chat import Caller, Chat, ClientGoneError, Turn, simple_messages, simple_param
 from .config import Config
 from .errors import ApiError, invalid_request
 from .guard import Guard, check_body_type
@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 KEEP_ALIVE_S = 10.0
 MAX_BODY_BYTES = 4 * 1024 * 1024
+ARRIVED = "sheily.arrived"
+"""Where the environment has the time (time.monotonic()) at which the request was there."""
 
 StartResponse = Any
 Environ = dict[str, Any]
@@ -73,6 +75,7 @@ class App:
         self._map = Map(rules, strict_slashes=False, merge_slashes=False, redirect_defaults=False)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        environ.setdefault(ARRIVED, time.monotonic())
         request = Request(environ)
         request_id = f"req_{secrets.token_hex(8)}"
         response = self._respond(request, request_id)
@@ -133,6 +136,10 @@ class App:
             request.method, request.path, header("HTTP_HOST"), header("HTTP_AUTHORIZATION")
         )
 
+    def _caller(self, request: Request) -> Caller:
+        authorization = request.environ.get("HTTP_AUTHORIZATION")
+        return Caller(_gone(request), request.environ[ARRIVED], self._guard.scope(authorization))
+
     def _health(self, request: Request, request_id: str) -> Response:
         health = self._supervisor.health()
         body = openapi.Health(
@@ -177,26 +184,26 @@ class App:
 
     def _completions(self, request: Request, request_id: str) -> Response:
         body = openai.decode_request(self._body(request), openai.ChatRequest)
-        gone = _gone(request)
-        turn = self._chat.begin(body, body.messages, gone)
+        caller = self._caller(request)
+        turn = self._chat.begin(body, body.messages, caller)
         if body.stream:
             include_usage = bool(body.stream_options and body.stream_options.include_usage)
             logprobs = body.wanted_logprobs() is not None
-            events = self._events(turn, include_usage, logprobs, gone, request_id)
+            events = self._events(turn, include_usage, logprobs, caller, request_id)
             return _stream_response(events)
-        collected = self._collect(turn, gone, request_id)
+        collected = self._collect(turn, caller, request_id)
         answer = completion.whole(turn, collected, body.wanted_logprobs() is not None)
         return _json_response(openai.encode(answer))
 
     def _simple(self, request: Request, request_id: str) -> Response:
         body = openai.decode_request(self._body(request), openai.SimpleChatRequest)
-        gone = _gone(request)
+        caller = self._caller(request)
         try:
-            turn = self._chat.begin(body, simple_messages(body), gone)
+            turn = self._chat.begin(body, simple_messages(body), caller)
         except ApiError as error:
             error.param = simple_param(body, error.param)
             raise
-        pieces = self._collect(turn, gone, request_id)
+        pieces = self._collect(turn, caller, request_id)
         assert turn.finished is not None
         answer = openai.SimpleChatResponse(
             response="".join(piece.text for piece in pieces),
@@ -211,7 +218,7 @@ class App:
     def _tokenize(self, request: Request, request_id: str) -> Response:
         body = openai.decode_request(self._body(request), openai.TokenizeRequest)
         self._chat.check_model(body.model)
-        found = self._chat.tokenize(body, _gone(request))
+        found = self._chat.tokenize(body, self._caller(request))
         pieces = [piece.decode("utf-8", "replace") for piece in found.pieces]
         answer = openai.TokenizeResponse(found.tokens, len(found.tokens), pieces)
         return _json_response(openai.encode(answer))
@@ -219,11 +226,11 @@ class App:
     def _detokenize(self, request: Request, request_id: str) -> Response:
         body = openai.decode_request(self._body(request), openai.DetokenizeRequest)
         self._chat.check_model(body.model)
-        text = self._chat.detokenize(body.tokens, _gone(request))
+        text = self._chat.detokenize(body.tokens, self._caller(request))
         return _json_response(openai.encode(openai.DetokenizeResponse(text)))
 
-    def _collect(self, turn: Turn, gone: Callable[[], bool], request_id: str) -> list[Piece]:
-        pieces = [piece for piece in self._chat.pieces(turn, gone) if piece is not None]
+    def _collect(self, turn: Turn, caller: Caller, request_id: str) -> list[Piece]:
+        pieces = [piece for piece in self._chat.pieces(turn, caller) if piece is not None]
         _log_request(request_id, 200, turn)
         return pieces
 
@@ -232,7 +239,7 @@ class App:
         turn: Turn,
         include_usage: bool,
         logprobs: bool,
-        gone: Callable[[], bool],
+        caller: Caller,
         request_id: str,
     ) -> Iterator[bytes]:
         """The chunks of a stream: the roles, pieces as they come, the reasons they ended, the usage
@@ -244,7 +251,7 @@ class App:
             for chunk in chunks.first():
                 yield _event(chunk)
             last_sent = time.monotonic()
-            for piece in self._chat.pieces(turn, gone):
+            for piece in self._chat.pieces(turn, caller):
                 if piece is not None:
                     for chunk in chunks.of(piece):
                         yield _event(chunk)

@@ -52,6 +52,16 @@ class ClientGoneError(Exception):
     """Nobody waits for the answer any more; its slot is free again."""
 
 
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: whether they are `gone`, when their request `arrived` (time.monotonic()), and the
+    `scope` that their key gives them, which is empty without one."""
+
+    gone: Callable[[], bool]
+    arrived: float
+    scope: str = ""
+
+
 @dataclass(slots=True)
 class Turn:
     """A chat turn in the engine. `finished` is there once `pieces` has ended by itself."""
@@ -126,7 +136,7 @@ class Chat:
         self,
         options: openai.Options,
         chat_messages: Sequence[openai.ChatMessage],
-        gone: Callable[[], bool],
+        caller: Caller,
     ) -> Turn:
         """Renders the prompt and waits until the engine has admitted it.
 
@@ -147,17 +157,18 @@ class Chat:
             options.completion_limit(),
             self._config.max_tokens,
             options.stops(),
-            self._config.timeout,
+            caller.arrived + self._config.timeout,
             n,
             top_logprobs,
             _grammar(options, offered),
             [PYTHON_TAG] if offered.tools else [],
             options.predicted(),
+            caller.arrived,
+            caller.scope,
         )
-        began = time.monotonic()
         while True:
             ticket = self._supervisor.submit(submit)
-            event = self._first_event(ticket, began, gone)
+            event = self._first_event(ticket, caller)
             if isinstance(event, Admitted):
                 break
             assert isinstance(event, TooLong)
@@ -176,14 +187,14 @@ class Chat:
             self.model,
             self._supervisor.engine().fingerprint,
             n_dropped,
-            began,
+            caller.arrived,
             ticket,
             n,
             offered,
             event.prompt_tokens,
         )
 
-    def pieces(self, turn: Turn, gone: Callable[[], bool]) -> Iterator[Piece | None]:
+    def pieces(self, turn: Turn, caller: Caller) -> Iterator[Piece | None]:
         """The pieces of the answer as they come; None whenever nothing came for a short while.
 
         Raises ApiError when the engine fails, and ClientGoneError. Closing the iterator early, or
@@ -193,7 +204,7 @@ class Chat:
         last_came: dict[int, float] = {}
         try:
             while turn.finished is None:
-                event = self._next(turn.ticket, turn.began, gone)
+                event = self._next(turn.ticket, caller)
                 if event is None:
                     yield None
                 elif isinstance(event, Text):
@@ -218,7 +229,7 @@ class Chat:
             if turn.finished is None:
                 turn.ticket.cancel()
 
-    def tokenize(self, request: openai.TokenizeRequest, gone: Callable[[], bool]) -> Tokenized:
+    def tokenize(self, request: openai.TokenizeRequest, caller: Caller) -> Tokenized:
         """The tokens of a text, or of the prompt that messages make. Raises ApiError."""
         if request.text is not None:
             segments = [Segment(request.text, False)]
@@ -226,13 +237,14 @@ class Chat:
             messages = [to_message(m, i) for i, m in enumerate(request.messages or ())]
             tools = Offer(tuple(request.tools or ()), forced=False, several=False)
             segments = self._render(messages, messages, tools)
-        event = self._ask(Tokenize(0, segments), gone)
+        deadline = caller.arrived + self._config.timeout
+        event = self._ask(Tokenize(0, segments, deadline), caller)
         assert isinstance(event, Tokenized)
         return event
 
-    def detokenize(self, tokens: list[int], gone: Callable[[], bool]) -> str:
+    def detokenize(self, tokens: list[int], caller: Caller) -> str:
         """The text of tokens, control tokens included. Raises ApiError."""
-        event = self._ask(Detokenize(0, tokens), gone)
+        event = self._ask(Detokenize(0, tokens), caller)
         assert isinstance(event, Detokenized)
         return event.text
 
@@ -275,27 +287,27 @@ class Chat:
         except PromptError as error:
             raise invalid_request(error.message, error.param) from None
 
-    def _ask(self, command: Tokenize | Detokenize, gone: Callable[[], bool]) -> RequestEvent:
+    def _ask(self, command: Tokenize | Detokenize, caller: Caller) -> RequestEvent:
         ticket = self._supervisor.submit(command)
-        return self._first_event(ticket, time.monotonic(), gone)
+        return self._first_event(ticket, caller)
 
-    def _first_event(self, ticket: Ticket, began: float, gone: Callable[[], bool]) -> RequestEvent:
+    def _first_event(self, ticket: Ticket, caller: Caller) -> RequestEvent:
         event = None
         try:
             while event is None:
-                event = self._next(ticket, began, gone)
+                event = self._next(ticket, caller)
         except BaseException:
             ticket.cancel()
             raise
         return event
 
-    def _next(self, ticket: Ticket, began: float, gone: Callable[[], bool]) -> RequestEvent | None:
+    def _next(self, ticket: Ticket, caller: Caller) -> RequestEvent | None:
         """The next event, None after a short while; errors are raised."""
         event = ticket.next(POLL_S)
-        if gone():
+        if caller.gone():
             raise ClientGoneError
         if event is None:
-            if time.monotonic() - began > self._config.timeout + ENGINE_GRACE_S:
+            if time.monotonic() - caller.arrived > self._config.timeout + ENGINE_GRACE_S:
                 raise timed_out(self._config.timeout)
             return None
         if isinstance(event, Refused):

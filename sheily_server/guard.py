@@ -5,9 +5,11 @@ Knows the values of a request's headers, and nothing of how they come or of what
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import ipaddress
 import re
+import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +43,7 @@ class Guard:
         self._hosts = {_normal(name) for name in (host, *allowed_hosts)}
         self._every_address = _is_everywhere(host)
         self._keys = [key.encode() for key in keys]
+        self._salt = secrets.token_bytes(16)
 
     def check(self, method: str, path: str, host: str | None, authorization: str | None) -> None:
         """Raises ApiError: 403 for the name, 401 for the key."""
@@ -59,6 +62,13 @@ class Guard:
                 problem = "An API key is needed, in the header Authorization: Bearer KEY."
             raise invalid_request(problem, code="invalid_api_key", status=401)
 
+    def scope(self, authorization: str | None) -> str:
+        """A name for whoever has this key, which does not tell the key; empty without keys."""
+        if not self._keys:
+            return ""
+        given = _bearer(authorization or "")[1]
+        return hashlib.blake2b(given, digest_size=8, key=self._salt).hexdigest()
+
     def _answers_to(self, header: str) -> bool:
         found = _HOST_HEADER.fullmatch(header)
         if found is None:
@@ -70,10 +80,15 @@ class Guard:
 
     def _has_key(self, authorization: str) -> bool:
         """Takes as long for one key as for another."""
-        scheme, _, key = authorization.partition(" ")
-        given = key.strip(" ").encode("utf-8", "surrogatepass")
+        scheme, given = _bearer(authorization)
         same = [hmac.compare_digest(given, own) for own in self._keys]
         return scheme.lower() == "bearer" and any(same)
+
+
+def _bearer(authorization: str) -> tuple[str, bytes]:
+    """The scheme and the key of an Authorization header."""
+    scheme, _, key = authorization.partition(" ")
+    return scheme, key.strip(" ").encode("utf-8", "surrogatepass")
 
 
 def check_body_type(content_type: str | None, content_encoding: str | None) -> None:

@@ -3,7 +3,6 @@ refused. For the reader thread; what is admitted has its place for sure."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 
 import msgspec
@@ -80,13 +79,12 @@ class Admission:
     ) -> tuple[RequestEvent, Job | None]:
         """The event to send, and the job to run where the command was admitted."""
         assert not isinstance(command, Start)
-        arrived = time.monotonic()
         try:
             if isinstance(command, Tokenize):
                 return self._tokenize(command), None
             if isinstance(command, Detokenize):
                 return Detokenized(command.id, self._tokenizer.decode(command.tokens)), None
-            return self._admit(command, arrived)
+            return self._admit(command)
         except InvalidArgumentError as error:
             return Refused(command.id, "tokens", f"{error}."), None
         except NativeError as error:
@@ -96,7 +94,7 @@ class Admission:
         tokens = self._tokenizer.encode(command.segments)
         return Tokenized(command.id, tokens, [self._tokenizer.name(token) for token in tokens])
 
-    def _admit(self, submit: Submit, arrived: float) -> tuple[RequestEvent, Job | None]:
+    def _admit(self, submit: Submit) -> tuple[RequestEvent, Job | None]:
         prompt = self._tokenizer.encode(submit.segments, self._answers.ids)
         room = self._context_size - len(prompt)
         wanted = 1 if submit.max_tokens is None else submit.max_tokens
@@ -123,8 +121,8 @@ class Admission:
             ],
             constraints,
             frozenset(token for token in controls if token is not None),
-            arrived,
-            arrived + submit.timeout,
+            submit.arrived,
+            submit.deadline,
         )
         return Admitted(submit.id, len(prompt)), job
 

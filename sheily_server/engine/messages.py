@@ -7,6 +7,7 @@ of events, so that the events of a step cost one system call.
 from __future__ import annotations
 
 import contextlib
+import math
 import socket
 import struct
 import threading
@@ -83,10 +84,12 @@ class Grammar(msgspec.Struct, frozen=True):
 class Submit(msgspec.Struct, tag=True, frozen=True):
     """A request: its prompt as segments, and when to end.
 
-    `max_tokens` None: as many as the context has room for, at most `max_tokens_cap`. `timeout` is
-    in seconds from now. `n` answers are wanted, each with a seed of its own; `top_logprobs` None:
-    no logprobs, else that many alternatives for each token. `visible` are control tokens whose text
-    is part of the answer. `prediction` is a text that the answer may repeat.
+    `max_tokens` None: as many as the context has room for, at most `max_tokens_cap`. `arrived` and
+    `deadline` are times of time.monotonic(), whose clock both processes share. `n` answers are
+    wanted, each with a seed of its own; `top_logprobs` None: no logprobs, else that many
+    alternatives for each token. `visible` are control tokens whose text is part of the answer.
+    `prediction` is a text that the answer may repeat. `scope` names the caller, as far as callers
+    are told apart: what one has said is of no effect on another.
     """
 
     id: int
@@ -95,12 +98,14 @@ class Submit(msgspec.Struct, tag=True, frozen=True):
     max_tokens: int | None
     max_tokens_cap: int
     stop: list[str]
-    timeout: float
+    deadline: float
     n: int = 1
     top_logprobs: int | None = None
     grammar: Grammar | None = None
     visible: list[str] = []
     prediction: str | None = None
+    arrived: float = 0.0
+    scope: str = ""
 
 
 class Tokenize(msgspec.Struct, tag=True, frozen=True):
@@ -108,6 +113,7 @@ class Tokenize(msgspec.Struct, tag=True, frozen=True):
 
     id: int
     segments: list[Segment]
+    deadline: float = math.inf
 
 
 class Detokenize(msgspec.Struct, tag=True, frozen=True):
@@ -179,12 +185,22 @@ class Admitted(msgspec.Struct, tag=True, frozen=True):
     prompt_tokens: int
 
 
+class Started(msgspec.Struct, tag=True, frozen=True):
+    """A choice of an admitted request has got its slot: from now on it is in native code. Sent
+    before the step that it begins with."""
+
+    id: int
+    choice: int
+
+
 class TooLong(msgspec.Struct, tag=True, frozen=True):
-    """The only event of a request that does not fit into the context."""
+    """The only event of a request that does not fit into the context. `at_least`: its prompt was
+    not read to its end, and has more tokens than are counted here."""
 
     id: int
     prompt_tokens: int
     completion_tokens: int
+    at_least: bool = False
 
 
 class Refused(msgspec.Struct, tag=True, frozen=True):
@@ -272,6 +288,7 @@ class RequestFailed(msgspec.Struct, tag=True, frozen=True):
 
 RequestEvent = (
     Admitted
+    | Started
     | TooLong
     | Refused
     | Tokenized

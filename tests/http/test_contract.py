@@ -32,10 +32,13 @@ def llama3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 
 def show(server: Server, **fields: Any) -> Any:
-    """The Submit command that a request becomes; its last user message is `show`."""
+    """The Submit command that a request becomes, without its times; its last user message is
+    `show`."""
     answer = server.complete("show", **fields)
     assert answer.status == 200, answer.body
-    return json.loads(answer.json()["choices"][0]["message"]["content"])
+    command = json.loads(answer.json()["choices"][0]["message"]["content"])
+    assert 0 < command.pop("arrived") < command.pop("deadline")
+    return command
 
 
 def error_of(server: Server, **fields: Any) -> Any:

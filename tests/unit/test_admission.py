@@ -93,7 +93,8 @@ def admission(
     return Admission(Letters(), compiler or Compiler(), answers or Answers(1000), start)
 
 
-PLAIN = Submit(5, [Segment("<|x|>", True), Segment("abcd", False)], Sampling(), 7, 10, [], 100.0)
+SEGMENTS = [Segment("<|x|>", True), Segment("abcd", False)]
+PLAIN = Submit(5, SEGMENTS, Sampling(), 7, 10, [], 100.0, arrived=50.0)
 
 
 def answer(compiler: Grammars | None = None, **fields: object) -> tuple[RequestEvent, Job | None]:
@@ -112,7 +113,7 @@ def test_what_fits_is_admitted() -> None:
     (sequence,) = job.sequences
     assert (job.id, sequence.prompt, sequence.max_tokens) == (5, [1, *b"abcd"], 7)
     assert (job.constraints, job.visible) == ([], frozenset())
-    assert job.deadline - job.arrived == pytest.approx(100.0)
+    assert (job.deadline, job.arrived) == (100.0, PLAIN.arrived)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,10 @@ def assistant(text: str) -> openai.AssistantMessage:
     return openai.AssistantMessage(content=text)
 
 
+def caller(gone: Callable[[], bool] = stays) -> chat.Caller:
+    return chat.Caller(gone, time.monotonic(), "them")
+
+
 def begin(
     supervisor: Supervisor,
     messages: Sequence[openai.ChatMessage] = (openai.UserMessage(content="hi"),),
@@ -117,7 +122,7 @@ def begin(
     **options: Any,
 ) -> tuple[Chat, Turn]:
     subject = Chat(CONFIG, supervisor, today=lambda: datetime.date(2026, 3, 1))
-    return subject, subject.begin(openai.Options(**options), messages, gone)
+    return subject, subject.begin(openai.Options(**options), messages, caller(gone))
 
 
 def chat_request(**fields: Any) -> openai.ChatRequest:
@@ -129,7 +134,7 @@ def begin_request(supervisor: Supervisor, **fields: Any) -> tuple[Chat, Turn]:
     """A turn of POST /v1/chat/completions."""
     request = chat_request(**fields)
     subject = Chat(CONFIG, supervisor, today=lambda: datetime.date(2026, 3, 1))
-    return subject, subject.begin(request, request.messages, stays)
+    return subject, subject.begin(request, request.messages, caller())
 
 
 def refused_request(dialect: str = "llama3", **fields: Any) -> ApiError:
@@ -150,7 +155,7 @@ def test_a_turn_from_its_beginning_to_its_end() -> None:
     subject, turn = begin(supervisor)
     assert turn.prompt_tokens == 12
     assert turn.first_token_s is None
-    assert list(subject.pieces(turn, stays)) == [
+    assert list(subject.pieces(turn, caller())) == [
         Piece(0, "Hel"),
         Piece(0, "lo"),
         Piece(0, finish="stop"),
@@ -196,7 +201,9 @@ def test_the_request_for_the_engine() -> None:
     begin(supervisor, max_tokens=7, stop="END", temperature=0, top_p=0.5, seed=3)
     request = supervisor.request
     assert (request.max_tokens, request.max_tokens_cap) == (7, CONFIG.max_tokens)
-    assert (request.stop, request.timeout) == (["END"], CONFIG.timeout)
+    assert request.stop == ["END"]
+    assert request.deadline == request.arrived + CONFIG.timeout
+    assert request.scope == "them"
     assert request.sampling == Sampling(temperature=0, top_p=0.5, seed=3)
     assert (request.n, request.top_logprobs, request.grammar, request.visible) == (
         1,
@@ -307,7 +314,7 @@ def test_failures_before_and_after_admission(
     error = refused(ScriptedSupervisor([event]))
     assert (error.status, error.code) == (status, code)
     subject, turn = begin(ScriptedSupervisor([ADMITTED, Text(1, 0, "x"), event]))
-    pieces = subject.pieces(turn, stays)
+    pieces = subject.pieces(turn, caller())
     assert next(pieces) == Piece(0, "x")
     with pytest.raises(ApiError) as caught:
         next(pieces)
@@ -333,7 +340,7 @@ def test_a_client_that_goes_between_tokens_frees_its_slot() -> None:
     supervisor = ScriptedSupervisor([ADMITTED, Text(1, 0, "a")])
     subject, turn = begin(supervisor)
     went = False
-    pieces = subject.pieces(turn, lambda: went)
+    pieces = subject.pieces(turn, caller(lambda: went))
     assert next(pieces) == Piece(0, "a")
     went = True
     with pytest.raises(ClientGoneError):
@@ -345,14 +352,14 @@ def test_a_client_that_goes_while_tokens_keep_coming_frees_its_slot() -> None:
     supervisor = ScriptedSupervisor([ADMITTED, *[Text(1, 0, "a")] * 100, STOPPED, FINISHED])
     subject, turn = begin(supervisor)
     with pytest.raises(ClientGoneError):
-        list(subject.pieces(turn, lambda: True))
+        list(subject.pieces(turn, caller(lambda: True)))
     assert supervisor.cancelled == [1]
 
 
 def test_closing_the_pieces_early_frees_the_slot() -> None:
     supervisor = ScriptedSupervisor([ADMITTED, Text(1, 0, "a"), Text(1, 0, "b")])
     subject, turn = begin(supervisor)
-    pieces = subject.pieces(turn, stays)
+    pieces = subject.pieces(turn, caller())
     next(pieces)
     pieces.close()  # type: ignore[attr-defined]
     assert supervisor.cancelled == [1]
@@ -361,7 +368,7 @@ def test_closing_the_pieces_early_frees_the_slot() -> None:
 def test_waiting_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chat, "POLL_S", 0.001)
     subject, turn = begin(ScriptedSupervisor([ADMITTED]))
-    pieces = subject.pieces(turn, stays)
+    pieces = subject.pieces(turn, caller())
     assert [next(pieces), next(pieces)] == [None, None]
     turn.ticket.put(Text(1, 0, "x"))
     assert next(pieces) == Piece(0, "x")
@@ -381,7 +388,7 @@ def test_an_engine_that_says_nothing_is_waited_for_no_longer_than_the_deadline(
 def test_an_answer_cut_short_by_the_deadline_says_so() -> None:
     late = ChoiceFinished(1, 0, "length", True)
     subject, turn = begin(ScriptedSupervisor([ADMITTED, Text(1, 0, "half"), late, FINISHED]))
-    *_, last = subject.pieces(turn, stays)
+    *_, last = subject.pieces(turn, caller())
     assert last == Piece(0, finish="length", timed_out=True)
     assert turn.extension().timed_out
 
@@ -400,7 +407,7 @@ def test_several_choices_are_told_apart() -> None:
     )
     subject, turn = begin_request(supervisor, n=2)
     assert supervisor.request.n == 2
-    assert list(subject.pieces(turn, stays)) == [
+    assert list(subject.pieces(turn, caller())) == [
         Piece(1, "b"),
         Piece(0, "a"),
         Piece(1, finish="length"),
@@ -423,7 +430,7 @@ def test_logprobs_go_through() -> None:
     supervisor = ScriptedSupervisor([ADMITTED, Text(1, 0, "x", [logprob]), STOPPED, FINISHED])
     subject, turn = begin_request(supervisor, logprobs=True, top_logprobs=2)
     assert supervisor.request.top_logprobs == 2
-    assert next(subject.pieces(turn, stays)) == Piece(0, "x", (logprob,))
+    assert next(subject.pieces(turn, caller())) == Piece(0, "x", (logprob,))
     supervisor = ScriptedSupervisor([ADMITTED])
     begin_request(supervisor, logprobs=True)
     assert supervisor.request.top_logprobs == 0
@@ -450,7 +457,7 @@ def test_an_answer_that_is_a_call() -> None:
     text = Text(1, 0, '{"name": "weather", "parameters": {"city": "Lugo"}}')
     supervisor = ScriptedSupervisor([ADMITTED, text, STOPPED, FINISHED], "llama3")
     subject, turn = begin_request(supervisor, tools=[WEATHER])
-    calls, end = subject.pieces(turn, stays)
+    calls, end = subject.pieces(turn, caller())
     assert calls is not None
     assert [(call.name, call.arguments) for call in calls.calls] == [
         ("weather", '{"city": "Lugo"}')
@@ -550,7 +557,7 @@ def test_what_never_fits_is_an_error(truncation: Any) -> None:
 def tokenized(**fields: Any) -> ScriptedSupervisor:
     supervisor = ScriptedSupervisor([Tokenized(1, [1], [b"x"])], "llama3")
     request = openai.decode_request(json.dumps(fields).encode(), openai.TokenizeRequest)
-    assert Chat(CONFIG, supervisor).tokenize(request, stays) == Tokenized(1, [1], [b"x"])
+    assert Chat(CONFIG, supervisor).tokenize(request, caller()) == Tokenized(1, [1], [b"x"])
     return supervisor
 
 
@@ -572,10 +579,10 @@ def test_the_whole_history_is_tokenized() -> None:
 
 def test_tokens_to_text() -> None:
     supervisor = ScriptedSupervisor([Detokenized(1, "hi")])
-    assert Chat(CONFIG, supervisor).detokenize([5], stays) == "hi"
+    assert Chat(CONFIG, supervisor).detokenize([5], caller()) == "hi"
     assert supervisor.commands == [Detokenize(0, [5])]
     with pytest.raises(ApiError) as caught:
-        Chat(CONFIG, ScriptedSupervisor([Refused(1, "tokens", "no")])).detokenize([5], stays)
+        Chat(CONFIG, ScriptedSupervisor([Refused(1, "tokens", "no")])).detokenize([5], caller())
     assert (caught.value.status, caught.value.param) == (400, "tokens")
 
 

@@ -203,7 +203,7 @@ def test_the_engine_is_told_the_settings(bench: Bench) -> None:
     ]
     submit = json.loads(shown)
     assert (submit["max_tokens"], submit["max_tokens_cap"]) == (5, 64)
-    assert (submit["stop"], submit["timeout"]) == (["X"], 100.0)
+    assert (submit["stop"], submit["deadline"]) == (["X"], 100.0)
 
 
 def test_each_ticket_gets_its_own_events(bench: Bench) -> None:
