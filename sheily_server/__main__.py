@@ -9,10 +9,11 @@ import os
 import signal
 import sys
 import threading
+from typing import Any
 
 from tqdm import tqdm
 
-from . import http_server
+from . import http_server, logs
 from .app import App
 from .config import Config, ConfigError, load, open_doors, unknown_variables
 from .supervisor import Supervisor
@@ -23,37 +24,63 @@ _M_ARENA_MAX = -8  # of malloc.h
 
 
 class LoadBar:
-    """The progress of a model's load, drawn on a terminal."""
+    """The progress of a model's load, drawn on a terminal, for which nobody waits: it may be
+    stopped."""
 
-    def __init__(self) -> None:
+    def __init__(self, writer: logs.Writer) -> None:
+        self._file = logs.Drawing(writer)
         self._bar: tqdm[None] | None = None
 
     def __call__(self, fraction: float) -> None:
         if self._bar is None:
             form = "{desc} {percentage:3.0f}% |{bar}| {elapsed}"
-            self._bar = tqdm(total=1.0, desc="loading the model", bar_format=form, leave=False)
+            self._bar = tqdm(
+                total=1.0,
+                desc="loading the model",
+                bar_format=form,
+                leave=False,
+                file=self._file,
+                ncols=_columns(),
+            )
         self._bar.update(fraction - self._bar.n)
         if fraction >= 1.0:
             self._bar.close()
             self._bar = None
 
 
+def _columns() -> int:
+    """How wide the terminal of standard error is."""
+    try:
+        return os.get_terminal_size(logs.STDERR).columns or 80
+    except OSError:
+        return 80
+
+
 def main(arguments: list[str] | None = None) -> int:
+    logs.keep_standard_descriptors()
     try:
         config = load(sys.argv[1:] if arguments is None else arguments)
     except ConfigError as error:
-        print(f"sheily_server: {error}", file=sys.stderr)
+        print(f"sheily_server: {logs.escaped(str(error))}", file=sys.stderr)
         return 2
-    logging.basicConfig(
-        level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s"
-    )
+    writer = logs.begin(config.log_level)
+    try:
+        return _run(config, writer)
+    except Exception:
+        log.critical("the server made an error and cannot go on", exc_info=True)
+        return 1
+    finally:
+        writer.close()
+
+
+def _run(config: Config, writer: logs.Writer) -> int:
     use_one_heap()
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # admission is the app's
     for sentence in [*unknown_variables(os.environ), *open_doors(config)]:
         log.warning("%s", sentence)
-    supervisor = Supervisor(config, LoadBar() if sys.stderr.isatty() else None)
+    supervisor = Supervisor(config, LoadBar(writer) if os.isatty(logs.STDERR) else None)
     try:
-        return _serve(config, supervisor)
+        return _serve(config, supervisor, writer)
     finally:
         supervisor.stop()
 
@@ -67,25 +94,15 @@ def use_one_heap() -> None:
             ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
-def _serve(config: Config, supervisor: Supervisor) -> int:
+def _serve(config: Config, supervisor: Supervisor, writer: logs.Writer) -> int:
     try:
         server = http_server.create(App(config, supervisor), config)
     except (OSError, ValueError) as error:
-        print(
-            f"sheily_server: cannot listen on {config.host}:{config.port}: {error}.",
-            file=sys.stderr,
-        )
+        problem = logs.escaped(f"cannot listen on {config.host}:{config.port}: {error}.")
+        writer.put(f"sheily_server: {problem}\n")
         return 1
 
     stop = threading.Event()
-
-    def serve() -> None:
-        try:
-            server.run()
-        finally:
-            stop.set()
-
-    running = threading.Thread(target=serve, name="http", daemon=True)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda signum, frame: stop.set())
     # A name with several addresses, as localhost may be, gets a server of another class.
@@ -93,12 +110,35 @@ def _serve(config: Config, supervisor: Supervisor) -> int:
     for host, port in several or [(config.host, server.effective_port)]:
         log.info("listening on http://%s:%s", f"[{host}]" if ":" in host else host, port)
     supervisor.start()
-    running.start()
+    http = _HttpLoop(server, stop)
     stop.wait()
-    _drain(config, supervisor, stop)
+    if not http.failed:
+        _drain(config, supervisor, stop)
     supervisor.stop()
+    if http.failed:
+        return 1
     http_server.flush(server)
     return 0
+
+
+class _HttpLoop:
+    """The thread that serves. It must not end: when it does, it has `failed`, and sets `stop`."""
+
+    def __init__(self, server: Any, stop: threading.Event) -> None:
+        self.failed = False
+        self._server = server
+        self._stop = stop
+        threading.Thread(target=self._run, name="http", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self._server.run()
+            log.critical("the HTTP server ended by itself")
+        except BaseException:
+            log.critical("the HTTP server ended by an error", exc_info=True)
+        finally:
+            self.failed = True
+            self._stop.set()
 
 
 def _drain(config: Config, supervisor: Supervisor, stop: threading.Event) -> None:
@@ -107,10 +147,14 @@ def _drain(config: Config, supervisor: Supervisor, stop: threading.Event) -> Non
     done = threading.Event()
 
     def drain() -> None:
-        if not supervisor.drain(config.drain_timeout):
-            log.warning("requests are ended that took more than %g s", config.drain_timeout)
-        done.set()
-        stop.set()
+        try:
+            if not supervisor.drain(config.drain_timeout):
+                log.warning("requests are ended that took more than %g s", config.drain_timeout)
+        except Exception:
+            log.exception("requests are ended: waiting for them failed")
+        finally:
+            done.set()
+            stop.set()
 
     log.info("shutting down: requests that were admitted are answered first")
     threading.Thread(target=drain, name="drain", daemon=True).start()

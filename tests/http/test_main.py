@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import platform
@@ -10,14 +11,15 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sheily_server.client import LLMClient
 from tests import tuned_files
-from tests.http.serving import WAIT, Endpoint, engine_command, read_until, until
+from tests.http.serving import WAIT, Endpoint, completion, engine_command, read_until, until
 from tests.models import EMPTY_GGUF
 
 pytestmark = pytest.mark.http
@@ -41,21 +43,30 @@ sys.exit(program.main(sys.argv[2:]))
 
 
 class Program(Endpoint):
-    """The server in a process of its own; its standard error goes to a file."""
+    """The server in a process of its own; its standard error goes to a file, or to `stderr`."""
 
-    def __init__(self, folder: Path, *arguments: str, **variables: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *arguments: str,
+        stderr: int | None = None,
+        program: str = PROGRAM,
+        wrapper: Sequence[str] = (),
+        **variables: str,
+    ) -> None:
         self.model = folder / "fake-model.gguf"
         self.model.write_bytes(EMPTY_GGUF)
         engine_log = folder / "engine.log"
         self._stderr = folder / "stderr"
         environment = {k: v for k, v in os.environ.items() if not k.startswith("LLM_")}
         environment |= {"PYTHONPATH": str(ROOT), "LLM_MODEL_PATH": str(self.model)} | variables
-        with self._stderr.open("wb") as stderr:
+        engine = json.dumps(engine_command(engine_log))
+        with self._stderr.open("wb") as file:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", PROGRAM, json.dumps(engine_command(engine_log)), *arguments],
+                [*wrapper, sys.executable, "-c", program, engine, *arguments],
                 env=environment,
                 cwd=folder,
-                stderr=stderr,
+                stderr=file if stderr is None else stderr,
             )
         super().__init__(0, engine_log)
 
@@ -90,8 +101,8 @@ Start = Callable[..., Program]
 def start(tmp_path: Path) -> Iterator[Start]:
     started: list[Program] = []
 
-    def start(*arguments: str, **variables: str) -> Program:
-        started.append(Program(tmp_path, *arguments, **variables))
+    def start(*arguments: str, **more: Any) -> Program:
+        started.append(Program(tmp_path, *arguments, **more))
         return started[-1]
 
     yield start
@@ -312,6 +323,113 @@ def test_the_log_of_requests(start: Start) -> None:
     assert len(lines) == len(expected)
     for line, pattern in zip(lines, expected, strict=True):
         assert re.fullmatch(f"req_[0-9a-f]{{16}} {pattern}", line), line
+
+
+@pytest.fixture
+def port() -> int:
+    """One that was free just now, for a server that cannot say which it has."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+def answering(program: Program, port: int) -> Program:
+    """Waits for a server whose log nobody reads."""
+    program.port = port
+
+    def ready() -> bool:
+        try:
+            return bool(program.health()["state"] == "ready")
+        except OSError:
+            assert program.process.poll() is None
+            return False
+
+    until(ready)
+    return program
+
+
+def test_a_log_that_nobody_reads_stops_nothing(start: Start, port: int) -> None:
+    """A pipe has room for a few hundred lines."""
+    reader, writer = os.pipe()
+    try:
+        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+        program = answering(start(f"--port={port}", stderr=writer), port)
+        for _ in range(200):
+            assert program.complete("x", temperature=9).status == 400
+        assert program.complete("one two").status == 200
+        program.process.terminate()
+        assert program.ended() == 0
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_a_log_that_breaks_stops_nothing(start: Start, port: int) -> None:
+    reader, writer = os.pipe()
+    program = start(f"--port={port}", stderr=writer)
+    os.close(writer)
+    os.close(reader)
+    answering(program, port)
+    assert program.complete("x", temperature=9).status == 400
+    assert program.complete("one two").status == 200
+    program.process.terminate()
+    assert program.ended() == 0
+
+
+def test_standard_descriptors_that_are_closed(start: Start, port: int) -> None:
+    """None of them becomes a connection to which the log is written."""
+    wrapper = ("sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh")
+    program = answering(start(f"--port={port}", wrapper=wrapper), port)
+    assert program.complete("one two").status == 200
+    folder = Path(f"/proc/{program.process.pid}/fd")
+    assert [os.readlink(folder / str(fd)) for fd in range(3)] == ["/dev/null"] * 3
+    program.process.terminate()
+    assert program.ended() == 0
+
+
+def test_no_path_can_forge_a_line_of_the_log(start: Start) -> None:
+    """Of a client that leaves, waitress logs the path as it was asked for."""
+    program = start("--port=0", "--log-level=debug").listening()
+    body = json.dumps(completion("slow 1000000 0.001", stream=True))
+    path = "/v1/chat/completions%0a2026-01-01%20CRITICAL%20forged%1b%5b2J%e2%80%a8/.."
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    head += f"Content-Length: {len(body)}\r\n\r\n"
+    for _ in range(5):
+        with socket.create_connection(("127.0.0.1", program.port)) as connection:
+            connection.sendall((head + body).encode())
+    program.complete("x", temperature=9)
+    program.request_lines(1)
+    program.process.terminate()
+    assert program.ended() == 0
+    for line in program.errors().splitlines():
+        assert re.match(r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ |  \| ", line), line
+    assert "\x1b" not in program.errors()
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("MemoryError('no room left')", "no room left"),
+        ("SystemExit(0)", "the HTTP server ended by itself"),
+    ],
+)
+def test_the_end_of_the_http_server_is_a_failure(start: Start, how: str, words: str) -> None:
+    """Whoever starts the server again when it fails has to see it."""
+    script = PROGRAM.replace(
+        "sys.exit(",
+        "create = program.http_server.create\n"
+        "def failing(app, config):\n"
+        "    server = create(app, config)\n"
+        "    def run():\n"
+        f"        raise {how}\n"
+        "    server.asyncore = type('', (), {'loop': staticmethod(lambda **_: run())})\n"
+        "    return server\n"
+        "program.http_server.create = failing\n"
+        "sys.exit(",
+    )
+    program = start("--port=0", program=script)
+    assert program.ended() == 1
+    assert words in program.errors()
+    assert " CRITICAL the HTTP server ended by " in program.errors()
 
 
 def test_the_log_has_no_words_of_a_conversation(start: Start) -> None:

@@ -20,6 +20,7 @@ LAYERS = {
     "sheily_server.cors": 0,
     "sheily_server.gguf": 0,
     "sheily_server.guard": 0,
+    "sheily_server.logs": 0,
     "sheily_server.openai": 0,
     "sheily_server.prompts": 1,
     "sheily_server.history": 1,
