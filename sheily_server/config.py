@@ -19,6 +19,9 @@ from .tuned import KERNEL_PATTERN, MOST_CHUNK, MOST_THREADS, KVType, Tuned, read
 DEFAULT_MODEL_PATH = "models/Llama-3.2-3B-Instruct-Q8_0.gguf"
 LOG_LEVELS = ("debug", "info", "warning", "error")
 KV_TYPES: tuple[str, ...] = get_args(KVType)
+LEAST_HANG_S = 2.0
+"""Signs of life come every half second, and on a busy machine later."""
+
 Switch = Literal["on", "off"]
 SWITCH: tuple[str, ...] = get_args(Switch)
 
@@ -51,6 +54,16 @@ def _seconds(text: str) -> float:
         raise ValueError(f"is {text!r}, not a number of seconds") from None
     if not (math.isfinite(value) and 0 < value <= 86_400):
         raise ValueError(f"is {value:g}, not more than 0 and at most 86400 seconds")
+    return value
+
+
+def _hang_timeout(text: str) -> float:
+    value = _seconds(text)
+    if value < LEAST_HANG_S:
+        raise ValueError(
+            f"is {value:g}, less than {LEAST_HANG_S:g} seconds: the engine's signs of "
+            "life are half a second apart"
+        )
     return value
 
 
@@ -180,7 +193,7 @@ class Config:
         280.0, _seconds, "deadline of a request in seconds, over waiting, prompt and answer"
     )
     hang_timeout: float = _setting(
-        20.0, _seconds, "seconds without a sign of life after which the engine is killed"
+        20.0, _hang_timeout, "seconds without a sign of life after which the engine is killed"
     )
     drain_timeout: float = _setting(
         30.0, _seconds, "seconds that requests may take to end when the server is told to stop"

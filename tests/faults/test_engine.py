@@ -17,7 +17,7 @@ from tests.faults.requests import SETTINGS, Round, broken, worst
 from tests.real_server import RealServer
 
 MOST_TOKEN_S = 2.0
-HANG_S = 1.0
+HANG_S = 2.0
 STEPS = 25
 
 

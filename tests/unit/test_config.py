@@ -82,7 +82,7 @@ REFUSED = {
         "http://localhost:3000 http://localhost:3001",
         "null",
     ],
-    "hang_timeout": ["", "0", "soon"],
+    "hang_timeout": ["", "0", "soon", "0.4", "1.999", "86401"],
     "drain_timeout": ["", "-1", "soon"],
     "allowed_hosts": ["http://llm", "llm:8005", "llm/x", "a b", "café", "[::1", "*.example.org"],
     "api_key": ["", " ", ",,", "a key", "clé", "tab\tbed", "one\ntwo"],
@@ -90,6 +90,13 @@ REFUSED = {
     "speculation": ["", "yes", "1"],
     "log_level": ["", "loud", "critical"],
 }
+
+
+def test_the_engine_has_time_for_a_sign_of_life() -> None:
+    """With less than the time between two of them it would be killed for ever."""
+    assert load([], {"LLM_HANG_TIMEOUT": "2"}).hang_timeout == 2.0
+    with pytest.raises(ConfigError, match=r"^LLM_HANG_TIMEOUT is 0.4, less than 2 seconds: "):
+        load([], {"LLM_HANG_TIMEOUT": "0.4"})
 
 
 def test_every_setting_has_an_example_here() -> None:
