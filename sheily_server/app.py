@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -18,7 +19,7 @@ from . import completion, cors, metrics, openai, openapi
 from .answer import Piece
 from .chat import Caller, Chat, ClientGoneError, Turn, simple_messages, simple_param
 from .config import Config
-from .errors import ApiError, invalid_request
+from .errors import ApiError, invalid_request, queue_full
 from .guard import Guard, check_body_type
 from .metrics import Metrics, Outcome
 from .supervisor import Supervisor
@@ -29,6 +30,10 @@ KEEP_ALIVE_S = 10.0
 MAX_BODY_BYTES = 4 * 1024 * 1024
 ARRIVED = "sheily.arrived"
 """Where the environment has the time (time.monotonic()) at which the request was there."""
+
+SPARE_POSTS = 4
+"""Requests with bodies that are worked on beside those that run or wait: they are being read, or
+about to be refused. More of them would leave no thread for /health."""
 
 StartResponse = Any
 Environ = dict[str, Any]
@@ -44,6 +49,10 @@ class App:
         self._metrics = Metrics(supervisor.health)
         self._chat = Chat(config, supervisor, metrics=self._metrics)
         self._created = int(time.time())
+        self._most_posts = config.parallel + config.queue + SPARE_POSTS
+        self._posts = threading.BoundedSemaphore(self._most_posts)
+        # Decoding a large body takes a processor for a while: one at a time leaves some for others.
+        self._decoding = threading.Lock()
         self._routes: dict[str, Callable[..., Response]] = {
             "health": self._health,
             "live": self._live,
@@ -79,10 +88,15 @@ class App:
         request = Request(environ)
         request_id = f"req_{secrets.token_hex(8)}"
         response = self._respond(request, request_id)
-        response.headers["X-Request-Id"] = request_id
-        for name, value in cors.headers(request.headers.get("Origin"), self._config.cors_origins):
-            response.headers[name] = value
-        return response(environ, start_response)
+        try:
+            response.headers["X-Request-Id"] = request_id
+            origin = request.headers.get("Origin")
+            for name, value in cors.headers(origin, self._config.cors_origins):
+                response.headers[name] = value
+            return response(environ, start_response)
+        except BaseException:
+            response.close()
+            raise
 
     def _respond(self, request: Request, request_id: str) -> Response:
         """The response. Its outcome is counted; that of a stream is when the stream ends."""
@@ -93,7 +107,8 @@ class App:
                 return Response(status=204, headers=cors.preflight_headers())
             endpoint, arguments = self._map.bind_to_environ(request.environ).match()
             route = self._labels[endpoint]
-            response = self._routes[endpoint](request, request_id, **arguments)
+            handler = self._work if request.method == "POST" else self._handle
+            response = handler(endpoint, request, request_id, arguments)
             if not response.is_streamed:
                 self._metrics.request(route, "ok" if response.status_code < 400 else "unavailable")
             return response
@@ -115,19 +130,37 @@ class App:
         except Exception:
             self._metrics.request(route, "error")
             log.exception("%s failed", request_id)
-            return _error_response(
-                ApiError(
-                    500,
-                    f"The server made an error; its log has it under {request_id}.",
-                    type="server_error",
-                    code="internal_error",
-                )
-            )
+            return _error_response(_internal_error(request_id))
 
-    def _body(self, request: Request) -> bytes:
+    def _handle(
+        self, endpoint: str, request: Request, request_id: str, arguments: Mapping[str, Any]
+    ) -> Response:
+        return self._routes[endpoint](request, request_id, **arguments)
+
+    def _work(
+        self, endpoint: str, request: Request, request_id: str, arguments: Mapping[str, Any]
+    ) -> Response:
+        """As `_handle`, for what may take a thread for long. Raises ApiError (429) for too many."""
+        if not self._posts.acquire(blocking=False):
+            self._supervisor.check_room()
+            raise queue_full(self._config.parallel, self._config.queue, 1)
+        try:
+            response = self._handle(endpoint, request, request_id, arguments)
+        except BaseException:
+            self._posts.release()
+            raise
+        if response.is_streamed:
+            response.call_on_close(_once(self._posts.release))
+        else:
+            self._posts.release()
+        return response
+
+    def _read(self, request: Request, kind: type[openai.RequestT]) -> openai.RequestT:
         """The body of a request that there is room for. Raises ApiError."""
         self._supervisor.check_room()
-        return _body(request)
+        body = _body(request)
+        with self._decoding:
+            return openai.decode_request(body, kind)
 
     def _check_caller(self, request: Request) -> None:
         """Before anything is done. Not by Werkzeug's `host`, which has a default."""
@@ -183,27 +216,30 @@ class App:
         return _json_response(msgspec.json.encode(openapi.document()))
 
     def _completions(self, request: Request, request_id: str) -> Response:
-        body = openai.decode_request(self._body(request), openai.ChatRequest)
+        body = self._read(request, openai.ChatRequest)
         caller = self._caller(request)
         turn = self._chat.begin(body, body.messages, caller)
         if body.stream:
             include_usage = bool(body.stream_options and body.stream_options.include_usage)
             logprobs = body.wanted_logprobs() is not None
             events = self._events(turn, include_usage, logprobs, caller, request_id)
-            return _stream_response(events)
-        collected = self._collect(turn, caller, request_id)
-        answer = completion.whole(turn, collected, body.wanted_logprobs() is not None)
-        return _json_response(openai.encode(answer))
+            response = _stream_response(events)
+            response.call_on_close(turn.ticket.cancel)  # should nobody ask for the first event
+            return response
+        answer = completion.whole(
+            turn, self._collect(turn, caller), body.wanted_logprobs() is not None
+        )
+        return _answered(openai.encode(answer), turn, caller, request_id)
 
     def _simple(self, request: Request, request_id: str) -> Response:
-        body = openai.decode_request(self._body(request), openai.SimpleChatRequest)
+        body = self._read(request, openai.SimpleChatRequest)
         caller = self._caller(request)
         try:
             turn = self._chat.begin(body, simple_messages(body), caller)
         except ApiError as error:
             error.param = simple_param(body, error.param)
             raise
-        pieces = self._collect(turn, caller, request_id)
+        pieces = self._collect(turn, caller)
         assert turn.finished is not None
         answer = openai.SimpleChatResponse(
             response="".join(piece.text for piece in pieces),
@@ -213,10 +249,10 @@ class App:
             dropped_messages=turn.dropped_messages,
             timed_out=turn.timed_out,
         )
-        return _json_response(openai.encode(answer))
+        return _answered(openai.encode(answer), turn, caller, request_id)
 
     def _tokenize(self, request: Request, request_id: str) -> Response:
-        body = openai.decode_request(self._body(request), openai.TokenizeRequest)
+        body = self._read(request, openai.TokenizeRequest)
         self._chat.check_model(body.model)
         found = self._chat.tokenize(body, self._caller(request))
         pieces = [piece.decode("utf-8", "replace") for piece in found.pieces]
@@ -224,15 +260,13 @@ class App:
         return _json_response(openai.encode(answer))
 
     def _detokenize(self, request: Request, request_id: str) -> Response:
-        body = openai.decode_request(self._body(request), openai.DetokenizeRequest)
+        body = self._read(request, openai.DetokenizeRequest)
         self._chat.check_model(body.model)
         text = self._chat.detokenize(body.tokens, self._caller(request))
         return _json_response(openai.encode(openai.DetokenizeResponse(text)))
 
-    def _collect(self, turn: Turn, caller: Caller, request_id: str) -> list[Piece]:
-        pieces = [piece for piece in self._chat.pieces(turn, caller) if piece is not None]
-        _log_request(request_id, 200, turn)
-        return pieces
+    def _collect(self, turn: Turn, caller: Caller) -> list[Piece]:
+        return [piece for piece in self._chat.pieces(turn, caller) if piece is not None]
 
     def _events(
         self,
@@ -246,7 +280,7 @@ class App:
         if asked for, [DONE]. An error is an event of its own, with no [DONE] behind it."""
         chunks = completion.Chunks(turn, include_usage, logprobs)
         outcome: Outcome = "error"
-        detail = "internal_error"
+        status, detail = 500, "internal_error"
         try:
             for chunk in chunks.first():
                 yield _event(chunk)
@@ -262,17 +296,40 @@ class App:
             for chunk in chunks.last():
                 yield _event(chunk)
             yield b"data: [DONE]\n\n"
-            outcome, detail = "ok", ""
+            outcome, status, detail = "ok", 200, ""
         except ApiError as error:
-            outcome, detail = metrics.outcome(error), error.code or error.type
-            yield b"data: " + msgspec.json.encode(error.body()) + b"\n\n"
+            outcome, status = metrics.outcome(error), error.status
+            detail = error.code or error.type
+            yield _error_event(error)
         except (ClientGoneError, GeneratorExit):  # the latter is thrown at any yield
-            outcome, detail = "client_gone", "client gone"
+            outcome, status, detail = "client_gone", 499, "client gone"
+        except Exception:
+            log.exception("%s failed", request_id)
+            yield _error_event(_internal_error(request_id))
         finally:
             if turn.finished is None:
                 turn.ticket.cancel()
             self._metrics.request(self._labels["completions"], outcome)
-            _log_request(request_id, 200, turn, detail)
+            _log_request(request_id, status, turn, detail)
+
+
+def _once(do: Callable[[], None]) -> Callable[[], None]:
+    """What may be called again: a response can be closed more than once."""
+    left = [do]
+
+    def do_it() -> None:
+        if left:
+            left.pop()()
+
+    return do_it
+
+
+def _answered(body: bytes, turn: Turn, caller: Caller, request_id: str) -> Response:
+    """A whole answer that is ready. Raises ClientGoneError when nobody is there to take it."""
+    if caller.gone():
+        raise ClientGoneError
+    _log_request(request_id, 200, turn)
+    return _json_response(body)
 
 
 def _stream_response(events: Iterator[bytes]) -> Response:
@@ -280,7 +337,6 @@ def _stream_response(events: Iterator[bytes]) -> Response:
         events,
         content_type="text/event-stream; charset=utf-8",
         headers=[("Cache-Control", "no-cache"), ("X-Accel-Buffering", "no")],
-        direct_passthrough=True,
     )
 
 
@@ -338,6 +394,19 @@ def _http_error(error: HTTPException, request: Request) -> ApiError:
 
 def _event(value: msgspec.Struct) -> bytes:
     return b"data: " + openai.encode(value) + b"\n\n"
+
+
+def _error_event(error: ApiError) -> bytes:
+    return b"data: " + msgspec.json.encode(error.body()) + b"\n\n"
+
+
+def _internal_error(request_id: str) -> ApiError:
+    return ApiError(
+        500,
+        f"The server made an error; its log has it under {request_id}.",
+        type="server_error",
+        code="internal_error",
+    )
 
 
 def _log_request(request_id: str, status: int, turn: Turn | None = None, detail: str = "") -> None:

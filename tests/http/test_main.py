@@ -317,7 +317,7 @@ def test_the_log_of_requests(start: Start) -> None:
         "200 " + counts % (1, ""),
         r"400 \(invalid_value\)",
         r"400 \(context_length_exceeded\)",
-        r"200 prompt=\d+ \(engine_error\)",
+        r"500 prompt=\d+ \(engine_error\)",
         r"499 \(client gone\)",
     ]
     assert len(lines) == len(expected)
