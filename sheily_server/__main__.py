@@ -97,6 +97,9 @@ def use_one_heap() -> None:
 def _serve(config: Config, supervisor: Supervisor, writer: logs.Writer) -> int:
     try:
         server = http_server.create(App(config, supervisor), config)
+    except http_server.DescriptorsError as error:
+        writer.put(f"sheily_server: {error}\n")
+        return 1
     except (OSError, ValueError) as error:
         problem = logs.escaped(f"cannot listen on {config.host}:{config.port}: {error}.")
         writer.put(f"sheily_server: {problem}\n")

@@ -98,6 +98,14 @@ class App:
             response.close()
             raise
 
+    def may_call(self, method: str, path: str, host: str | None, authorization: str | None) -> bool:
+        """Whether a request with such a head will be let in."""
+        try:
+            self._guard.check(method, path, host, authorization)
+        except ApiError:
+            return False
+        return True
+
     def _respond(self, request: Request, request_id: str) -> Response:
         """The response. Its outcome is counted; that of a stream is when the stream ends."""
         route = metrics.OTHER_ROUTE

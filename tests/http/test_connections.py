@@ -1,0 +1,376 @@
+"""Connections: clients that have said all they want, bodies that do not end, descriptors and
+threads that run out."""
+
+from __future__ import annotations
+
+import json
+import resource
+import socket
+import tempfile
+import threading
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+from sheily_server import http_server
+from sheily_server.app import ARRIVED, MAX_BODY_BYTES
+from tests.http.conftest import Serve
+from tests.http.serving import WAIT, Server, completion, read_until, until
+from tests.http.test_main import Start, read_to_end, start
+
+__all__ = ["start"]
+
+pytestmark = pytest.mark.http
+
+COMPLETIONS = "/v1/chat/completions"
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+LIVE = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+
+def connect(port: int) -> socket.socket:
+    return socket.create_connection(("127.0.0.1", port), timeout=WAIT)
+
+
+def post(path: str, body: Any, version: str = "1.1", **headers: str) -> bytes:
+    data = json.dumps(body).encode()
+    head = f"POST {path} HTTP/{version}\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    head += "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"{head}Content-Length: {len(data)}\r\n\r\n".encode() + data
+
+
+# --- a client that closes its sending side, as `nc -N` ------------------------------------------
+
+
+@pytest.mark.parametrize("order", ["one two", "slow 10 0.03"])
+def test_a_whole_answer_for_a_client_that_has_said_all(serve: Serve, order: str) -> None:
+    server = serve()
+    server.wait_for("ready")
+    with server.opened(order) as connection:
+        connection.shutdown(socket.SHUT_WR)
+        answer = read_to_end(connection).removeprefix(CONTINUE)
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert json.loads(answer.partition(b"\r\n\r\n")[2])["usage"]["completion_tokens"] >= 2
+    assert not server.engine_lines("cancel")
+
+
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_a_stream_for_a_client_that_has_said_all(serve: Serve, version: str) -> None:
+    server = serve()
+    server.wait_for("ready")
+    body = completion("slow 10 0.03", stream=True)
+    with connect(server.port) as connection:
+        connection.sendall(post(COMPLETIONS, body, version))
+        head = read_until(connection, b"w0 ")
+        connection.shutdown(socket.SHUT_WR)
+        rest = head + read_to_end(connection)
+    assert b": \n\n" in rest
+    assert b"w9 " in rest
+    assert b"[DONE]" in rest
+    assert not server.engine_lines("cancel")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_has_said_all_and_leaves_then(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    monkeypatch.setattr(http_server, "PROBE_S", 0.05)
+    server = serve(parallel=1, queue=0)
+    server.wait_for("ready")
+    with server.opened("hang-late", stream=stream) as connection:
+        connection.shutdown(socket.SHUT_WR)
+        read_until(connection, b"\n\n" if stream else CONTINUE)
+    server.wait_for_engine("cancel 1")
+    assert until(lambda: server.complete("next").status == 200)
+
+
+def test_http_1_0_without_a_way_to_ask_whether_the_client_is_there(serve: Serve) -> None:
+    server = serve()
+    server.wait_for("ready")
+    with connect(server.port) as connection:
+        connection.sendall(post(COMPLETIONS, completion("hang"), "1.0"))
+        server.wait_for_engine("submit 1")
+        connection.shutdown(socket.SHUT_WR)
+        assert read_to_end(connection) == b""
+    server.wait_for_engine("cancel 1")
+
+
+def test_an_end_before_a_request_has_one(serve: Serve) -> None:
+    server = serve()
+    whole = post("/chat", {"message": "hi"})
+    for beginning in (b"", b"GET /li", whole[:-1]):
+        with connect(server.port) as connection:
+            connection.sendall(beginning)
+            connection.shutdown(socket.SHUT_WR)
+            assert read_to_end(connection) == b""
+
+
+def test_two_requests_and_an_end(serve: Serve) -> None:
+    """And what of a third has come is none."""
+    server = serve()
+    server.wait_for("ready")
+    with connect(server.port) as connection:
+        slow = post(COMPLETIONS, completion("slow 5 0.03"))
+        connection.sendall(slow + LIVE)
+        connection.shutdown(socket.SHUT_WR)
+        answer = read_to_end(connection)
+    assert answer.count(b"HTTP/1.1 200 OK\r\n") == 2
+    assert answer.endswith(b'{"status":"ok"}')
+    with connect(server.port) as connection:
+        connection.sendall(slow + LIVE[:20])
+        connection.shutdown(socket.SHUT_WR)
+        answer = read_to_end(connection)
+    assert answer.count(b"HTTP/1.1 200 OK\r\n") == 1
+
+
+def test_the_loop_sleeps_while_a_client_has_said_all(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of what a client sends can be read again and again."""
+    server = serve()
+    server.wait_for("ready")
+    rounds: list[int] = []
+    readable = http_server._Listener.readable
+
+    def count(listener: Any) -> bool:
+        rounds.append(1)
+        return readable(listener)
+
+    with server.opened("slow 20 0.05") as connection:
+        connection.shutdown(socket.SHUT_WR)
+        read_until(connection, CONTINUE)
+        monkeypatch.setattr(http_server._Listener, "readable", count)
+        assert read_until(connection, b"\r\n\r\n").startswith(b"HTTP/1.1 200 ")
+    assert len(rounds) < 100
+
+
+# --- when a request was there ---------------------------------------------------------------------
+
+
+def test_the_time_in_which_a_request_waits_for_a_thread_counts(serve: Serve) -> None:
+    server = serve(parallel=1, queue=0)
+    going_on = threading.Event()
+    busy: list[int] = []
+    arrived: list[float] = []
+    application = server._server.application
+
+    def wait(environ: dict[str, Any], start_response: Any) -> Any:
+        if environ["PATH_INFO"] == "/late":
+            arrived.append(environ[ARRIVED])
+        else:
+            busy.append(1)
+            going_on.wait(WAIT)
+        return application(environ, start_response)
+
+    server._server.application = wait
+    n_threads = 1 + http_server.SPARE_THREADS
+    try:
+        with ExitStack() as stack:
+            for _ in range(n_threads):
+                stack.enter_context(connect(server.port)).sendall(LIVE)
+            until(lambda: len(busy) == n_threads)
+            late = stack.enter_context(connect(server.port))
+            late.sendall(LIVE.replace(b"/livez", b"/late"))
+            until(lambda: server._server.task_dispatcher.queue)
+            (channel,) = server._server.task_dispatcher.queue
+            complete = channel.requests[0].arrived
+            going_on.set()
+            read_until(late, b"\r\n\r\n")
+    finally:
+        going_on.set()
+    assert arrived == [complete]
+
+
+# --- bodies -------------------------------------------------------------------------------------
+
+
+def test_a_body_is_in_no_file(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any, **__: Any) -> Any:
+        raise AssertionError("a body is put into a file")
+
+    server = serve()
+    server.wait_for("ready")
+    monkeypatch.setattr(tempfile, "TemporaryFile", fail)
+    body = json.dumps({"message": "hi"}).encode()
+    assert server.ask("POST", "/chat", body + b" " * (MAX_BODY_BYTES - len(body))).status == 200
+
+
+BEGINNING = b"POST /chat HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+
+
+def test_bodies_without_an_end_give_way(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that began first; whoever sends a body at once is served."""
+    monkeypatch.setattr(http_server, "MOST_PARTIAL_BYTES", 200_000)
+    server = serve()
+    server.wait_for("ready")
+    shared = server._server.shared
+    with ExitStack() as stack:
+        slow = []
+        for i in range(20):
+            slow.append(stack.enter_context(connect(server.port)))
+            slow[-1].sendall(BEGINNING + b"Content-Length: 50000\r\n\r\n" + b" " * 40_000)
+            held = 40_000 * min(i + 1, 5)
+            until(lambda held=held: shared.partial == held)  # type: ignore[misc]
+        for connection in slow[:15]:
+            data = read_to_end(connection)
+            assert data.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
+            assert b"Connection: close\r\n" in data
+            assert (
+                json.loads(data.partition(b"\r\n\r\n")[2])["error"]["code"] == "request_incomplete"
+            )
+        assert server.complete("x " * 20_000, max_tokens=1).status == 200
+        assert shared.partial <= 200_000
+        body = b'{"message": "hi"}'
+        slow[-1].sendall(b" " * (10_000 - len(body)) + body)
+        assert read_until(slow[-1], b"\r\n\r\n").startswith(b"HTTP/1.1 200 ")
+    until(lambda: shared.partial == 0)
+
+
+def test_a_refused_body_gives_no_request_behind_it(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(http_server, "MOST_PARTIAL_BYTES", 1000)
+    server = serve()
+    with connect(server.port) as connection:
+        connection.sendall(BEGINNING + b"Content-Length: 50000\r\n\r\n" + b" " * 2000 + LIVE)
+        data = read_to_end(connection)
+    assert data.count(b"HTTP/1.1 ") == 1
+    assert data.startswith(b"HTTP/1.1 408 ")
+
+
+@pytest.mark.parametrize(
+    ("headers", "length"),
+    [
+        (b"Authorization: Bearer wrong\r\n", 100_000),
+        (b"", 100_000),
+        (b"Authorization: Bearer right\r\n", MAX_BODY_BYTES + 1),
+    ],
+)
+def test_a_body_that_nobody_will_read_takes_no_memory(
+    serve: Serve, headers: bytes, length: int
+) -> None:
+    server = serve(api_key=("right",))
+    with connect(server.port) as connection:
+        head = BEGINNING + headers + b"Content-Length: %d\r\n\r\n" % length
+        connection.sendall(head + b" " * 50_000)
+
+        def received() -> list[Any]:
+            channels = server._server.active_channels.values()
+            requests = [channel.request for channel in channels if channel.request]
+            return [one for one in requests if one.body_bytes_received >= 50_000]
+
+        (request,) = until(received)
+        assert request.held == 0
+        assert server._server.shared.partial == 0
+
+
+# --- threads ------------------------------------------------------------------------------------
+
+
+def test_readers_that_read_nothing_leave_threads_for_health(serve: Serve) -> None:
+    """Each has two large answers coming, and reads neither."""
+    server = serve(parallel=1, queue=0)
+    server.wait_for("ready")
+    server._server.adj.outbuf_high_watermark = 50_000
+    server._server.adj.socket_options.append((socket.SOL_SOCKET, socket.SO_SNDBUF, 4096))
+    request = post("/v1/tokenize", {"text": "word " * 10_000})
+
+    def large() -> int:
+        channels = list(server._server.active_channels.values())
+        return sum(channel.total_outbufs_len > 50_000 for channel in channels)
+
+    with ExitStack() as stack:
+        for _ in range(3 * (1 + http_server.SPARE_THREADS)):
+            connection = stack.enter_context(socket.socket())
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.connect(("127.0.0.1", server.port))
+            n_asked = len(server.engine_lines("tokenize"))
+            connection.sendall(request + request)
+            server.wait_for_engine("tokenize", n_asked + 1)
+            until(lambda: server.health()["active_requests"] == 0)
+            for path in ("/livez", "/health"):
+                assert server.get(path).status == 200
+        assert large() <= http_server.PATIENT_THREADS
+
+
+# --- descriptors --------------------------------------------------------------------------------
+
+
+def limited(words: str) -> tuple[str, ...]:
+    return ("sh", "-c", f'ulimit {words}; exec "$@"', "sh")
+
+
+def test_the_limit_of_open_files_is_raised(start: Start) -> None:
+    program = start("--port=0", wrapper=limited("-Sn 100")).listening()
+    soft, _ = resource.prlimit(program.process.pid, resource.RLIMIT_NOFILE)
+    assert soft >= 2 * http_server.CONNECTIONS
+    assert "open files" not in program.errors()
+
+
+def test_few_open_files_are_few_connections(start: Start) -> None:
+    program = start("--port=0", wrapper=limited("-n 100")).listening()
+    words = "WARNING the limit of open files is 100, so that 30 connections are accepted instead of"
+    assert f"{words} 512" in program.errors()
+    with ExitStack() as stack:
+        for _ in range(60):
+            stack.enter_context(connect(program.port))
+        assert program.complete("hi").status == 200
+    assert "Traceback" not in program.errors()
+
+
+def test_too_few_open_files_end_the_program_with_one_sentence(start: Start) -> None:
+    program = start("--port=0", wrapper=limited("-n 50"))
+    assert program.ended() == 1
+    (line,) = program.errors().splitlines()
+    assert line.startswith("sheily_server: the limit of open files is 50, and 56 is the least: ")
+
+
+def test_no_descriptor_for_a_connection(start: Start) -> None:
+    """The connections that there are go on, and others are accepted once there is room."""
+    program = start("--port=0").listening()
+    pid = program.process.pid
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    with connect(program.port) as first:
+        first.sendall(LIVE)
+        read_until(first, b'"ok"}')
+        # All of these are taken for good, and there are not more that the loop looks at.
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (6, limits[1]))
+        with connect(program.port) as second:
+            second.sendall(LIVE)
+            until(lambda: "no connection can be accepted for now" in program.errors())
+            for _ in range(20):
+                first.sendall(LIVE.replace(b"/livez", b"/health"))
+                assert b"HTTP/1.1 200 OK" in read_until(first, b"}")
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+            assert read_until(second, b'"ok"}').startswith(b"HTTP/1.1 200 OK")
+    assert program.errors().count("no connection can be accepted for now: ") == 1
+    assert "Traceback" not in program.errors()
+
+
+def test_the_log_has_one_line_on_connections_that_are_all_taken(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(http_server, "CONNECTIONS", 10)
+    server = serve()
+    for _ in range(5):
+        with ExitStack() as stack:
+            for _ in range(8):
+                stack.enter_context(connect(server.port)).sendall(LIVE)
+            until(lambda: server._server.in_connection_overflow)
+        until(lambda: not server._server.in_connection_overflow)
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines.count("all connections are taken: new ones wait until one ends") == 1
+    assert not [line for line in lines if "listening again" in line]
+
+
+def test_a_connection_that_cannot_be_closed_ends_nothing(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: Any) -> bool:
+        raise OSError("cannot be closed")
+
+    server: Server = serve()
+    with monkeypatch.context() as patch:
+        patch.setattr(http_server, "_close_overdue", fail)
+        until(lambda: "a connection could not be closed" in caplog.text)
+    assert server.get("/livez").status == 200
