@@ -3,11 +3,13 @@ needs. Knows connections and broken HTTP; knows nothing of routes."""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import io
 import logging
 import resource
 import select
+import socket
 import threading
 import time
 from dataclasses import dataclass, field
@@ -170,10 +172,13 @@ def _sockets(server: Any) -> dict[int, Any]:
 
 @dataclass(slots=True)
 class _Shared:
-    """What all connections have in common. `partial` is in bytes, and the HTTP thread's alone."""
+    """What all connections have in common. `partial` is in bytes, and the HTTP thread's alone,
+    which is `thread`. `said` has when a sentence was logged."""
 
     app: App
     partial: int = 0
+    thread: int = 0
+    said: dict[str, float] = field(default_factory=dict)
     patience: threading.Semaphore = field(
         default_factory=lambda: threading.Semaphore(PATIENT_THREADS)
     )
@@ -392,6 +397,9 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
             self.handle_close()
 
     def handle_close(self) -> None:
+        if threading.get_ident() != self.server.shared.thread:  # a thread that could not write
+            self.abandon()
+            return
         self._hold(0)
         super().handle_close()
 
@@ -431,11 +439,20 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
             return True
         return bool(poll.poll(wait_ms))
 
-    def abandon(self) -> None:
-        """Has the HTTP thread close the connection; whoever writes to it finds it closed."""
+    def close_soon(self) -> None:
+        """Has the loop close the connection when it comes to it. Closed before, from elsewhere, its
+        descriptor could be that of a new connection by then, which would be closed for it."""
         self.will_close = True
+        connection = self.socket
+        if connection is not None:
+            with contextlib.suppress(OSError):  # it was reset
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def abandon(self) -> None:
+        """As `close_soon`, for other threads: whoever writes to the connection finds it closed."""
         self.connected = False
-        self.server.trigger.pull_trigger(self.handle_close)
+        self.close_soon()
+        self.server.pull_trigger()
 
     def _flush_outbufs_below_high_watermark(self) -> None:
         """Waits for a client that does not read, while few threads do."""
@@ -466,6 +483,7 @@ class _Listener(TcpWSGIServer):  # type: ignore[misc]
     def readable(self) -> bool:
         """In the place of waitress's, which has a line in the log each time that room comes and
         goes, which may be thousands of times a second."""
+        self.shared.thread = threading.get_ident()
         now = time.time()
         if not 0 < self.next_channel_cleanup - now <= self.adj.cleanup_interval:
             self.next_channel_cleanup = now + self.adj.cleanup_interval
@@ -491,14 +509,14 @@ class _Listener(TcpWSGIServer):  # type: ignore[misc]
             _close_overdue(self, now)
             for channel in list(self.active_channels.values()):
                 if channel.ended and channel.is_broken():
-                    channel.handle_close()
+                    channel.close_soon()
         except Exception:  # the thread of all connections is not to end for one
             log.exception("a connection could not be closed")
 
     def _say(self, sentence: str) -> None:
         """Once a minute at most."""
         now = time.monotonic()
-        said = self.__dict__.setdefault("_said", {})
+        said = self.shared.said
         if now - said.get(sentence, -_SAY_AGAIN_S) >= _SAY_AGAIN_S:
             said[sentence] = now
             log.warning("%s", sentence)
@@ -519,8 +537,7 @@ def _close_overdue(listener: Any, now: float) -> None:
     crowded = listener.in_connection_overflow
     for channel in channels:
         if _is_overdue(channel, now, crowded):
-            channel.will_close = True
-            channel.handle_close()
+            channel.close_soon()
 
 
 def _is_overdue(channel: Any, now: float, crowded: bool) -> bool:

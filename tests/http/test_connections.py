@@ -8,13 +8,16 @@ import resource
 import socket
 import tempfile
 import threading
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sheily_server import http_server
-from sheily_server.app import ARRIVED, MAX_BODY_BYTES
+from sheily_server.app import ARRIVED, MAX_BODY_BYTES, App
+from sheily_server.config import Config
+from sheily_server.supervisor import Supervisor
 from tests.http.conftest import Serve
 from tests.http.serving import WAIT, Server, completion, read_until, until
 from tests.http.test_main import Start, read_to_end, start
@@ -361,6 +364,50 @@ def test_the_log_has_one_line_on_connections_that_are_all_taken(
     lines = [record.getMessage() for record in caplog.records]
     assert lines.count("all connections are taken: new ones wait until one ends") == 1
     assert not [line for line in lines if "listening again" in line]
+
+
+@pytest.mark.parametrize("way", ["overdue", "abandoned"])
+def test_a_connection_that_is_closed_takes_no_other_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """The next one that is accepted may get its descriptor, for which the loop has events left."""
+    config = Config(model_path=tmp_path / "none.gguf", port=0)
+    server = http_server.create(App(config, Supervisor(config)), config)
+
+    def loop() -> bool:
+        server.asyncore.loop(timeout=0.01, map=server._map, use_poll=True, count=1)
+        return True
+
+    try:
+        with connect(server.effective_port) as first:
+            until(lambda: loop() and server.active_channels)
+            (channel,) = server.active_channels.values()
+            with connect(server.effective_port) as second, monkeypatch.context() as patch:
+                if way == "overdue":
+                    patch.setattr(http_server, "IDLE_S", -1e9)
+                    server.next_channel_cleanup = 0
+                else:
+                    channel.abandon()
+                loop()
+                patch.undo()
+                second.sendall(LIVE)
+                second.setblocking(False)
+                answer: list[bytes] = []
+
+                def answered() -> bool:
+                    loop()
+                    with suppress(BlockingIOError):
+                        answer.append(second.recv(1000))
+                    return bool(answer)
+
+                until(answered)
+                assert answer[0].startswith(b"HTTP/1.1 200 OK")
+            until(lambda: loop() and channel.socket is None)
+            assert first.recv(1) == b""
+    finally:
+        server.task_dispatcher.shutdown()
+        server.close()
+        server.asyncore.close_all(server._map)
 
 
 def test_a_connection_that_cannot_be_closed_ends_nothing(

@@ -711,7 +711,7 @@ def test_a_server_that_stood_still_blames_nobody() -> None:
         request=None,
         total_outbufs_len=0,
         will_close=False,
-        handle_close=lambda: closed.append(1),
+        close_soon=lambda: closed.append(1),
     )
     listener = SimpleNamespace(active_channels={1: channel}, in_connection_overflow=False)
     for now in (0.0, 1.0, 1000.0, 1001.0, -500.0, -499.0):
