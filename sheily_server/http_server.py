@@ -64,6 +64,13 @@ MOST_PARTIAL_BYTES = 64 * 1024 * 1024
 NO_ROOM_S = 0.5
 """Seconds in which no connection is accepted when there was no descriptor for one."""
 
+LONG_TURN_S = 0.0005
+"""Seconds of the HTTP thread's work on what it has read of a connection that are many."""
+
+LEAST_GULP = 512
+MOST_GULP = 8192
+"""Bytes that are read of a connection at a time, by how long their like has taken."""
+
 PROBE_S = 10.0
 """Seconds between two looks whether a client is there that has closed its sending side."""
 
@@ -357,6 +364,9 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
     given_up = False
     """Whether a request is refused before its end, so that nothing behind it is one."""
 
+    _gulp = MOST_GULP
+    """Bytes that are read at a time."""
+
     held = 0
     """Bytes that the request takes which is coming in."""
 
@@ -373,7 +383,7 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
     def handle_read(self) -> None:
         """In the place of waitress's, which closes the connection at the end of what is sent."""
         try:
-            data = self.socket.recv(self.adj.recv_bytes)
+            data = self.socket.recv(self._gulp)
         except BlockingIOError:
             return
         except OSError:
@@ -381,11 +391,21 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
             return
         if data:
             self.last_activity = time.time()
+            began = time.thread_time()
             self.received(data)
+            self._adapt(time.thread_time() - began)
             self._hold(0 if self.request is None else self.request.held)
             self._make_room()
         else:
             self._end()
+
+    def _adapt(self, seconds: float) -> None:
+        """Reads less at a time of what takes long to understand, as chunks of a byte each do: every
+        other connection waits for that."""
+        if seconds > LONG_TURN_S:
+            self._gulp = LEAST_GULP
+        else:
+            self._gulp = min(self._gulp * 2, MOST_GULP)
 
     def _end(self) -> None:
         """Of what the client sends: a request that is not complete will never be."""

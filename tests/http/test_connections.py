@@ -267,6 +267,28 @@ def test_a_body_that_nobody_will_read_takes_no_memory(
         assert server._server.shared.partial == 0
 
 
+def test_a_body_of_tiny_chunks_is_read_in_small_turns(serve: Serve) -> None:
+    """Understanding a chunk takes as long for one byte as for thousands."""
+    server = serve()
+    server.wait_for("ready")
+    body = b'{"message":"hi"}'.ljust(30_000)
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
+    sizes: list[int] = []
+    received = http_server._Channel.received
+
+    def note(channel: Any, data: bytes) -> Any:
+        sizes.append(len(data))
+        return received(channel, data)
+
+    with pytest.MonkeyPatch.context() as patch, connect(server.port) as connection:
+        patch.setattr(http_server, "LONG_TURN_S", -1.0)  # each is too long
+        patch.setattr(http_server._Channel, "received", note)
+        connection.sendall(BEGINNING + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
+        assert read_until(connection, b"\r\n\r\n").startswith(b"HTTP/1.1 200 ")
+    assert sizes.count(http_server.LEAST_GULP) > 100
+    assert sum(sizes) > 180_000
+
+
 # --- threads ------------------------------------------------------------------------------------
 
 
