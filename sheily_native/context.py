@@ -100,11 +100,11 @@ class Context:
             },
         )
         out = ffi.new("sn_context **")
+        info = ffi.new("sn_context_info *")  # here, as a throw would leave the context behind
         check(lib.sn_context_new(model.handle, params, out))
         self._handle = out[0]
         self._owner = threading.get_ident()
         self.model = model
-        info = ffi.new("sn_context_info *")
         lib.sn_context_info_get(self._handle, info)
         self.n_ctx: int = info.n_ctx
         self.n_batch: int = info.n_batch
@@ -142,7 +142,9 @@ class Context:
         sampled = ffi.new("sn_sampled[]", len(rows))
         for i, buffer in enumerate(buffers):
             buffer.attach(sampled[i])
+        # Locals, as what the step points to has to be there until the call is over.
         arrays = (_int32(tokens), _int32(sequences))
+        native_rows = ffi.new("sn_row[]", rows)
         step = ffi.new(
             "sn_step *",
             {
@@ -150,12 +152,11 @@ class Context:
                 "tokens": arrays[0],
                 "sequences": arrays[1],
                 "n_rows": len(rows),
-                "rows": (native_rows := ffi.new("sn_row[]", rows)),
+                "rows": native_rows,
                 "sampled": sampled,
             },
         )
         check(lib.sn_context_step(handle, step))
-        assert len(native_rows) == len(buffers)  # both are alive until here, as C needs them
         results = iter([buffer.read(sampled[i].n_tokens) for i, buffer in enumerate(buffers)])
         outcomes: list[Sampled | None] = []
         for entry in entries:

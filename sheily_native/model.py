@@ -78,7 +78,7 @@ class Model:
         self.path = os.path.abspath(os.fspath(path))
         if not os.path.isfile(self.path):
             raise ModelLoadError(f"there is no model file at {self.path}")
-        ffi, lib = library()
+        ffi, _ = library()
         kernel_name = ffi.new("char[]", (kernel or kernels.from_environment()).encode())
         params = ffi.new(
             "sn_model_params *",
@@ -91,26 +91,12 @@ class Model:
             },
         )
         self._handle = _load(self.path, params, progress)
-        native = ffi.new("sn_model_info *")
-        lib.sn_model_info_get(self._handle, native)
-        self.info = ModelInfo(
-            n_vocab=native.n_vocab,
-            n_ctx_train=native.n_ctx_train,
-            n_embd=native.n_embd,
-            n_layer=native.n_layer,
-            n_head=native.n_head,
-            n_head_kv=native.n_head_kv,
-            token_bos=_token_or_none(native.token_bos),
-            token_eos=_token_or_none(native.token_eos),
-            token_eot=_token_or_none(native.token_eot),
-            add_bos=bool(native.add_bos),
-            has_decoder=bool(native.has_decoder),
-            is_recurrent=bool(native.is_recurrent),
-            n_params=native.n_params,
-            n_bytes=native.n_bytes,
-            kernel=kernels.name(native.kernel),
-        )
-        self.metadata: Mapping[str, str] = _metadata(self._handle)
+        try:
+            self.info = _info(self._handle)
+            self.metadata: Mapping[str, str] = _metadata(self._handle)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def handle(self) -> Any:
@@ -192,7 +178,7 @@ def _token_or_none(token: int) -> int | None:
 def _load(path: str, params: Any, progress: Callable[[float], None] | None) -> Any:
     """Loads on a thread of its own, where progress is wanted, and reports from this one."""
     ffi, lib = library()
-    state = ffi.new("sn_progress *")
+    state = _new_progress()
     out = ffi.new("sn_model **")
     failure: list[NativeError] = []
 
@@ -202,26 +188,57 @@ def _load(path: str, params: Any, progress: Callable[[float], None] | None) -> A
         except NativeError as error:
             failure.append(error)
 
-    if progress is None:
-        load()
-    else:
-        thread = threading.Thread(target=load, name="model-load")
-        thread.start()
-        try:
+    thread = threading.Thread(target=load, name="model-load")
+    try:
+        if progress is None:
+            load()
+        else:
+            thread.start()
             while thread.is_alive():
-                progress(min(float(state.fraction), _NEARLY_ALL))
+                progress(min(lib.sn_progress_fraction(state), _NEARLY_ALL))
                 thread.join(_PROGRESS_INTERVAL_S)
-        except BaseException:
-            state.cancel = 1
-            thread.join()
             if not failure:
-                lib.sn_model_free(out[0])
-            raise
+                progress(1.0)
+    except BaseException:
+        lib.sn_progress_cancel(state)
+        if thread.ident is not None:
+            thread.join()
+        lib.sn_model_free(out[0])  # null where there is none
+        raise
     if failure:
         raise type(failure[0])(f"cannot load {path}: {failure[0]}") from failure[0]
-    if progress is not None:
-        progress(1.0)
     return out[0]
+
+
+def _new_progress() -> Any:
+    """What a load and other threads share; freed when none of them has it any more."""
+    ffi, lib = library()
+    out = ffi.new("sn_progress **")
+    check(lib.sn_progress_new(out))
+    return ffi.gc(out[0], lib.sn_progress_free)
+
+
+def _info(handle: Any) -> ModelInfo:
+    ffi, lib = library()
+    native = ffi.new("sn_model_info *")
+    lib.sn_model_info_get(handle, native)
+    return ModelInfo(
+        n_vocab=native.n_vocab,
+        n_ctx_train=native.n_ctx_train,
+        n_embd=native.n_embd,
+        n_layer=native.n_layer,
+        n_head=native.n_head,
+        n_head_kv=native.n_head_kv,
+        token_bos=_token_or_none(native.token_bos),
+        token_eos=_token_or_none(native.token_eos),
+        token_eot=_token_or_none(native.token_eot),
+        add_bos=bool(native.add_bos),
+        has_decoder=bool(native.has_decoder),
+        is_recurrent=bool(native.is_recurrent),
+        n_params=native.n_params,
+        n_bytes=native.n_bytes,
+        kernel=kernels.name(native.kernel),
+    )
 
 
 def _metadata(handle: Any) -> dict[str, str]:

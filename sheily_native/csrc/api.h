@@ -13,7 +13,7 @@ enum sn_status {
     SN_OUT_OF_MEMORY = 2,
     SN_LOAD_FAILED = 3, /* the model file is missing, broken or not supported */
     SN_KV_FULL = 4,     /* no room for the batch in the KV cache; nothing was computed */
-    SN_ABORTED = 5,     /* sn_context_abort() or sn_progress.cancel stopped the call */
+    SN_ABORTED = 5,     /* sn_context_abort() or sn_progress_cancel() stopped the call */
     SN_DECODE_FAILED = 6,
     SN_BUFFER_TOO_SMALL = 7, /* the needed size is in the output count */
     SN_INTERNAL = 8
@@ -22,12 +22,7 @@ enum sn_status {
 typedef struct sn_model sn_model;
 typedef struct sn_context sn_context;
 typedef struct sn_sampler sn_sampler;
-
-/* Written by the loading thread, read by any other: fraction in [0, 1]; cancel != 0 stops. */
-typedef struct sn_progress {
-    volatile float fraction;
-    volatile int32_t cancel;
-} sn_progress;
+typedef struct sn_progress sn_progress;
 
 typedef struct sn_model_params {
     int32_t use_mmap;
@@ -127,7 +122,6 @@ typedef struct sn_step {
 /* library */
 const char *sn_last_error(void);
 const char *sn_llama_version(void);
-const char *sn_system_info(void);
 void sn_set_log_level(int32_t level); /* 0 nothing, 1 errors, 2 + warnings, 3 + info, 4 + debug */
 
 /* kernels: for products with Q8_0 weights, best first */
@@ -162,6 +156,12 @@ int sn_measure_bandwidth(int32_t n_threads, uint64_t n_bytes, double seconds,
                          double *bytes_a_second);
 int sn_measure_peak(int32_t kernel, int32_t n_threads, double seconds,
                     double *multiply_adds_a_second);
+
+/* progress: of one load, to be freed when that has returned; for any thread meanwhile */
+int sn_progress_new(sn_progress **out);
+void sn_progress_free(sn_progress *progress);
+float sn_progress_fraction(const sn_progress *progress); /* 0 to 1 */
+void sn_progress_cancel(sn_progress *progress);
 
 /* model: may be shared by threads once loaded */
 int sn_model_load(const char *path, const sn_model_params *params, sn_progress *progress,

@@ -4,6 +4,7 @@
 #include "kernels/q8_0.h"
 #include "llama.h"
 #include "sampler.h"
+#include "test_hooks.h"
 
 extern "C" {
 #include "api.h"
@@ -11,37 +12,51 @@ extern "C" {
 
 #include <atomic>
 #include <exception>
+#include <memory>
 #include <new>
 #include <stdexcept>
 #include <string>
 #include <vector>
 
+struct sn_progress {
+    std::atomic<float> fraction{0.0f};
+    std::atomic<bool> cancelled{false};
+};
+
 struct sn_model {
-    llama_model *model;
-    const llama_vocab *vocab;
-    int32_t n_vocab;
-    int32_t kernel;
-    const sheily::attention::Kernel *attention; // null: the stock one
+    struct Free {
+        void operator()(llama_model *model) const { llama_model_free(model); }
+    };
+    std::unique_ptr<llama_model, Free> model;
+    const llama_vocab *vocab = nullptr;
+    int32_t n_vocab = 0;
+    int32_t kernel = -1;
+    const sheily::attention::Kernel *attention = nullptr; // null: the stock one
 };
 
 struct sn_context {
-    llama_context *context;
-    const sheily::attention::Kernel *attention;
-    const llama_vocab *vocab;
-    int32_t n_vocab;
-    int32_t n_batch;
-    int32_t n_seq_max;
-    int32_t n_outputs_max;
-    uint64_t kv_bytes;
+    const sheily::attention::Kernel *attention = nullptr;
+    const llama_vocab *vocab = nullptr;
+    int32_t n_vocab = 0;
+    int32_t n_batch = 0;
+    int32_t n_seq_max = 0;
+    int32_t n_outputs_max = 0;
+    uint64_t kv_bytes = 0;
     std::vector<int32_t> length; // KV cells of each sequence: position 0 to length - 1
     std::vector<int8_t> has_logits;
     std::atomic<bool> aborted{false};
     std::atomic<int64_t> heartbeat{0};
+
+    struct Free {
+        void operator()(llama_context *context) const { llama_free(context); }
+    };
+    std::unique_ptr<llama_context, Free> context; // the last, as it reads the two above
 };
 
 struct sn_sampler {
     sheily::Sampler sampler;
 };
+
 namespace sheily {
 
 constexpr int32_t MAX_TOP_LOGPROBS = 20;
@@ -49,8 +64,7 @@ constexpr int32_t MAX_TOP_LOGPROBS = 20;
 // Leaves a sentence for sn_last_error() and returns `status`.
 int fail(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-// Runs `body` and turns C++ exceptions, which must not cross into Python, into statuses.
-template <typename Body> int guarded(Body body) {
+template <typename Body> int caught(Body body) {
     try {
         return body();
     } catch (const std::bad_alloc &) {
@@ -62,6 +76,13 @@ template <typename Body> int guarded(Body body) {
     } catch (...) {
         return fail(SN_INTERNAL, "an unknown C++ exception");
     }
+}
+
+// Runs `body` and turns C++ exceptions, which must not cross into Python, into statuses.
+template <typename Body> int guarded(Body body) {
+    const int status = caught(body);
+    const char *left = test_left();
+    return left == nullptr ? status : fail(SN_INTERNAL, "the call has left its %s set", left);
 }
 
 // The kernel that a name stands for and its number, null and -1 for stock products; attention may

@@ -1,12 +1,12 @@
 // What this machine can do at most: bytes read from memory and 8-bit multiply-adds, a second.
 #include "shim.h"
 
+#include "threads.h"
+
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
-#include <functional>
 #include <memory>
-#include <thread>
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -23,16 +23,9 @@ double seconds_since(Clock::time_point begin) {
 }
 
 // The seconds until all threads have done their part.
-double timed(int32_t n_threads, const std::function<void(int32_t)> &part) {
+template <typename Part> double timed(int32_t n_threads, const Part &part) {
     const Clock::time_point begin = Clock::now();
-    std::vector<std::thread> others;
-    for (int32_t i = 1; i < n_threads; i++) {
-        others.emplace_back(part, i);
-    }
-    part(0);
-    for (std::thread &thread : others) {
-        thread.join();
-    }
+    sheily::on_threads(n_threads, part);
     return seconds_since(begin);
 }
 
@@ -95,13 +88,13 @@ int sn_measure_bandwidth(int32_t n_threads, uint64_t n_bytes, double seconds,
         }
         timed(n_threads,
               [&](int32_t i) { std::fill_n(parts[i].get(), n_words, static_cast<uint64_t>(i)); });
-        volatile uint64_t sink = 0;
+        std::atomic<uint64_t> sink{0}; // what is read must seem to be of use
         double best = 0;
         const Clock::time_point begin = Clock::now();
         do {
             for (const size_t ahead : AHEADS) {
                 const double taken = timed(n_threads, [&](int32_t i) {
-                    sink = read_lines(parts[i].get(), n_words, ahead);
+                    sink ^= read_lines(parts[i].get(), n_words, ahead);
                 });
                 best = std::max(best, n_words * sizeof(uint64_t) * n_threads / taken);
             }

@@ -3,7 +3,7 @@
 #include "shim.h"
 
 #include "kernels/attention_op.h"
-#include "test_hooks.h"
+#include "switched.h"
 
 #include <algorithm>
 #include <chrono>
@@ -52,13 +52,61 @@ uint64_t bytes_a_cell(const llama_model *model, ggml_type type) {
     return 2 * layers * ggml_row_size(type, row);
 }
 
-// Positions may have been left half way by a step that failed: ask what is there.
-void resync(sn_context *context) {
-    llama_memory_t memory = llama_get_memory(context->context);
-    for (int32_t sequence = 0; sequence < context->n_seq_max; sequence++) {
-        context->length[sequence] = llama_memory_seq_pos_max(memory, sequence) + 1;
-    }
+llama_memory_t memory_of(const sn_context *context) {
+    return llama_get_memory(context->context.get());
 }
+
+// Positions may have been left half way by a change that failed: asks what is there, unless it is
+// told that the change was made.
+class Change {
+  public:
+    explicit Change(sn_context *context) : context_(context) {}
+    ~Change() {
+        for (int32_t sequence = 0; !made_ && sequence < context_->n_seq_max; sequence++) {
+            context_->length[sequence] =
+                llama_memory_seq_pos_max(memory_of(context_), sequence) + 1;
+        }
+    }
+    Change(const Change &) = delete;
+    Change &operator=(const Change &) = delete;
+
+    void made() { made_ = true; }
+
+  private:
+    sn_context *context_;
+    bool made_ = false;
+};
+
+// The marks of the tokens with logits; none is left where none were computed.
+class Outputs {
+  public:
+    explicit Outputs(sn_context *context) : context_(context) {}
+    ~Outputs() {
+        if (!computed_) {
+            std::fill(context_->has_logits.begin(), context_->has_logits.end(), 0);
+        }
+    }
+    Outputs(const Outputs &) = delete;
+    Outputs &operator=(const Outputs &) = delete;
+
+    void computed() { computed_ = true; }
+
+  private:
+    sn_context *context_;
+    bool computed_ = false;
+};
+
+// Signs of life are expected until the end of the scope.
+class Living {
+  public:
+    explicit Living(sn_context *context) : context_(context) { context->heartbeat = now_ns(); }
+    ~Living() { context_->heartbeat = 0; }
+    Living(const Living &) = delete;
+    Living &operator=(const Living &) = delete;
+
+  private:
+    sn_context *context_;
+};
 
 int check_tokens(const sn_context *context, const sn_step *step) {
     if (step->n_tokens < 1 || step->n_tokens > context->n_batch) {
@@ -132,6 +180,14 @@ int mark_outputs(sn_context *context, const sn_step *step) {
     return SN_OK;
 }
 
+int32_t compute(sn_context *context, const llama_batch &batch) {
+    const Living living(context);
+    const sheily::Switched<sheily::exchange_attention> attention(context->attention);
+    sheily::test_fault();
+    sheily::test_throw("decode");
+    return llama_decode(context->context.get(), batch);
+}
+
 int decode(sn_context *context, const sn_step *step) {
     std::vector<int32_t> next = context->length;
     std::vector<llama_pos> positions(step->n_tokens);
@@ -149,24 +205,19 @@ int decode(sn_context *context, const sn_step *step) {
     batch.seq_id = sequences.data();
     batch.logits = context->has_logits.data();
 
-    context->heartbeat = now_ns();
-    sheily::test_fault();
-    sheily::set_attention(context->attention);
-    const int32_t result = llama_decode(context->context, batch);
-    context->heartbeat = 0;
-    if (result == 0) {
-        context->length = next;
+    Change change(context);
+    switch (const int32_t result = compute(context, batch)) {
+    case 0:
+        context->length.swap(next);
+        change.made();
         return SN_OK;
-    }
-    std::fill(context->has_logits.begin(), context->has_logits.end(), 0);
-    if (result == 1) {
+    case 1:
         return fail(SN_KV_FULL, "the KV cache has no room for %d more tokens", step->n_tokens);
-    }
-    resync(context);
-    if (result == 2) {
+    case 2:
         return fail(SN_ABORTED, "the step was aborted");
+    default:
+        return fail(SN_DECODE_FAILED, "llama_decode failed with code %d", result);
     }
-    return fail(SN_DECODE_FAILED, "llama_decode failed with code %d", result);
 }
 
 int sample_row(sn_context *context, const sn_step *step, const sn_row &row, sn_sampled *out) {
@@ -176,7 +227,7 @@ int sample_row(sn_context *context, const sn_step *step, const sn_row &row, sn_s
     }
     const size_t mask_words = (static_cast<size_t>(context->n_vocab) + 31) / 32;
     for (int32_t k = 0; k <= row.n_draft; k++) {
-        const float *logits = llama_get_logits_ith(context->context, row.index + k);
+        const float *logits = llama_get_logits_ith(context->context.get(), row.index + k);
         if (logits == nullptr) {
             return fail(SN_INTERNAL, "llama.cpp gave no logits for token %d", row.index + k);
         }
@@ -210,7 +261,7 @@ int sn_context_new(sn_model *model, const sn_context_params *params, sn_context 
             return fail(SN_INVALID_ARGUMENT,
                         "n_ctx, n_batch, n_ubatch, n_outputs_max and the threads must be positive");
         }
-        if (llama_model_n_layer(model->model) < 1) {
+        if (llama_model_n_layer(model->model.get()) < 1) {
             return fail(SN_INVALID_ARGUMENT, "the model was loaded with its vocabulary alone");
         }
         auto context = std::make_unique<sn_context>();
@@ -232,19 +283,20 @@ int sn_context_new(sn_model *model, const sn_context_params *params, sn_context 
         native.abort_callback = on_compute;
         native.abort_callback_data = context.get();
         sheily::take_logged_errors();
-        context->context = llama_init_from_model(model->model, native);
+        context->context.reset(llama_init_from_model(model->model.get(), native));
         if (context->context == nullptr) {
             return fail(SN_OUT_OF_MEMORY, "no context of %d cells: %s", params->n_ctx,
                         sheily::take_logged_errors().c_str());
         }
+        sheily::test_throw("context");
         context->attention = model->attention;
         context->vocab = model->vocab;
         context->n_vocab = model->n_vocab;
-        context->n_batch = static_cast<int32_t>(llama_n_batch(context->context));
+        context->n_batch = static_cast<int32_t>(llama_n_batch(context->context.get()));
         context->n_seq_max = params->n_seq_max;
         context->n_outputs_max = n_outputs_max;
-        context->kv_bytes = static_cast<uint64_t>(llama_n_ctx(context->context)) *
-                            bytes_a_cell(model->model, native.type_k);
+        context->kv_bytes = static_cast<uint64_t>(llama_n_ctx(context->context.get())) *
+                            bytes_a_cell(model->model.get(), native.type_k);
         context->length.assign(static_cast<size_t>(params->n_seq_max), 0);
         context->has_logits.assign(static_cast<size_t>(context->n_batch), 0);
         *out = context.release();
@@ -253,14 +305,11 @@ int sn_context_new(sn_model *model, const sn_context_params *params, sn_context 
 }
 
 void sn_context_free(sn_context *context) {
-    if (context != nullptr) {
-        llama_free(context->context);
-        delete context;
-    }
+    delete context;
 }
 
 void sn_context_info_get(const sn_context *context, sn_context_info *info) {
-    *info = {static_cast<int32_t>(llama_n_ctx(context->context)), context->n_batch,
+    *info = {static_cast<int32_t>(llama_n_ctx(context->context.get())), context->n_batch,
              context->n_seq_max, context->n_outputs_max, context->kv_bytes};
 }
 
@@ -269,12 +318,14 @@ int sn_context_step(sn_context *context, const sn_step *step) {
         if (const int status = check_tokens(context, step)) {
             return status;
         }
+        Outputs outputs(context);
         if (const int status = mark_outputs(context, step)) {
             return status;
         }
         if (const int status = decode(context, step)) {
             return status;
         }
+        outputs.computed();
         for (int32_t r = 0; r < step->n_rows; r++) {
             if (const int status = sample_row(context, step, step->rows[r], &step->sampled[r])) {
                 return status;
@@ -289,7 +340,7 @@ const float *sn_context_logits(sn_context *context, int32_t index) {
         !context->has_logits[static_cast<size_t>(index)]) {
         return nullptr;
     }
-    return llama_get_logits_ith(context->context, index);
+    return llama_get_logits_ith(context->context.get(), index);
 }
 
 int32_t sn_kv_length(const sn_context *context, int32_t sequence) {
@@ -306,10 +357,12 @@ int sn_kv_truncate(sn_context *context, int32_t sequence, int32_t length) {
             return fail(SN_INVALID_ARGUMENT, "sequence %d has %d cells and cannot be cut to %d",
                         sequence, context->length[sequence], length);
         }
-        if (!llama_memory_seq_rm(llama_get_memory(context->context), sequence, length, -1)) {
+        Change change(context);
+        if (!llama_memory_seq_rm(memory_of(context), sequence, length, -1)) {
             return fail(SN_INTERNAL, "this model's memory cannot be cut at a position");
         }
         context->length[sequence] = length;
+        change.made();
         return static_cast<int>(SN_OK);
     });
 }
@@ -331,18 +384,21 @@ int sn_kv_share(sn_context *context, int32_t from, int32_t to, int32_t begin, in
         if (begin == end) {
             return static_cast<int>(SN_OK);
         }
-        llama_memory_t memory = llama_get_memory(context->context);
+        Change change(context);
+        llama_memory_t memory = memory_of(context);
         if (!llama_memory_seq_rm(memory, to, begin, end)) {
             return fail(SN_INTERNAL, "this model's memory cannot be cut at a position");
         }
+        sheily::test_throw("share");
         llama_memory_seq_cp(memory, from, to, begin, end);
         context->length[to] = std::max(context->length[to], end);
+        change.made();
         return static_cast<int>(SN_OK);
     });
 }
 
 void sn_kv_clear(sn_context *context) {
-    llama_memory_clear(llama_get_memory(context->context), false);
+    llama_memory_clear(memory_of(context), false);
     std::fill(context->length.begin(), context->length.end(), 0);
 }
 

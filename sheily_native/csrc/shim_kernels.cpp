@@ -6,6 +6,7 @@
 
 #include "ggml-backend.h"
 #include "ggml-cpu.h"
+#include "switched.h"
 
 #include <cstring>
 #include <memory>
@@ -13,6 +14,7 @@
 
 using sheily::fail;
 using sheily::guarded;
+using sheily::Switched;
 using sheily::q8_0::Kernel;
 using sheily::q8_0::KERNELS;
 
@@ -54,6 +56,7 @@ int compute(ggml_context *context, ggml_tensor *result, int32_t n_threads, Fill 
         ggml_backend_alloc_ctx_tensors_from_buft(context, ggml_backend_cpu_buffer_type())));
     const BackendPtr backend = made(BackendPtr(ggml_backend_cpu_init()));
     ggml_backend_cpu_set_n_threads(backend.get(), n_threads);
+    sheily::test_throw("compute");
     fill();
     if (ggml_backend_graph_compute(backend.get(), graph) != GGML_STATUS_SUCCESS) {
         return fail(SN_INTERNAL, "the graph could not be computed");
@@ -62,18 +65,23 @@ int compute(ggml_context *context, ggml_tensor *result, int32_t n_threads, Fill 
     return SN_OK;
 }
 
+// A tensor's memory with its weights, laid out for the kernel.
+BufferPtr filled(ggml_context *context, ggml_tensor *tensor, const Kernel *kernel,
+                 const uint8_t *weights, int32_t n_threads) {
+    const Switched<sheily::exchange_repacking> repacking(
+        sheily::Repacking{kernel, false, n_threads});
+    BufferPtr buffer =
+        made(BufferPtr(ggml_backend_alloc_ctx_tensors_from_buft(context, buffer_type_of(kernel))));
+    sheily::test_throw("weights");
+    ggml_backend_tensor_set(tensor, weights, 0, ggml_nbytes(tensor));
+    return buffer;
+}
+
 int multiply(const Kernel *kernel, const uint8_t *weights, int64_t n_rows, int64_t n_columns,
              const float *tokens, int64_t n_tokens, int32_t n_threads, float *out) {
     const ContextPtr weights_context = new_context();
     ggml_tensor *w = ggml_new_tensor_2d(weights_context.get(), GGML_TYPE_Q8_0, n_columns, n_rows);
-    sheily::set_repacking({kernel, false, n_threads});
-    const BufferPtr buffer(
-        ggml_backend_alloc_ctx_tensors_from_buft(weights_context.get(), buffer_type_of(kernel)));
-    if (buffer != nullptr) {
-        ggml_backend_tensor_set(w, weights, 0, ggml_nbytes(w));
-    }
-    sheily::set_repacking({nullptr, false, 1});
-    made(buffer.get());
+    const BufferPtr buffer = filled(weights_context.get(), w, kernel, weights, n_threads);
     const ContextPtr context = new_context();
     ggml_tensor *x = ggml_new_tensor_2d(context.get(), GGML_TYPE_F32, n_columns, n_tokens);
     return compute(
@@ -93,8 +101,9 @@ int attend(const Kernel *kernel, const sn_attention &wanted, int32_t n_threads) 
     ggml_tensor *result =
         ggml_flash_attn_ext(c, ggml_permute(c, q, 0, 2, 1, 3), ggml_permute(c, k, 0, 2, 1, 3),
                             ggml_permute(c, v, 0, 2, 1, 3), mask, wanted.scale, 0.0f, 0.0f);
-    sheily::set_attention(kernel == nullptr ? nullptr : kernel->attention);
-    const int status = compute(
+    const Switched<sheily::exchange_attention> attention(kernel == nullptr ? nullptr
+                                                                           : kernel->attention);
+    return compute(
         c, result, n_threads,
         [&] {
             std::memcpy(q->data, wanted.q, ggml_nbytes(q));
@@ -103,8 +112,6 @@ int attend(const Kernel *kernel, const sn_attention &wanted, int32_t n_threads) 
             std::memcpy(mask->data, wanted.mask, ggml_nbytes(mask));
         },
         wanted.out);
-    sheily::set_attention(nullptr);
-    return status;
 }
 
 } // namespace

@@ -2,6 +2,7 @@
 #include "shim.h"
 
 #include "kernels/repack_buffer.h"
+#include "switched.h"
 
 #include <algorithm>
 
@@ -13,17 +14,9 @@ namespace {
 bool on_progress(float fraction, void *data) {
     auto *progress = static_cast<sn_progress *>(data);
     progress->fraction = fraction;
-    return progress->cancel == 0;
+    sheily::test_hold_load(fraction, progress->cancelled);
+    return !progress->cancelled;
 }
-
-// What the loader is told about repacking, until the end of the load.
-class RepackingOfThisLoad {
-  public:
-    explicit RepackingOfThisLoad(const sheily::Repacking &repacking) {
-        sheily::set_repacking(repacking);
-    }
-    ~RepackingOfThisLoad() { sheily::set_repacking({nullptr, false, 1}); }
-};
 
 int32_t token_or_none(llama_token token) {
     return token == LLAMA_TOKEN_NULL ? -1 : token;
@@ -32,6 +25,26 @@ int32_t token_or_none(llama_token token) {
 } // namespace
 
 extern "C" {
+
+int sn_progress_new(sn_progress **out) {
+    return guarded([&] {
+        *out = nullptr;
+        *out = new sn_progress();
+        return static_cast<int>(SN_OK);
+    });
+}
+
+void sn_progress_free(sn_progress *progress) {
+    delete progress;
+}
+
+float sn_progress_fraction(const sn_progress *progress) {
+    return progress->fraction;
+}
+
+void sn_progress_cancel(sn_progress *progress) {
+    progress->cancelled = true;
+}
 
 int sn_model_load(const char *path, const sn_model_params *params, sn_progress *progress,
                   sn_model **out) {
@@ -42,8 +55,9 @@ int sn_model_load(const char *path, const sn_model_params *params, sn_progress *
         const sheily::KernelChoice chosen = params->use_extra_buffers
                                                 ? sheily::choose_kernel(params->kernel)
                                                 : sheily::KernelChoice{nullptr, -1, nullptr};
-        const RepackingOfThisLoad guard(
-            {chosen.kernel, params->use_mmap != 0, std::max(params->n_threads, 1)});
+        const sheily::Switched<sheily::exchange_repacking> repacking(sheily::Repacking{
+            chosen.kernel, params->use_mmap != 0, std::max(params->n_threads, 1)});
+        auto loaded = std::make_unique<sn_model>();
         llama_model_params native = llama_model_default_params();
         native.n_gpu_layers = 0;
         native.load_mode = params->use_mmap ? LLAMA_LOAD_MODE_MMAP : LLAMA_LOAD_MODE_NONE;
@@ -51,62 +65,63 @@ int sn_model_load(const char *path, const sn_model_params *params, sn_progress *
         native.vocab_only = params->vocab_only != 0;
         native.progress_callback = on_progress;
         native.progress_callback_user_data = progress;
-        llama_model *model = llama_model_load_from_file(path, native);
-        if (model == nullptr) {
-            if (progress->cancel != 0) {
+        loaded->model.reset(llama_model_load_from_file(path, native));
+        if (loaded->model == nullptr) {
+            if (progress->cancelled) {
                 return fail(SN_ABORTED, "loading %s was cancelled", path);
             }
             return fail(SN_LOAD_FAILED, "%s", sheily::take_logged_errors().c_str());
         }
-        const llama_vocab *vocab = llama_model_get_vocab(model);
-        *out = new sn_model{model, vocab, llama_vocab_n_tokens(vocab), chosen.number,
-                            chosen.attention};
+        sheily::test_throw("model");
+        loaded->vocab = llama_model_get_vocab(loaded->model.get());
+        loaded->n_vocab = llama_vocab_n_tokens(loaded->vocab);
+        loaded->kernel = chosen.number;
+        loaded->attention = chosen.attention;
         progress->fraction = 1.0f;
+        *out = loaded.release();
         return static_cast<int>(SN_OK);
     });
 }
 
 void sn_model_free(sn_model *model) {
-    if (model != nullptr) {
-        llama_model_free(model->model);
-        delete model;
-    }
+    delete model;
 }
 
 void sn_model_info_get(const sn_model *model, sn_model_info *info) {
     *info = {};
     info->n_vocab = model->n_vocab;
-    info->n_ctx_train = llama_model_n_ctx_train(model->model);
-    info->n_embd = llama_model_n_embd(model->model);
-    info->n_layer = llama_model_n_layer(model->model);
+    info->n_ctx_train = llama_model_n_ctx_train(model->model.get());
+    info->n_embd = llama_model_n_embd(model->model.get());
+    info->n_layer = llama_model_n_layer(model->model.get());
     if (info->n_layer >
         0) { // llama.cpp asserts that there is a layer 0, which a bare vocabulary has not
-        info->n_head = llama_model_n_head(model->model);
-        info->n_head_kv = llama_model_n_head_kv(model->model);
+        info->n_head = llama_model_n_head(model->model.get());
+        info->n_head_kv = llama_model_n_head_kv(model->model.get());
     }
     info->token_bos = token_or_none(llama_vocab_bos(model->vocab));
     info->token_eos = token_or_none(llama_vocab_eos(model->vocab));
     info->token_eot = token_or_none(llama_vocab_eot(model->vocab));
     info->add_bos = llama_vocab_get_add_bos(model->vocab);
     info->has_decoder =
-        llama_model_has_decoder(model->model) && !llama_model_has_encoder(model->model);
+        llama_model_has_decoder(model->model.get()) && !llama_model_has_encoder(model->model.get());
     info->is_recurrent =
-        llama_model_is_recurrent(model->model) || llama_model_is_hybrid(model->model);
-    info->n_params = llama_model_n_params(model->model);
-    info->n_bytes = llama_model_size(model->model);
+        llama_model_is_recurrent(model->model.get()) || llama_model_is_hybrid(model->model.get());
+    info->n_params = llama_model_n_params(model->model.get());
+    info->n_bytes = llama_model_size(model->model.get());
     info->kernel = model->kernel;
 }
 
 int32_t sn_model_metadata_count(const sn_model *model) {
-    return llama_model_meta_count(model->model);
+    return llama_model_meta_count(model->model.get());
 }
 
 int32_t sn_model_metadata_key(const sn_model *model, int32_t i, char *buffer, int32_t size) {
-    return llama_model_meta_key_by_index(model->model, i, buffer, static_cast<size_t>(size));
+    return llama_model_meta_key_by_index(model->model.get(), i, buffer, static_cast<size_t>(size));
 }
 
 int32_t sn_model_metadata_value(const sn_model *model, int32_t i, char *buffer, int32_t size) {
-    return llama_model_meta_val_str_by_index(model->model, i, buffer, static_cast<size_t>(size));
+    return llama_model_meta_val_str_by_index(model->model.get(), i, buffer,
+                                             static_cast<size_t>(size));
 }
 
 int sn_tokenize(const sn_model *model, const char *text, int32_t n_bytes, int32_t special,

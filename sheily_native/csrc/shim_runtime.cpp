@@ -11,7 +11,7 @@
 namespace sheily {
 namespace {
 
-thread_local std::string last_error;
+thread_local char last_error[1024];     // no string: there may be no memory for one
 thread_local std::string logged_errors; // what llama.cpp logged as errors while this thread loads
 std::atomic<int32_t> log_level{2};
 std::atomic<int32_t> last_level{GGML_LOG_LEVEL_NONE};
@@ -31,7 +31,7 @@ int32_t rank(ggml_log_level level) {
 
 // One line for each message: "<E|W|I|D> llama: text". Pieces that continue a line are dropped with
 // it or follow it; llama.cpp uses them for progress dots and tables alone.
-void on_log(ggml_log_level level, const char *text, void *) {
+void log_line(ggml_log_level level, const char *text) {
     if (level == GGML_LOG_LEVEL_CONT) {
         level = static_cast<ggml_log_level>(last_level.load());
     } else {
@@ -52,6 +52,13 @@ void on_log(ggml_log_level level, const char *text, void *) {
     }
 }
 
+void on_log(ggml_log_level level, const char *text, void *) {
+    try {
+        log_line(level, text);
+    } catch (const std::bad_alloc &) { // not for ggml's C code, and not worth a load
+    }
+}
+
 // ggml calls abort() after this: the sentence is what is left of the process.
 void on_abort(const char *message) {
     fprintf(stderr, "F ggml: %s\n", message);
@@ -61,12 +68,10 @@ void on_abort(const char *message) {
 } // namespace
 
 int fail(int status, const char *format, ...) {
-    char text[1024];
     va_list arguments;
     va_start(arguments, format);
-    vsnprintf(text, sizeof(text), format, arguments);
+    vsnprintf(last_error, sizeof(last_error), format, arguments);
     va_end(arguments);
-    last_error = text;
     return status;
 }
 
@@ -93,16 +98,11 @@ std::string take_logged_errors() {
 extern "C" {
 
 const char *sn_last_error(void) {
-    return sheily::last_error.c_str();
+    return sheily::last_error;
 }
 
 const char *sn_llama_version(void) {
     return llama_version();
-}
-
-const char *sn_system_info(void) {
-    sheily::start_backend();
-    return llama_print_system_info();
 }
 
 void sn_set_log_level(int32_t level) {

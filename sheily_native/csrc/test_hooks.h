@@ -1,14 +1,20 @@
 // Faults that the tests ask for by environment variables. They are in the library of the target
-// _native_hooks alone; in every other build this is an empty function.
+// _native_hooks alone; in every other build these are empty functions.
 #pragma once
+
+#include <atomic>
 
 #ifdef SHEILY_TEST_HOOKS
 
+#include "kernels/attention_op.h"
+#include "kernels/repack_buffer.h"
+
 #include "ggml.h"
 
-#include <atomic>
 #include <chrono>
 #include <cstdlib>
+#include <cstring>
+#include <new>
 #include <thread>
 
 namespace sheily {
@@ -31,6 +37,29 @@ inline void test_fault() {
     }
 }
 
+// Called where something was made that a throw must not leave behind: throws as an allocation does
+// that fails there, where the test names this place.
+inline void test_throw(const char *place) {
+    const char *wanted = std::getenv("SHEILY_TEST_THROW");
+    if (wanted != nullptr && std::strcmp(wanted, place) == 0) {
+        throw std::bad_alloc();
+    }
+}
+
+// What a call has left set on its thread, which later ones would find; null if nothing.
+inline const char *test_left() {
+    const attention::Kernel *attention = exchange_attention(nullptr);
+    const Repacking repacking = exchange_repacking({nullptr, false, 1});
+    return attention != nullptr ? "attention" : repacking.kernel != nullptr ? "repacking" : nullptr;
+}
+
+// Holds a load that has begun until it is cancelled.
+inline void test_hold_load(float fraction, const std::atomic<bool> &cancelled) {
+    while (test_number("SHEILY_TEST_HOLD_LOAD") != 0 && fraction > 0.0f && !cancelled) {
+        std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+}
+
 } // namespace sheily
 
 #else
@@ -38,6 +67,11 @@ inline void test_fault() {
 namespace sheily {
 
 inline void test_fault() {}
+inline void test_throw(const char *) {}
+inline const char *test_left() {
+    return nullptr;
+}
+inline void test_hold_load(float, const std::atomic<bool> &) {}
 
 } // namespace sheily
 

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from sheily_native import ClosedError, Model, ModelLoadError, build_info
+from sheily_native import AbortedError, ClosedError, Model, ModelLoadError, build_info
+from sheily_native import model as model_module
+from sheily_native._library import library
 from tests import models
 
 
@@ -35,6 +37,21 @@ def test_an_error_in_progress_cancels_the_load() -> None:
 
     with pytest.raises(StopNow):
         Model(models.tiny_llama3(), progress=stop)
+
+
+def test_a_load_that_is_cancelled_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    progress = model_module._new_progress()
+    library()[1].sn_progress_cancel(progress)
+    monkeypatch.setattr(model_module, "_new_progress", lambda: progress)
+    with pytest.raises(AbortedError, match=r"llama3-tiny\.gguf was cancelled"):
+        Model(models.tiny_llama3())
+
+
+def test_what_threads_share_is_behind_functions() -> None:
+    """A C struct that Python writes to while another thread reads it would be no atomic."""
+    ffi, _ = library()
+    with pytest.raises(TypeError, match="sn_progress"):
+        ffi.new("sn_progress *")
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 namespace sheily {
 namespace {
@@ -319,8 +320,8 @@ class Traits : public ggml::cpu::tensor_traits {
 
 } // namespace
 
-void set_attention(const Kernel *kernel) {
-    wanted = kernel;
+const Kernel *exchange_attention(const Kernel *kernel) {
+    return std::exchange(wanted, kernel);
 }
 
 ggml::cpu::tensor_traits *attention_traits(const ggml_tensor *op) {

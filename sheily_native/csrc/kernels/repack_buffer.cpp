@@ -5,6 +5,7 @@
 #include "repack_buffer.h"
 
 #include "attention_op.h"
+#include "threads.h"
 
 #include "ggml-backend-impl.h"
 #include "ggml-cpu-impl.h"
@@ -14,7 +15,7 @@
 
 #include <algorithm>
 #include <cstring>
-#include <thread>
+#include <utility>
 #include <vector>
 
 #if defined(__linux__)
@@ -243,18 +244,11 @@ void set_tensor(ggml_backend_buffer_t, ggml_tensor *tensor, const void *data, si
     GGML_ASSERT(traits != nullptr);
     const int64_t n_blocks = tensor->ne[0] / BLOCK;
     const int64_t n_groups = tensor->ne[1] / GROUP;
-    const auto work = [&](int64_t i, int64_t n) {
+    const int n = repacking.n_threads;
+    on_threads(n, [&](int64_t i) {
         repack(static_cast<const uint8_t *>(data), static_cast<uint8_t *>(tensor->data), n_blocks,
                {n_groups * i / n, n_groups * (i + 1) / n}, traits->kernel().bias);
-    };
-    std::vector<std::thread> others;
-    for (int i = 1; i < repacking.n_threads; i++) {
-        others.emplace_back(work, i, repacking.n_threads);
-    }
-    work(0, repacking.n_threads);
-    for (std::thread &thread : others) {
-        thread.join();
-    }
+    });
     if (repacking.mapped) {
         give_back(data, size);
     }
@@ -302,8 +296,8 @@ void register_repack_buffer() {
     types.insert(types.begin(), repack_buffer_type());
 }
 
-void set_repacking(const Repacking &wanted) {
-    repacking = wanted;
+Repacking exchange_repacking(Repacking wanted) {
+    return std::exchange(repacking, wanted);
 }
 
 bool stock_is_better() {

@@ -20,7 +20,7 @@ struct Repacking {
     bool mapped;
     int n_threads;
 };
-void set_repacking(const Repacking &repacking);
+Repacking exchange_repacking(Repacking repacking); // gives what it was before
 
 // Whether llama.cpp was built with kernels of its own that are to be preferred.
 bool stock_is_better();
