@@ -1,0 +1,65 @@
+"""The processes that a run of the tests has started, whoever their parent is by now (Linux)."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Mapping
+from pathlib import Path
+
+VARIABLE = "SHEILY_TEST_RUN"
+"""An environment variable: children inherit which run of the tests they belong to."""
+
+_PROC = Path("/proc")
+
+
+def of(run: str) -> dict[int, str]:
+    """The command lines, by process id, of those that run, apart from this one: the processes that
+    have the variable, and the descendants of this one."""
+    parents = _parents()
+    found = {pid for pid in parents if _belongs(pid, run)}
+    children: dict[int, list[int]] = {}
+    for pid, parent in parents.items():
+        children.setdefault(parent, []).append(pid)
+    waiting = [os.getpid()]
+    while waiting:
+        below = children.get(waiting.pop(), [])
+        found.update(below)
+        waiting += below
+    return {pid: _command(pid) for pid in sorted(found - {os.getpid()})}
+
+
+def described(processes: Mapping[int, str]) -> str:
+    return "; ".join(f"{pid} ({command})" for pid, command in processes.items())
+
+
+def kill(processes: Mapping[int, str]) -> None:
+    for pid in processes:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def _parents() -> dict[int, int]:
+    """Of every process that is not dead."""
+    parents = {}
+    for path in _PROC.glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, parent = path.read_text(errors="replace").rpartition(")")[2].split()[:2]
+            if state not in "ZX":
+                parents[int(path.parent.name)] = int(parent)
+    return parents
+
+
+def _belongs(pid: int, run: str) -> bool:
+    try:
+        return f"{VARIABLE}={run}".encode() in (_PROC / f"{pid}/environ").read_bytes().split(b"\0")
+    except OSError:  # somebody else's, or gone
+        return False
+
+
+def _command(pid: int) -> str:
+    try:
+        return (_PROC / f"{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+    except OSError:
+        return "gone"
