@@ -27,12 +27,13 @@ endif
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: help serve test test-browser sanitize fuzz soak torture check lint types format \
+.PHONY: help serve test test-optimized test-browser sanitize fuzz soak torture check lint types format \
 	format-check test-packaging clean FORCE
 
 help:
 	@echo 'make serve           build, fetch a small model, start the server on port $(LLM_PORT)'
 	@echo 'make test            build, run every quick test'
+	@echo 'make test-optimized  the unit tests with python -O, which leaves asserts out'
 	@echo 'make test-browser    the dashboard in Chromium, Node and a real model behind it'
 	@echo 'make sanitize        the tests of the native library under sanitizers (gcc)'
 	@echo 'make fuzz            every fuzz target in full (an hour or more); make fuzz CASES=1000'
@@ -117,6 +118,12 @@ WITH_HOOKS = SHEILY_HOOKS_LIBRARY="$$(echo '$(BUILD)'/hooks/_native*.so)"
 test: $(VENV)/.installed-test $(SMOLLM2)
 	$(HOOKS)
 	$(WITH_HOOKS) $(BIN)/python -m pytest -m 'not packaging and not browser'
+
+# Without the asserts of what is tested: none of them guards anything. Those of the tests are kept,
+# as pytest writes them, which it doubts.
+test-optimized: $(VENV)/.installed-test
+	$(BIN)/python -O -m pytest -W 'ignore:assertions not in test modules:pytest.PytestConfigWarning' \
+		tests/unit
 
 test-browser: $(VENV)/.installed-browser $(SMOLLM2)
 	$(BIN)/python -m pytest -m browser tests/browser

@@ -244,12 +244,12 @@ def main() -> None:
         try:
             if isinstance(order, Setup):
                 loop, reply = Loop(order), Reply()
+            elif loop is None:
+                raise BenchmarkError("there is no model yet: the first order is a Setup")
+            elif isinstance(order, Run):
+                reply = Reply(streams=loop.run(order))
             else:
-                assert loop is not None
-                if isinstance(order, Run):
-                    reply = Reply(streams=loop.run(order))
-                else:
-                    reply = Reply(prompt=loop.write_prompt(order))
+                reply = Reply(prompt=loop.write_prompt(order))
         except UnusableRoundError as problem:
             reply = Reply(unusable=str(problem))
         except Exception as problem:

@@ -44,7 +44,7 @@ def decode_s(context: Context, constraint: Constraint | None, n_tokens: int) -> 
         for i in range(n_tokens + 1):
             mask = None if constraint is None else constraint.mask()
             [sampled] = context.step([Entry(0, tokens, sampler=sampler, mask=mask)])
-            assert sampled is not None
+            assert sampled is not None  # as the entry has a sampler
             tokens = sampled.tokens
             if constraint is not None:
                 constraint.accept(tokens[0])

@@ -278,7 +278,8 @@ def _obey(engine: Engine | None, order: Prefill | Decode | Steps | Bandwidth | P
         return Reply(rate=rate)
     if isinstance(order, Peak):
         return Reply(rate=kernels.integer_peak(order.kernel, order.threads, order.seconds))
-    assert engine is not None
+    if engine is None:
+        raise BenchmarkError("there is no model yet: the first order is a Setup")
     if isinstance(order, Prefill):
         return engine.prefill(order)
     if isinstance(order, Decode):

@@ -78,12 +78,12 @@ def main() -> None:
             if order["type"] == "Setup":
                 engine = Engine(order)
                 reply = {"seconds": engine.load_s, "version": openvino_genai.__version__}
+            elif engine is None:
+                raise RuntimeError("there is no model yet: the first order is a Setup")
+            elif order["type"] == "Prefill":
+                reply = {"seconds": engine.prefill(order["n_tokens"])}
             else:
-                assert engine is not None
-                if order["type"] == "Prefill":
-                    reply = {"seconds": engine.prefill(order["n_tokens"])}
-                else:
-                    reply = {"seconds": engine.decode(order["n_tokens"], order.get("depth", 0))}
+                reply = {"seconds": engine.decode(order["n_tokens"], order.get("depth", 0))}
         except Exception as problem:
             reply = {"error": f"{type(problem).__name__}: {problem}"}
         print(json.dumps(reply), flush=True)

@@ -125,7 +125,8 @@ class Comparison:
             bare = _turn(self._bare, self._server, messages, n_tokens)
             http = _turn(self._server, self._bare, messages, n_tokens)
         one = Round(bare, http)
-        assert one.ratio > 0  # or the property raises, here and not when all is done
+        if one.ratio <= 0:  # it raises itself where streams did not overlap
+            raise UnusableRoundError("the server made no tokens")
         others = max(bare.others_cpu, http.others_cpu)
         if others > self._noise:
             raise UnusableRoundError(f"other programs used {others:.2f} cores")

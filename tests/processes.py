@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 VARIABLE = "SHEILY_TEST_RUN"
@@ -28,6 +29,16 @@ def of(run: str) -> dict[int, str]:
         found.update(below)
         waiting += below
     return {pid: _command(pid) for pid in sorted(found - {os.getpid()})}
+
+
+def hearing_interrupts(command: Sequence[str]) -> list[str]:
+    """The command, as it is on a terminal: SIGINT ends it. It would ignore that where the run of
+    the tests does, as one in the background of a shell."""
+    program = (
+        "import os, signal, sys; signal.signal(signal.SIGINT, signal.SIG_DFL); "
+        "os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    return [sys.executable, "-c", program, *command]
 
 
 def described(processes: Mapping[int, str]) -> str:

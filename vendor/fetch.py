@@ -143,7 +143,8 @@ def extract(archive: Path, folder: str, target: Path) -> None:
                 destination = target / path
                 destination.parent.mkdir(parents=True, exist_ok=True)
                 source = tar.extractfile(member)
-                assert source is not None, "a regular file has content"
+                if source is None:
+                    raise FetchError(f"{archive.name} has no content for {member.name}.")
                 with source, destination.open("xb") as file:
                     shutil.copyfileobj(source, file, 1 << 20)
                 destination.chmod(0o755 if member.mode & 0o100 else 0o644)

@@ -12,7 +12,7 @@ from types import TracebackType
 
 from .. import kernels
 from ..context import Context, Entry
-from ..errors import ModelLoadError
+from ..errors import InvalidArgumentError, ModelLoadError
 from ..model import Model, ModelInfo
 from ..sampling import Sampler, SamplingParams
 from .plan import Figures, Settings
@@ -72,9 +72,15 @@ class Bench:
             raise ModelLoadError(f"{self._model.path} is not a plain decoder model")
 
     def run(self, settings: Settings, prompt: int, answer: int) -> Figures:
-        """Computes a prompt in chunks, then an answer token by token. Raises NativeError."""
+        """Computes a prompt in chunks, then an answer token by token.
+
+        Raises NativeError, InvalidArgumentError where both are more than the cells of a context.
+        """
         prompt = max(prompt, settings.chunk)
-        assert prompt + answer <= _LONGEST_RUN
+        if prompt + answer > _LONGEST_RUN:
+            raise InvalidArgumentError(
+                f"a run of {prompt} and {answer} tokens is longer than {_LONGEST_RUN}"
+            )
         self.load(settings.kernel)
         model = self._model
         assert model is not None

@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from benchmarks import bare_loop
 from benchmarks.report import Stream, UnusableRoundError, steady_rate
 from tests.models import ROOT, tiny_llama3
 
@@ -113,3 +115,14 @@ def test_streams_that_do_not_overlap_are_of_no_use() -> None:
         steady_rate([stream([0.0, 1.0]), stream([2.0, 3.0])])
     with pytest.raises(UnusableRoundError, match="less than two tokens"):
         stream([1.0])
+
+
+def test_the_bare_loop_wants_a_model_first() -> None:
+    done = subprocess.run(
+        [sys.executable, "-O", "-m", bare_loop.__name__],
+        input=msgspec.json.encode(bare_loop.WritePrompt(1, 8)) + b"\n",
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    assert "the first order is a Setup" in json.loads(done.stdout)["error"]

@@ -189,6 +189,8 @@ def test_a_worker_says_what_went_wrong() -> None:
     with Worker("it") as worker:
         with pytest.raises(BenchmarkError, match="it failed: InvalidArgumentError: there is no"):
             worker.order(Peak("none", 1, 0.01))
+        with pytest.raises(BenchmarkError, match="the first order is a Setup"):
+            worker.order(Decode(1))
         assert worker.order(Setup(str(tiny_llama3()), 1, "off")).kernel is None
         assert worker.order(Prefill(600)).seconds > 0  # more than a batch
         assert worker.order(Decode(2, depth=3)).seconds > 0

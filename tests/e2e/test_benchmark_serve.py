@@ -17,6 +17,7 @@ import pytest
 
 from benchmarks.serve_contestants import descendants, has_speculation
 from benchmarks.serve_report import SCENARIOS
+from tests import processes
 from tests.models import ROOT, tiny_llama3
 
 pytestmark = [pytest.mark.e2e, pytest.mark.native, pytest.mark.http, pytest.mark.timeout(300)]
@@ -188,7 +189,9 @@ def test_a_model_that_is_not_there_is_an_error_in_one_sentence(tmp_path: Path) -
 def test_an_interrupted_run_leaves_no_server(sent: signal.Signals, status: int) -> None:
     arguments = (*COMMAND, f"--model={tiny_llama3()}", *SMALL, "--minutes=5")
     process = subprocess.Popen(
-        [*arguments, "--scenarios", "mixed"], cwd=ROOT, stdout=subprocess.DEVNULL
+        processes.hearing_interrupts([*arguments, "--scenarios", "mixed"]),
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
     )
     pids: list[int] = []
     try:

@@ -6,18 +6,17 @@ import json
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from sheily_native import kernels
+from sheily_native import InvalidArgumentError, kernels
 from sheily_native.build import build_info
 from sheily_native.tune.__main__ import main
 from sheily_native.tune.measure import Bench
 from sheily_native.tune.plan import Settings
 from sheily_server.config import load
-from tests import models
+from tests import models, processes
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -54,9 +53,7 @@ def test_the_whole_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
 
 def test_with_hardly_any_time_the_defaults_are_written(tmp_path: Path) -> None:
     out = tmp_path / "tuned.json"
-    began = time.monotonic()
     assert main([str(models.tiny_llama3()), "--out", str(out), "--seconds", "0.01"]) == 0
-    assert time.monotonic() - began < 20
     assert json.loads(out.read_text())["settings"] == {
         "kernel": "auto",
         "threads": 0,
@@ -123,8 +120,9 @@ def test_arguments_that_cannot_be_used(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_ctrl_c_ends_it_with_one_sentence(tmp_path: Path) -> None:
     out = tmp_path / "t.json"
+    command = [sys.executable, "-m", "sheily_native.tune", str(models.tiny_llama3())]
     process = subprocess.Popen(
-        [sys.executable, "-m", "sheily_native.tune", str(models.tiny_llama3()), "--out", str(out)],
+        processes.hearing_interrupts([*command, "--out", str(out)]),
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -136,7 +134,7 @@ def test_ctrl_c_ends_it_with_one_sentence(tmp_path: Path) -> None:
         while "tokens/s" not in process.stdout.readline():
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 130
+        assert process.wait() == 130
         [line] = process.stderr.read().splitlines()
     assert "nothing was written" in line
     assert not out.exists()
@@ -153,3 +151,5 @@ def test_a_bench_keeps_the_model_while_the_kernel_stays() -> None:
         assert bench.run(Settings(kernel="off"), 10, 0).decode is None
         assert loads.count(1.0) == 2
         assert bench.n_bytes > 1_000_000
+        with pytest.raises(InvalidArgumentError, match="a run of 640 and 1 tokens is longer"):
+            bench.run(Settings(), 640, 1)
