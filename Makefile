@@ -117,7 +117,7 @@ WITH_HOOKS = SHEILY_HOOKS_LIBRARY="$$(echo '$(BUILD)'/hooks/_native*.so)"
 
 test: $(VENV)/.installed-test $(SMOLLM2)
 	$(HOOKS)
-	$(WITH_HOOKS) $(BIN)/python -m pytest -m 'not packaging and not browser'
+	$(WITH_HOOKS) $(BIN)/python -m pytest --timeout=600 -m 'not packaging and not browser'
 
 # Without the asserts of what is tested: none of them guards anything. Those of the tests are kept,
 # as pytest writes them, which it doubts.

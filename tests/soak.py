@@ -393,9 +393,15 @@ class Result:
 
 
 def soak(
-    model: Path, minutes: float, n_clients: int = 6, seed: int = 0, progress: bool = False
+    model: Path,
+    minutes: float,
+    n_clients: int = 6,
+    seed: int = 0,
+    progress: bool = False,
+    least: int = 0,
 ) -> Result:
-    """Runs the traffic for so long; then waits until the server is idle, and judges."""
+    """Runs the traffic for so long, and until `least` requests have ended; then waits until the
+    server is idle, and judges."""
     outcomes = Outcomes()
     over = threading.Event()
     samples: list[Sample] = []
@@ -421,11 +427,14 @@ def soak(
             for thread in threads:
                 thread.start()
             try:
-                while time.monotonic() < end and server.process.poll() is None:
+                while (
+                    time.monotonic() < end or outcomes.total() < least
+                ) and server.process.poll() is None:
                     samples.append(sample(pids, began))
                     bar.set_postfix(requests=outcomes.total(), wrong=len(outcomes.wrong))
                     bar.update(round(samples[-1].at) - bar.n)
-                    time.sleep(min(SAMPLE_S, max(end - time.monotonic(), 0.0)))
+                    left = end - time.monotonic()
+                    time.sleep(min(SAMPLE_S, left) if left > 0 else SAMPLE_S)
             except FileNotFoundError:
                 pass  # a process died, which the restarts below tell
             finally:
@@ -434,7 +443,7 @@ def soak(
             thread.join(WAIT_S)
         ended = time.monotonic() - began
         with contextlib.suppress(AssertionError):
-            wait_for(lambda: _at_rest(server.health()), 15)
+            wait_for(lambda: _at_rest(server.health()), 60)
         health = server.health()
         restarts = health["engine_restarts"]
         rest = sample(pids, began) if not restarts else samples[-1]

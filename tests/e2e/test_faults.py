@@ -30,7 +30,7 @@ def test_sigterm_ends_both_processes() -> None:
     server.wait_for_state("ready")
     engine = server.engine_pid()
     assert server.stop() == 0
-    wait_for(lambda: not Path(f"/proc/{engine}").exists(), 5)
+    wait_for(lambda: not Path(f"/proc/{engine}").exists())
 
 
 def test_a_model_with_an_unknown_template(tmp_path: Path) -> None:

@@ -41,12 +41,13 @@ def test_the_model_is_listed(openai_client: OpenAI) -> None:
 
 
 def test_an_answer_has_every_field(openai_client: OpenAI) -> None:
+    began = int(time.time())
     # Where a short answer ends is not the same on all CPUs.
     answer = ask(openai_client, QUESTIONS[2], max_tokens=8, extra_body={"ignore_eos": True})
     assert answer.object == "chat.completion"
     assert answer.id.startswith("chatcmpl-")
     assert answer.model == MODEL
-    assert abs(answer.created - time.time()) < 60
+    assert began <= answer.created <= time.time()
     [choice] = answer.choices
     assert choice.message.role == "assistant"
     assert choice.message.content

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tests.real_server import RealServer, wait_for
+from tests.real_server import PATIENCE_S, RealServer, wait_for
 
 WAIT_S = 300.0
 SETTINGS: dict[str, Any] = {"context_size": 2048, "max_tokens": 1900, "drain_timeout": 1}
@@ -75,7 +75,10 @@ class UnderWay:
         ]
         for thread in self._threads:
             thread.start()
-        wait_for(lambda: self._all_there(server, n), 30, "for the requests to be under way")
+        wait_for(
+            lambda: self._all_there(server, n),
+            what=f"for the requests to be under way {server.log}",
+        )
 
     def _all_there(self, server: RealServer, n: int) -> bool:
         assert not self._endings, self._endings
@@ -86,7 +89,7 @@ class UnderWay:
         fields: dict[str, Any] = {"max_tokens": 1900, "ignore_eos": True, "temperature": 1}
         self._endings.append(end_of(server, body(text, stream=number % 2 == 0, **fields)))
 
-    def ended(self, seconds: float = 60.0) -> list[Ending]:
+    def ended(self, seconds: float = PATIENCE_S) -> list[Ending]:
         """Waits for all of them."""
         end = time.monotonic() + seconds
         for thread in self._threads:

@@ -91,7 +91,7 @@ def test_an_engine_that_is_stopped() -> None:
         rounds = _struck(server, signal.SIGSTOP, times)
         assert "hung: nothing came from it" in server.log
     found = worst(rounds)
-    assert min(one.to_ends_s for one in rounds) > HANG_S / 2
+    decide(min(one.to_ends_s for one in rounds) > HANG_S / 2, f"too soon: {rounds}")
     limit = HANG_S + 0.5 + MOST_TOKEN_S
     note("SIGSTOP of the engine", times, f"token within {limit:g} s", **found)
     decide(found["token_max_s"] <= limit, f"{found}")

@@ -40,7 +40,7 @@ def killed(server: RealServer) -> float:
     engine = server.engine_pid()
     server.process.kill()
     began = time.monotonic()
-    wait_for(lambda: not alive(engine), 30, "for the engine to leave")
+    wait_for(lambda: not alive(engine), what="for the engine to leave")
     return time.monotonic() - began
 
 
