@@ -284,7 +284,7 @@ class Answer:
         os._exit(int(arguments[0]))
 
     def _nonsense(self, arguments: list[str]) -> None:
-        self._channel._socket.sendall(struct.pack("<I", 3) + b"\xc1\xc1\xc1")
+        self._channel.send_frame(struct.pack("<I", 3) + b"\xc1\xc1\xc1")
 
     def _close(self, arguments: list[str]) -> None:
         self._channel.close()

@@ -1,27 +1,21 @@
-"""What the server process and the engine process say to each other, and the frames it travels in.
-
-A frame is a 4-byte little-endian length and that many bytes of MessagePack: one command, or a list
-of events, so that the events of a step cost one system call.
-"""
+"""What the server process and the engine process say to each other. A frame holds one command, or
+a list of events, so that the events of a step cost one system call."""
 
 from __future__ import annotations
 
-import contextlib
 import math
 import socket
-import struct
-import threading
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple
 
 import msgspec
 
 from ..prompts import Dialect
 from ..prompts.message import Segment
+from .frames import MAX_FRAME_BYTES as MAX_FRAME_BYTES
+from .frames import Frames
+from .frames import ProtocolError as ProtocolError
 
 SCHEMA_TOO_COMPLEX = "schema_too_complex"
-MAX_FRAME_BYTES = 64 * 1024 * 1024
-_LENGTH = struct.Struct("<I")
-T = TypeVar("T")
 KVType = Literal["f16", "q8_0"]
 
 
@@ -75,10 +69,12 @@ class Sampling(msgspec.Struct, frozen=True):
 
 class Grammar(msgspec.Struct, frozen=True):
     """What an answer has to follow, in llguidance's dialect of Lark; `param` is the request's field
-    that it came from."""
+    that it came from. `schemas` are the JSON Schemas in it, as JSON, by their places in the
+    request."""
 
     lark: str
     param: str
+    schemas: dict[str, str] = {}
 
 
 class Submit(msgspec.Struct, tag=True, frozen=True):
@@ -302,10 +298,6 @@ LAST_EVENTS = (TooLong, Refused, Tokenized, Detokenized, Finished, RequestFailed
 Event = Loading | Ready | LoadFailed | Beat | RequestEvent
 
 
-class ProtocolError(Exception):
-    """The other process sent something that is no frame of this protocol."""
-
-
 class _Codec(NamedTuple):
     commands: msgspec.msgpack.Decoder[Command]
     events: msgspec.msgpack.Decoder[list[Event]]
@@ -318,63 +310,34 @@ class Channel:
     """One end of the socket pair. Sending is thread-safe; receiving is for one thread."""
 
     def __init__(self, connection: socket.socket) -> None:
-        self._socket = connection
-        self._sending = threading.Lock()
-        self._encoder = msgspec.msgpack.Encoder()
+        self._frames = Frames(connection)
+
+    def encode_command(self, command: Command) -> bytes:
+        """A frame for `send_frame`. Raises UnicodeEncodeError, OverflowError or ProtocolError for
+        what no frame can carry."""
+        return self._frames.encode(command)
+
+    def send_frame(self, frame: bytes) -> None:
+        """Waits until it is written. Raises OSError when the other process is gone."""
+        self._frames.send_bytes(frame)
 
     def send_command(self, command: Command) -> None:
-        """Raises OSError when the other process is gone."""
-        self._send(self._encoder.encode(command))
+        """Waits until it is written. Raises OSError when the other process is gone."""
+        self._frames.send(command)
 
     def send_events(self, events: list[Event]) -> None:
-        """Raises OSError when the other process is gone."""
+        """Waits until they are written. Raises OSError when the other process is gone."""
         if events:
-            self._send(self._encoder.encode(events))
+            self._frames.send(events)
 
     def receive_command(self) -> Command | None:
         """The next command; None when the other end is closed. Raises ProtocolError."""
-        frame = self._receive()
-        return None if frame is None else _decode(_CODEC.commands, frame)
+        return self._frames.receive(_CODEC.commands)
 
     def receive_events(self) -> list[Event] | None:
         """The next events; None when the other end is closed. Raises ProtocolError."""
-        frame = self._receive()
-        return None if frame is None else _decode(_CODEC.events, frame)
+        return self._frames.receive(_CODEC.events)
 
     def close(self) -> None:
         """Wakes a thread that receives, too."""
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
-        self._socket.close()
-
-    def _send(self, payload: bytes) -> None:
-        with self._sending:
-            self._socket.sendall(_LENGTH.pack(len(payload)) + payload)
-
-    def _receive(self) -> bytes | None:
-        head = self._exactly(_LENGTH.size)
-        if head is None:
-            return None
-        (length,) = _LENGTH.unpack(head)
-        if length > MAX_FRAME_BYTES:
-            raise ProtocolError(f"a frame of {length} bytes")
-        return self._exactly(length)
-
-    def _exactly(self, size: int) -> bytes | None:
-        data = bytearray()
-        while len(data) < size:
-            try:
-                part = self._socket.recv(min(size - len(data), 1 << 20))
-            except OSError:  # reset, or closed by our own side
-                return None
-            if not part:
-                return None
-            data += part
-        return bytes(data)
-
-
-def _decode(decoder: msgspec.msgpack.Decoder[T], frame: bytes) -> T:
-    try:
-        return decoder.decode(frame)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise ProtocolError(str(error)) from None
+        self._frames.close()

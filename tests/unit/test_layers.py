@@ -10,6 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 ENGINE = "sheily_server.engine"
+# What the server process shares with the engine's: the wire.
+SHARED = {ENGINE, f"{ENGINE}.frames", f"{ENGINE}.messages"}
 
 # The layer of each module outside `engine` and `prompts`; one imports only what is lower.
 LAYERS = {
@@ -25,6 +27,7 @@ LAYERS = {
     "sheily_server.prompts": 1,
     "sheily_server.history": 1,
     "sheily_server.preflight": 1,
+    "sheily_server.engine.frames": 0,
     "sheily_server.engine.messages": 1,
     "sheily_server.openapi": 1,
     "sheily_server.schemas": 2,
@@ -105,7 +108,7 @@ def of_project(names: set[str]) -> set[str]:
 
 
 def is_engine(name: str) -> bool:
-    return within(name, ENGINE) and name not in (ENGINE, f"{ENGINE}.messages")
+    return within(name, ENGINE) and name not in SHARED
 
 
 def test_every_module_has_a_place() -> None:
@@ -184,6 +187,7 @@ def test_pure_engine_modules_import_no_native_code() -> None:
         "drafts",
         "answers",
         "text",
+        "frames",
         "messages",
         "settled",
     ):

@@ -194,6 +194,16 @@ def test_closing_wakes_a_thread_that_sends(channels: tuple[Channel, Channel]) ->
     assert outcome == ["OSError"]
 
 
+def test_a_frame_that_the_other_end_would_not_take_is_not_sent(
+    channels: tuple[Channel, Channel],
+) -> None:
+    server, engine = channels
+    with pytest.raises(ProtocolError):
+        server.send_command(Detokenize(1, [2**31] * (MAX_FRAME_BYTES // 5 + 1)))
+    server.send_command(Cancel(7))
+    assert engine.receive_command() == Cancel(7)
+
+
 def test_closing_twice_is_closing_once(channels: tuple[Channel, Channel]) -> None:
     channels[0].close()
     channels[0].close()

@@ -1,0 +1,82 @@
+"""Frames between two processes: a 4-byte little-endian length and that many bytes of MessagePack.
+Knows sockets and sizes; what a frame says is its users' affair."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import struct
+import threading
+from typing import TypeVar
+
+import msgspec
+
+MAX_FRAME_BYTES = 64 * 1024 * 1024
+_LENGTH = struct.Struct("<I")
+T = TypeVar("T")
+
+
+class ProtocolError(Exception):
+    """The other process sent something that is no frame of this protocol."""
+
+
+class Frames:
+    """One end of a socket pair. Sending is thread-safe; receiving is for one thread."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        self._sending = threading.Lock()
+        self._encoder = msgspec.msgpack.Encoder()
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def encode(self, value: object) -> bytes:
+        """A frame, for `send_bytes`. Raises what msgspec raises for what it cannot write, and
+        ProtocolError for more than MAX_FRAME_BYTES."""
+        payload = self._encoder.encode(value)
+        if len(payload) > MAX_FRAME_BYTES:
+            raise ProtocolError(f"a frame of {len(payload)} bytes")
+        return _LENGTH.pack(len(payload)) + payload
+
+    def send(self, value: object) -> None:
+        """Waits until the frame is written. Raises OSError when the other process is gone."""
+        self.send_bytes(self.encode(value))
+
+    def send_bytes(self, frame: bytes) -> None:
+        with self._sending:
+            self._socket.sendall(frame)
+
+    def receive(self, decoder: msgspec.msgpack.Decoder[T]) -> T | None:
+        """The next frame; None when the other end is closed. Raises ProtocolError."""
+        head = self._exactly(_LENGTH.size)
+        if head is None:
+            return None
+        (length,) = _LENGTH.unpack(head)
+        if length > MAX_FRAME_BYTES:
+            raise ProtocolError(f"a frame of {length} bytes")
+        frame = self._exactly(length)
+        if frame is None:
+            return None
+        try:
+            return decoder.decode(frame)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+            raise ProtocolError(str(error)) from None
+
+    def close(self) -> None:
+        """Wakes a thread that receives, too."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+    def _exactly(self, size: int) -> bytes | None:
+        data = bytearray()
+        while len(data) < size:
+            try:
+                part = self._socket.recv(min(size - len(data), 1 << 20))
+            except OSError:  # reset, or closed by our own side
+                return None
+            if not part:
+                return None
+            data += part
+        return bytes(data)
