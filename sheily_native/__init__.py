@@ -18,6 +18,7 @@ from .errors import (
     NativeError,
     NotBuiltError,
     OutOfMemoryError,
+    TooManyTokensError,
     WrongThreadError,
 )
 from .log import set_log_level
@@ -44,6 +45,7 @@ __all__ = [
     "Sampler",
     "SamplingParams",
     "TokenLogprob",
+    "TooManyTokensError",
     "WrongThreadError",
     "build_info",
     "kernels",

@@ -47,6 +47,14 @@ class WrongThreadError(NativeError):
     """A context was used by another thread than the one that made it."""
 
 
+class TooManyTokensError(NativeError):
+    """A text has `count` tokens, which is more than the caller wants."""
+
+    def __init__(self, count: int, most: int) -> None:
+        super().__init__(f"the text has {count} tokens, more than {most}")
+        self.count = count
+
+
 _BY_STATUS: dict[int, type[NativeError]] = {
     1: InvalidArgumentError,
     2: OutOfMemoryError,
@@ -59,5 +67,4 @@ _BY_STATUS: dict[int, type[NativeError]] = {
 
 def error_for(status: int, message: str) -> NativeError:
     """The exception that stands for an `sn_status` other than `SN_OK` (see csrc/api.h)."""
-    assert status != 0
     return _BY_STATUS.get(status, NativeError)(message)

@@ -13,7 +13,13 @@ from . import kernels
 from ._library import library
 from ._status import check
 from ._threads import default_threads
-from .errors import ClosedError, ModelLoadError, NativeError
+from .errors import (
+    ClosedError,
+    InvalidArgumentError,
+    ModelLoadError,
+    NativeError,
+    TooManyTokensError,
+)
 
 _PROGRESS_INTERVAL_S = 0.05
 _NEARLY_ALL = 0.999  # 1 is said once, when the model is there
@@ -105,19 +111,30 @@ class Model:
             raise ClosedError("the model is closed")
         return self._handle
 
-    def tokenize(self, text: str | bytes, special: bool = False) -> list[int]:
+    def tokenize(
+        self, text: str | bytes, special: bool = False, *, most: int | None = None
+    ) -> list[int]:
         """The token ids of `text` (UTF-8), with no BOS or EOS added.
 
         `special=True` turns the text of a control token such as `<|eot_id|>` into that token: only
         for text that the program itself wrote. With False such text stays ordinary characters;
         tokens of the type USER_DEFINED match all the same (see `is_user_defined`).
+
+        Raises TooManyTokensError when there are more than `most`, before a list is made of them,
+        and InvalidArgumentError when `most` is negative.
         """
+        if most is not None and most < 0:
+            raise InvalidArgumentError(f"most is {most}, which is negative")
         ffi, lib = library()
         data = text.encode("utf-8") if isinstance(text, str) else text
         capacity = len(data) + 1  # a token covers at least one byte
+        if most is not None:
+            capacity = min(capacity, most + 1)
         tokens = ffi.new("int32_t[]", capacity)
         count = ffi.new("int32_t *")
         status = lib.sn_tokenize(self.handle, data, len(data), special, tokens, capacity, count)
+        if most is not None and count[0] > most:
+            raise TooManyTokensError(count[0], most)
         if status == _SN_BUFFER_TOO_SMALL:  # normalizing made the text longer
             capacity = count[0]
             tokens = ffi.new("int32_t[]", capacity)

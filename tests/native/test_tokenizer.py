@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from sheily_native import InvalidArgumentError, Model
+from sheily_native import InvalidArgumentError, Model, NativeError, TooManyTokensError
+from sheily_native import model as model_module
+from sheily_native._library import library
 from tests.models import VOCABULARY
 
+TEXT = "one two three " * 100
 SEPARATOR = "\n__ggml_vocab_test__\n"
 
 
@@ -65,3 +70,69 @@ def test_no_bos_is_added(vocabulary: Model) -> None:
     assert vocabulary.info.add_bos
     assert vocabulary.info.token_bos == 128000
     assert 128000 not in vocabulary.tokenize("hello", special=True)
+
+
+class WatchedFfi:
+    """cffi's, with the sizes of the buffers for tokens that were made, and the lists."""
+
+    def __init__(self, ffi: Any) -> None:
+        self._ffi = ffi
+        self.capacities: list[int] = []
+        self.lists = 0
+
+    def new(self, kind: str, *size: int) -> Any:
+        if kind == "int32_t[]":
+            self.capacities += size
+        return self._ffi.new(kind, *size)
+
+    def unpack(self, tokens: Any, count: int) -> Any:
+        self.lists += 1
+        return self._ffi.unpack(tokens, count)
+
+
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> WatchedFfi:
+    ffi, lib = library()
+    watched = WatchedFfi(ffi)
+    monkeypatch.setattr(model_module, "library", lambda: (watched, lib))
+    return watched
+
+
+def test_as_many_tokens_as_are_allowed(vocabulary: Model) -> None:
+    ids = vocabulary.tokenize(TEXT)
+    for most in (len(ids), len(ids) + 1, 10**12):
+        assert vocabulary.tokenize(TEXT, most=most) == ids
+    assert vocabulary.tokenize("", most=0) == []
+
+
+@pytest.mark.parametrize("most", [0, 1, 100, len(TEXT.split()) - 1])
+def test_more_tokens_than_are_allowed(vocabulary: Model, watched: WatchedFfi, most: int) -> None:
+    count = len(vocabulary.tokenize(TEXT))
+    watched.capacities, watched.lists = [], 0
+    with pytest.raises(TooManyTokensError, match=f"{count} tokens, more than {most}$") as caught:
+        vocabulary.tokenize(TEXT, most=most)
+    assert isinstance(caught.value, NativeError)
+    assert caught.value.count == count
+    assert watched.capacities == [most + 1]
+    assert watched.lists == 0
+
+
+def test_one_token_more_than_is_allowed(vocabulary: Model, watched: WatchedFfi) -> None:
+    """They fit into the buffer."""
+    ids = vocabulary.tokenize(TEXT)
+    watched.capacities, watched.lists = [], 0
+    with pytest.raises(TooManyTokensError) as caught:
+        vocabulary.tokenize(TEXT, most=len(ids) - 1)
+    assert caught.value.count == len(ids)
+    assert watched.capacities == [len(ids)]
+    assert watched.lists == 0
+
+
+def test_a_wide_bound_takes_no_room(vocabulary: Model, watched: WatchedFfi) -> None:
+    vocabulary.tokenize("hello", most=10**12)
+    assert watched.capacities == [len("hello") + 1]
+
+
+def test_a_negative_bound_is_refused(vocabulary: Model) -> None:
+    with pytest.raises(InvalidArgumentError, match="most is -1"):
+        vocabulary.tokenize("", most=-1)
