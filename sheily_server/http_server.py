@@ -75,6 +75,7 @@ PROBE_S = 10.0
 """Seconds between two looks whether a client is there that has closed its sending side."""
 
 _PROBE_WAIT_MS = 10
+_POLLRDHUP = getattr(select, "POLLRDHUP", 0)  # of Linux
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _SAY_AGAIN_S = 60.0
 
@@ -155,8 +156,9 @@ def _raised_limit(wanted: int) -> int:
     )
     if soft < wanted and soft < hard:
         limits = resource.getrlimit(resource.RLIMIT_NOFILE)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), limits[1]))
-        soft = min(wanted, hard)
+        with contextlib.suppress(OSError, ValueError):  # a sandbox, or a limit of the system's own
+            resource.setrlimit(resource.RLIMIT_NOFILE, (min(wanted, hard), limits[1]))
+            soft = min(wanted, hard)
     return min(soft, wanted)
 
 
@@ -296,7 +298,7 @@ class _Task(WSGITask):  # type: ignore[misc]
         channel = self.channel
         if not channel.connected:
             return True
-        if not channel.ended:
+        if not channel.has_said_all():
             return False
         gone = self._is_gone_at_end()
         if gone:
@@ -424,6 +426,8 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
         super().handle_close()
 
     def _hold(self, n_bytes: int) -> None:
+        if self.socket is None:  # it was closed while it was read, as nothing could be written
+            n_bytes = 0
         self.server.shared.partial += n_bytes - self.held
         self.held = n_bytes
 
@@ -447,14 +451,29 @@ class _Channel(HTTPChannel):  # type: ignore[misc]
             if len(self.requests) == 1:
                 self.server.add_task(self)
 
+    def service(self) -> None:
+        try:
+            super().service()
+        except BaseException:  # waitress would log it, and keep the request that nobody answers
+            self.abandon()
+            raise
+
+    def has_said_all(self) -> bool:
+        """Whether the client has closed its sending side. The loop sees that where it reads, which
+        it does not while two requests are there, or an answer is to be sent."""
+        return self.ended or self._polled(_POLLRDHUP)
+
     def is_broken(self, wait_ms: int = 0) -> bool:
         """Whether the connection was reset; an end of what the client sends is no such thing."""
+        return self._polled(0, wait_ms)
+
+    def _polled(self, events: int, wait_ms: int = 0) -> bool:
         connection = self.socket
         if connection is None:
             return True
         poll = select.poll()
         try:
-            poll.register(connection.fileno(), 0)
+            poll.register(connection.fileno(), events)
         except ValueError:  # closed by the other thread just now
             return True
         return bool(poll.poll(wait_ms))

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import resource
 import socket
+import struct
 import tempfile
 import threading
 from contextlib import ExitStack, suppress
@@ -85,6 +86,30 @@ def test_a_client_that_has_said_all_and_leaves_then(
         read_until(connection, b"\n\n" if stream else CONTINUE)
     server.wait_for_engine("cancel 1")
     assert until(lambda: server.complete("next").status == 200)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_client_that_asks_for_more_and_leaves(serve: Serve, stream: bool) -> None:
+    """The loop reads nothing while requests wait behind the one that runs, nor sees the end."""
+    server = serve(parallel=1, queue=0)
+    server.wait_for("ready")
+    with connect(server.port) as connection:
+        body = completion("hang-late", stream=stream)
+        connection.sendall(post(COMPLETIONS, body) + LIVE + LIVE)
+        server.wait_for_engine("submit 1")
+    server.wait_for_engine("cancel 1")
+    assert until(lambda: server.complete("next").status == 200)
+
+
+def test_requests_that_wait_are_answered_to_a_client_that_has_said_all(serve: Serve) -> None:
+    server = serve()
+    server.wait_for("ready")
+    with connect(server.port) as connection:
+        connection.sendall(post(COMPLETIONS, completion("slow 5 0.03")) + LIVE + LIVE + LIVE)
+        connection.shutdown(socket.SHUT_WR)
+        answer = read_to_end(connection)
+    assert answer.count(b"HTTP/1.1 200 OK\r\n") == 4
+    assert not server.engine_lines("cancel")
 
 
 def test_http_1_0_without_a_way_to_ask_whether_the_client_is_there(serve: Serve) -> None:
@@ -229,6 +254,31 @@ def test_bodies_without_an_end_give_way(serve: Serve, monkeypatch: pytest.Monkey
     until(lambda: shared.partial == 0)
 
 
+def test_a_connection_that_is_closed_while_it_is_read_holds_nothing(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is reset behind the beginning of a body, before the client could be told to go on."""
+    server = serve()
+    send_continue = http_server._Channel.send_continue
+    closed: list[bool] = []
+
+    def reset_first(channel: Any) -> None:
+        connection.close()
+        until(channel.is_broken)
+        send_continue(channel)
+        closed.append(channel.socket is None)
+
+    monkeypatch.setattr(http_server._Channel, "send_continue", reset_first)
+    with connect(server.port) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        head = BEGINNING + b"Expect: 100-continue\r\nContent-Length: 50000\r\n\r\n"
+        connection.sendall(head + b" " * 1000)
+        until(lambda: closed)
+    assert closed == [True]
+    assert server.get("/livez").status == 200
+    assert server._server.shared.partial == 0
+
+
 def test_a_refused_body_gives_no_request_behind_it(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -318,6 +368,27 @@ def test_readers_that_read_nothing_leave_threads_for_health(serve: Serve) -> Non
         assert large() <= http_server.PATIENT_THREADS
 
 
+@pytest.mark.parametrize("error", [SystemExit(3), GeneratorExit()])
+def test_an_end_of_a_thread_is_an_end_of_the_connection(
+    serve: Serve, caplog: pytest.LogCaptureFixture, error: BaseException
+) -> None:
+    """Of what is no Exception, which becomes an answer."""
+    server = serve()
+    application = server._server.application
+
+    def fail(environ: dict[str, Any], start_response: Any) -> Any:
+        raise error
+
+    server._server.application = fail
+    for _ in range(2 * server._server.adj.threads):
+        with connect(server.port) as connection:
+            connection.sendall(LIVE)
+            assert connection.recv(1) == b""
+    server._server.application = application
+    assert server.get("/livez").status == 200
+    assert [record for record in caplog.records if record.exc_info]
+
+
 # --- descriptors --------------------------------------------------------------------------------
 
 
@@ -330,6 +401,15 @@ def test_the_limit_of_open_files_is_raised(start: Start) -> None:
     soft, _ = resource.prlimit(program.process.pid, resource.RLIMIT_NOFILE)
     assert soft >= 2 * http_server.CONNECTIONS
     assert "open files" not in program.errors()
+
+
+def test_a_limit_of_open_files_that_cannot_be_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise PermissionError("not here")
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (200, 4096))
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    assert http_server.connections() == 80
 
 
 def test_few_open_files_are_few_connections(start: Start) -> None:
