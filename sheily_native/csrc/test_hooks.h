@@ -12,6 +12,7 @@
 #include "ggml.h"
 
 #include <chrono>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -24,15 +25,20 @@ inline int test_number(const char *variable) {
     return text == nullptr ? 0 : std::atoi(text);
 }
 
-// Called inside each step, behind the last sign of life before the step computes: the N-th one, of
-// all contexts together, aborts as an assertion of ggml does, or never comes back.
+// Whether the test wants it now: it has made the file that the variable names, which is taken away,
+// so that only one step takes it for its own.
+inline bool test_ordered(const char *variable) {
+    const char *path = std::getenv(variable);
+    return path != nullptr && std::remove(path) == 0;
+}
+
+// Called inside each step, behind the last sign of life before the step computes: it aborts as an
+// assertion of ggml does, or never comes back.
 inline void test_fault() {
-    static std::atomic<int> n_steps{0};
-    const int step = ++n_steps;
-    if (step == test_number("SHEILY_TEST_ABORT_AFTER")) {
-        GGML_ABORT("a test wants step %d to abort", step);
+    if (test_ordered("SHEILY_TEST_ABORT")) {
+        GGML_ABORT("a test wants this step to abort");
     }
-    while (step == test_number("SHEILY_TEST_HANG_AFTER")) {
+    for (bool hangs = test_ordered("SHEILY_TEST_HANG"); hangs;) {
         std::this_thread::sleep_for(std::chrono::seconds(1));
     }
 }

@@ -111,19 +111,22 @@ class Round:
 
 
 def broken(
-    server: RealServer, break_it: Callable[[], None] | None, n: int = 6, after_s: float = 0.0
+    server: RealServer,
+    break_it: Callable[[], None],
+    n: int = 6,
+    after_s: float = 0.0,
+    from_end: bool = False,
 ) -> Round:
     """Breaks the engine with requests under way, `after_s` after the server has them: each of them
-    ends in an error, and the next one is answered. With None it breaks by itself, and the first
-    ending is the moment."""
+    ends in an error, and the next one is answered. `from_end`: time counts from the first ending
+    on."""
     restarts = server.health()["engine_restarts"]
     under_way = UnderWay(server, n)
     time.sleep(after_s)
     began = time.monotonic()
-    if break_it is not None:
-        break_it()
+    break_it()
     endings = under_way.ended()
-    if break_it is None:
+    if from_end:
         began = min(ending.at for ending in endings)
     kinds = Counter((ending.kind, ending.code) for ending in endings)
     assert kinds == {("error", CRASHED): n}, (kinds, server.log[-2000:])

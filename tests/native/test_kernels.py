@@ -346,7 +346,7 @@ def test_a_kernel_for_another_cpu_is_refused() -> None:
 
 
 def test_bounds_can_be_measured(kernel: str) -> None:
-    assert kernels.integer_peak(kernel, n_threads=2, seconds=0.01) > 1e6
+    assert kernels.integer_peak(kernel, n_threads=2, seconds=0.01) > 0
 
 
 def test_the_linker_can_share_nothing_of_a_kernel() -> None:
