@@ -15,12 +15,14 @@ from types import TracebackType
 
 import msgspec
 
+from benchmarks.prompt_ids import prompt_ids
 from benchmarks.report import BenchmarkError, Stream, UnusableRoundError
 from benchmarks.words import WORDS
 from sheily_native import Context, Entry, Model, Sampler, SamplingParams
 from sheily_server.engine.prefix_tree import common_prefix
-from sheily_server.engine.runner import CHUNK, Tokenizer
+from sheily_server.engine.runner import CHUNK
 from sheily_server.engine.text import TextStream
+from sheily_server.engine.tokenizer import Tokenizer
 from sheily_server.prompts import recognize, render
 from sheily_server.prompts.message import Message
 
@@ -119,7 +121,8 @@ class Loop:
 
     def _encode(self, message: str) -> list[int]:
         date = datetime.date.today()
-        return self._tokenizer.encode(render(self._dialect, [Message("user", message)], date=date))
+        segments = render(self._dialect, [Message("user", message)], date=date)
+        return prompt_ids(self._tokenizer, segments)
 
     def _prefill(
         self, prompts: Sequence[list[int]], samplers: Sequence[Sampler]

@@ -13,7 +13,9 @@ from pathlib import Path
 
 from benchmarks.shapes import write_shape
 from sheily_native import Context, Entry, Model, Sampler, SamplingParams
+from sheily_server.engine.__main__ import lexer_states
 from sheily_server.engine.constraint import Constraint, Grammars
+from sheily_server.engine.tokenizer import Tokenizer
 from sheily_server.schemas import schema_grammar
 
 SHAPE_3B = Path("build/bench-models/llama3-3b.gguf")
@@ -42,7 +44,10 @@ def decode_s(context: Context, constraint: Constraint | None, n_tokens: int) -> 
     with Sampler(context.model.info.n_vocab, params) as sampler:
         begin = 0.0
         for i in range(n_tokens + 1):
-            mask = None if constraint is None else constraint.mask()
+            mask = None
+            if constraint is not None:
+                constraint.compute_mask()
+                mask = constraint.mask
             [sampled] = context.step([Entry(0, tokens, sampler=sampler, mask=mask)])
             assert sampled is not None  # as the entry has a sampler
             tokens = sampled.tokens
@@ -63,13 +68,14 @@ def main() -> None:
         SHAPE_3B.parent.mkdir(parents=True, exist_ok=True)
         write_shape("3b", SHAPE_3B, progress=True)
     with Model(options.model) as model, Context(model, n_ctx=2048) as context:
-        grammars = Grammars(model)
+        tokenizer = Tokenizer(model)
+        grammars = Grammars(tokenizer.vocabulary, lexer_states(1), tokenizer.encode_bytes)
         grammar = schema_grammar(SCHEMA, "schema")
         decode_s(context, None, 4)
         ratios, free, bound = [], [], []
         for _ in range(options.rounds):
             free.append(decode_s(context, None, options.tokens))
-            bound.append(decode_s(context, grammars.compile(grammar), options.tokens))
+            bound.append(decode_s(context, grammars.compile_now(grammar.lark), options.tokens))
             ratios.append(free[-1] / bound[-1])
     print(f"free          {1 / statistics.median(free):8.2f} tokens/s")
     print(f"constrained   {1 / statistics.median(bound):8.2f} tokens/s")

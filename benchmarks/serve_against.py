@@ -16,6 +16,7 @@ import msgspec
 from tqdm import tqdm
 
 from benchmarks import peers, serve_aims, serve_contestants
+from benchmarks.prompt_ids import prompt_ids
 from benchmarks.report import BenchmarkError, Machine
 from benchmarks.serve_contestants import Load, Recipe, Server
 from benchmarks.serve_report import (
@@ -40,7 +41,7 @@ from benchmarks.serve_scenarios import RUN, RUN_PAIR, Pair, Subject
 from benchmarks.serve_texts import N_CLIENTS, Plan, mean_tokens, visits, write_plan
 from benchmarks.server_process import cpu_s, machine_cpu_s
 from sheily_native import Model
-from sheily_server.engine.runner import Tokenizer
+from sheily_server.engine.tokenizer import Tokenizer
 from sheily_server.prompts import recognize, render
 from sheily_server.prompts.message import Message
 
@@ -93,7 +94,7 @@ class TokenCounter:
 
     def __call__(self, text: str) -> int:
         segments = render(self._dialect, [Message("user", text)], date=date.today())
-        return len(self._tokenizer.encode(segments))
+        return len(prompt_ids(self._tokenizer, segments))
 
     def __enter__(self) -> TokenCounter:
         return self

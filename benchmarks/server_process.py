@@ -8,6 +8,7 @@ from __future__ import annotations
 import collections
 import http.client
 import json
+import math
 import os
 import queue
 import re
@@ -27,12 +28,12 @@ from benchmarks.report import BenchmarkError, Memory, Stream, UnusableRoundError
 from benchmarks.serve_client import events
 from sheily_server.engine.admission import Job
 from sheily_server.engine.answers import Answers
-from sheily_server.engine.constraint import Constraint
-from sheily_server.engine.drafts import Drafter
+from sheily_server.engine.follower import Follower
 from sheily_server.engine.messages import Channel, Sampling, Submit
-from sheily_server.engine.runner import Output, Runner, Tokenizer
+from sheily_server.engine.runner import Output, Runner
 from sheily_server.engine.scheduler import Plan, Scheduler
 from sheily_server.engine.sequence import Sequence as TokenSequence
+from sheily_server.engine.tokenizer import Tokenizer
 from sheily_server.engine.vitals import Vitals
 from sheily_server.engine.worker import Engine, Inbox
 
@@ -262,7 +263,14 @@ def engine_python_s(n_sequences: int, n_steps: int = 2000) -> float:
         runner = _StandInRunner(ours, n_steps)
         scheduler = Scheduler(n_sequences, n_steps + 20, n_sequences)
         engine = Engine(
-            Channel(theirs), _StandInTokenizer(), runner, scheduler, Answers(1000), inbox, Vitals()
+            Channel(theirs),
+            _StandInTokenizer(),
+            runner,
+            scheduler,
+            Answers(1000),
+            None,
+            inbox,
+            Vitals(),
         )
         try:
             engine.run()
@@ -277,7 +285,7 @@ class _EnoughError(Exception):
 
 class _StandInTokenizer(Tokenizer):
     def __init__(self) -> None:
-        pass
+        self.ends = frozenset()
 
     def piece(self, token: int) -> bytes:
         return b" word"
@@ -300,7 +308,7 @@ class _StandInRunner(Runner):
         id: int,
         sampling: Sampling,
         prompt: Sequence[int],
-        constraint: Constraint | None,
+        follower: Follower | None,
         top_logprobs: int | None,
     ) -> None:
         pass
@@ -319,8 +327,5 @@ class _StandInRunner(Runner):
 
 
 def _job(id: int, n_tokens: int) -> Job:
-    submit = Submit(id, [], Sampling(), n_tokens, n_tokens, [], 1e6)
-    now = time.monotonic()
-    prompt = [1, 2, 3]
-    sequence = TokenSequence(0, prompt, n_tokens, Drafter(prompt, [], ()))
-    return Job(submit, [sequence], [], frozenset(), now, now + 1e6)
+    submit = Submit(id, [], Sampling(), n_tokens, n_tokens, [], math.inf)
+    return Job(submit, [TokenSequence(0, [1, 2, 3], n_tokens)], prediction=())

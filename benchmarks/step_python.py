@@ -8,6 +8,7 @@ messages.
 from __future__ import annotations
 
 import argparse
+import math
 import queue
 import socket
 import sys
@@ -24,11 +25,11 @@ from benchmarks.arguments import at_least
 from sheily_native import Model, NativeError, context
 from sheily_server.engine.admission import Job
 from sheily_server.engine.answers import Answers
-from sheily_server.engine.drafts import Drafter
 from sheily_server.engine.messages import Channel, Sampling, Submit
-from sheily_server.engine.runner import Runner, Tokenizer
+from sheily_server.engine.runner import Runner
 from sheily_server.engine.scheduler import Plan, Scheduler
 from sheily_server.engine.sequence import Sequence
+from sheily_server.engine.tokenizer import Tokenizer
 from sheily_server.engine.vitals import Vitals
 from sheily_server.engine.worker import Engine, Inbox
 from sheily_server.prompts.message import Segment
@@ -120,7 +121,14 @@ def measure(path: Path, n_sequences: int, n_steps: int) -> Figures:
         for i in range(n_sequences):
             inbox.put(_job(i, model.info.n_vocab))
         engine = Engine(
-            Channel(theirs), Tokenizer(model), runner, scheduler, Answers(1000), inbox, Vitals()
+            Channel(theirs),
+            Tokenizer(model),
+            runner,
+            scheduler,
+            Answers(1000),
+            None,
+            inbox,
+            Vitals(),
         )
         with _timed(runner), suppress(_EnoughError):
             engine.run()
@@ -136,10 +144,8 @@ def _job(id: int, n_vocab: int) -> Job:
     n_tokens = CONTEXT_SIZE - PROMPT_TOKENS
     prompt = [(7919 * (id + 1) * (i + 1)) % (n_vocab // 2) for i in range(PROMPT_TOKENS)]
     sampling = Sampling(temperature=1.0, seed=id, ignore_eos=True)
-    submit = Submit(id, [Segment("\n", False)], sampling, n_tokens, n_tokens, [], 1e6)
-    now = time.monotonic()
-    sequence = Sequence(0, prompt, n_tokens, Drafter(prompt, [], ()))
-    return Job(submit, [sequence], [], frozenset(), now, now + 1e6)
+    submit = Submit(id, [Segment("\n", False)], sampling, n_tokens, n_tokens, [], math.inf)
+    return Job(submit, [Sequence(0, prompt, n_tokens)], prediction=())
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import logging
 import os
 import signal
@@ -16,11 +14,10 @@ from tqdm import tqdm
 from . import http_server, logs
 from .app import App
 from .config import Config, ConfigError, load, open_doors, unknown_variables
+from .engine import heap
 from .supervisor import Supervisor
 
 log = logging.getLogger("sheily_server")
-
-_M_ARENA_MAX = -8  # of malloc.h
 
 
 class LoadBar:
@@ -74,7 +71,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(config: Config, writer: logs.Writer) -> int:
-    use_one_heap()
+    heap.use_one_heap()
+    heap.give_back_large_blocks()
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # admission is the app's
     for sentence in [*unknown_variables(os.environ), *open_doors(config)]:
         log.warning("%s", sentence)
@@ -83,15 +81,6 @@ def _run(config: Config, writer: logs.Writer) -> int:
         return _serve(config, supervisor, writer)
     finally:
         supervisor.stop()
-
-
-def use_one_heap() -> None:
-    """glibc lets threads have heaps of their own, whose free parts serve no other thread, so that
-    memory grows for an hour until all have had their largest request. Python's threads take turns
-    anyway. Does nothing where the C library is another one, or MALLOC_ARENA_MAX says what to do."""
-    if "MALLOC_ARENA_MAX" not in os.environ:
-        with contextlib.suppress(AttributeError, OSError):
-            ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 1)
 
 
 def _serve(config: Config, supervisor: Supervisor, writer: logs.Writer) -> int:

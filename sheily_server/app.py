@@ -85,7 +85,7 @@ class App:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         environ.setdefault(ARRIVED, time.monotonic())
-        request = Request(environ)
+        request = Request(environ, populate_request=False)  # or each would keep the other
         request_id = f"req_{secrets.token_hex(8)}"
         response = self._respond(request, request_id)
         try:
@@ -195,6 +195,8 @@ class App:
             queue=self._config.queue,
             active_requests=health.running + health.queued,
             queued=health.queued,
+            answers_running=health.answers_running,
+            answers_queued=health.answers_queued,
             engine_restarts=health.restarts,
             last_step_age_s=_rounded(health.last_step_age_s),
             kv_cells=health.kv_cells,
@@ -248,7 +250,6 @@ class App:
             error.param = simple_param(body, error.param)
             raise
         pieces = self._collect(turn, caller)
-        assert turn.finished is not None
         answer = openai.SimpleChatResponse(
             response="".join(piece.text for piece in pieces),
             model=turn.model,

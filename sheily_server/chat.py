@@ -8,6 +8,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import msgspec
 
@@ -35,7 +36,7 @@ from .engine.messages import (
 from .errors import ApiError, context_exceeded, invalid_request, timed_out
 from .history import drop_oldest, limit_history
 from .metrics import Metrics
-from .prompts import PromptError, check, render
+from .prompts import Dialect, PromptError, check, render
 from .prompts.dates import ConversationDates
 from .prompts.message import Message, Segment, ToolCall
 from .schemas import check_schema, schema_grammar
@@ -44,8 +45,15 @@ from .tickets import Ticket
 from .tools import PYTHON_TAG, Offer, offer
 
 POLL_S = 0.05
+FIRST_GRACE_S = 0.2
+"""How long after its deadline a request without a token waits for the engine to say so."""
 ENGINE_GRACE_S = 10.0
+"""The same for one with a token, whose answer the engine ends between two steps."""
+TRIMMED_SHARE = 8
+"""What goes at least of a prompt that was not counted to its end: one part in so many."""
 NO_OFFER = Offer((), forced=False, several=False)
+
+_Event = TypeVar("_Event", bound=RequestEvent)
 
 
 class ClientGoneError(Exception):
@@ -82,8 +90,7 @@ class Turn:
     finished: Finished | None = None
 
     def usage(self) -> openai.Usage:
-        assert self.finished is not None
-        done = self.finished
+        done = self._done()
         return openai.Usage(
             done.prompt_tokens,
             done.completion_tokens,
@@ -100,8 +107,7 @@ class Turn:
         return openai.Extension(self.dropped_messages, self.timed_out)
 
     def timings(self) -> openai.Timings:
-        assert self.finished is not None
-        done = self.finished
+        done = self._done()
         computed = done.prompt_tokens - done.cached_tokens
         return openai.Timings(
             round(1000 * done.queued_s, 3),
@@ -112,6 +118,11 @@ class Turn:
             done.drafted_tokens,
             done.accepted_tokens,
         )
+
+    def _done(self) -> Finished:
+        if self.finished is None:
+            raise RuntimeError("the turn has not finished")
+        return self.finished
 
 
 class Chat:
@@ -145,6 +156,7 @@ class Chat:
         """
         self.check_model(options.model)
         self._check_limits(options)
+        engine = self._supervisor.engine()
         offered, n, top_logprobs = NO_OFFER, 1, None
         if isinstance(options, openai.ChatRequest):
             offered, n, top_logprobs = offer(options), options.n or 1, options.wanted_logprobs()
@@ -152,7 +164,7 @@ class Chat:
         kept, n_dropped = limit_history(messages, self._config.max_history)
         submit = Submit(
             0,
-            self._render(messages, kept, offered),
+            self._render(engine.dialect, messages, kept, offered),
             sampling(options),
             options.completion_limit(),
             self._config.max_tokens,
@@ -166,33 +178,39 @@ class Chat:
             caller.arrived,
             caller.scope,
         )
-        while True:
-            ticket = self._supervisor.submit(submit)
-            event = self._first_event(ticket, caller)
-            if isinstance(event, Admitted):
-                break
-            assert isinstance(event, TooLong)
-            cut = drop_oldest(kept, _excess(kept, event, self._config.context_size))
-            if options.truncation != "trim" or cut == kept:
-                raise context_exceeded(
-                    self._config.context_size, event.prompt_tokens, event.completion_tokens
-                )
-            n_dropped += len(kept) - len(cut)
-            kept = cut
-            segments = self._render(messages, kept, offered)
-            submit = msgspec.structs.replace(submit, segments=segments)
-        return Turn(
-            f"chatcmpl-{secrets.token_hex(12)}",
-            int(time.time()),
-            self.model,
-            self._supervisor.engine().fingerprint,
-            n_dropped,
-            caller.arrived,
-            ticket,
-            n,
-            offered,
-            event.prompt_tokens,
-        )
+        trims = options.truncation == "trim"
+        ticket = self._supervisor.submit(submit, trims)
+        try:
+            while not isinstance(event := self._first_event(ticket, caller), Admitted):
+                long = _expected(event, TooLong)
+                cut = drop_oldest(kept, _excess(kept, long, self._config.context_size))
+                if not trims or cut == kept:
+                    raise context_exceeded(
+                        self._config.context_size,
+                        long.prompt_tokens,
+                        long.completion_tokens,
+                        long.at_least,
+                    )
+                n_dropped += len(kept) - len(cut)
+                kept = cut
+                segments = self._render(engine.dialect, messages, kept, offered)
+                submit = msgspec.structs.replace(submit, segments=segments)
+                self._supervisor.submit_again(ticket, submit)
+            return Turn(
+                f"chatcmpl-{secrets.token_hex(12)}",
+                int(time.time()),
+                self.model,
+                engine.fingerprint,
+                n_dropped,
+                caller.arrived,
+                ticket,
+                n,
+                offered,
+                event.prompt_tokens,
+            )
+        except BaseException:
+            ticket.cancel()
+            raise
 
     def pieces(self, turn: Turn, caller: Caller) -> Iterator[Piece | None]:
         """The pieces of the answer as they come; None whenever nothing came for a short while.
@@ -202,12 +220,15 @@ class Chat:
         """
         readers = [AnswerReader(choice, turn.offer) for choice in range(turn.n)]
         last_came: dict[int, float] = {}
+        grace = FIRST_GRACE_S
         try:
             while turn.finished is None:
-                event = self._next(turn.ticket, caller)
+                event = self._next(turn.ticket, caller, grace)
                 if event is None:
                     yield None
-                elif isinstance(event, Text):
+                    continue
+                grace = ENGINE_GRACE_S
+                if isinstance(event, Text):
                     now = time.monotonic()
                     if turn.first_token_s is None:
                         turn.first_token_s = now - turn.began
@@ -222,9 +243,9 @@ class Chat:
                         if piece.finish is not None:
                             turn.finish_reasons[event.choice] = piece.finish
                         yield piece
-                elif isinstance(event, Finished):
-                    turn.finished = event
-                    self._metrics.finished(event, turn.timed_out)
+                else:
+                    turn.finished = _expected(event, Finished)
+                    self._metrics.finished(turn.finished, turn.timed_out)
         finally:
             if turn.finished is None:
                 turn.ticket.cancel()
@@ -236,17 +257,14 @@ class Chat:
         else:
             messages = [to_message(m, i) for i, m in enumerate(request.messages or ())]
             tools = Offer(tuple(request.tools or ()), forced=False, several=False)
-            segments = self._render(messages, messages, tools)
+            dialect = self._supervisor.engine().dialect
+            segments = self._render(dialect, messages, messages, tools)
         deadline = caller.arrived + self._config.timeout
-        event = self._ask(Tokenize(0, segments, deadline), caller)
-        assert isinstance(event, Tokenized)
-        return event
+        return _expected(self._ask(Tokenize(0, segments, deadline), caller), Tokenized)
 
     def detokenize(self, tokens: list[int], caller: Caller) -> str:
         """The text of tokens, control tokens included. Raises ApiError."""
-        event = self._ask(Detokenize(0, tokens), caller)
-        assert isinstance(event, Detokenized)
-        return event.text
+        return _expected(self._ask(Detokenize(0, tokens), caller), Detokenized).text
 
     def check_model(self, name: str | None) -> None:
         """Raises ApiError (404) for a name that is not this model's."""
@@ -275,10 +293,9 @@ class Chat:
             )
 
     def _render(
-        self, messages: Sequence[Message], kept: Sequence[Message], offered: Offer
+        self, dialect: Dialect, messages: Sequence[Message], kept: Sequence[Message], offered: Offer
     ) -> list[Segment]:
         """The prompt of the messages that are kept; all of them decide on errors and the date."""
-        dialect = self._supervisor.engine().dialect
         tools = offered.rendered or None
         try:
             check(dialect, messages, tools)
@@ -289,25 +306,33 @@ class Chat:
 
     def _ask(self, command: Tokenize | Detokenize, caller: Caller) -> RequestEvent:
         ticket = self._supervisor.submit(command)
-        return self._first_event(ticket, caller)
-
-    def _first_event(self, ticket: Ticket, caller: Caller) -> RequestEvent:
-        event = None
         try:
-            while event is None:
-                event = self._next(ticket, caller)
+            return self._first_event(ticket, caller)
         except BaseException:
             ticket.cancel()
             raise
+
+    def _first_event(self, ticket: Ticket, caller: Caller) -> RequestEvent:
+        if self._left(caller, FIRST_GRACE_S) <= 0:  # after many tries, none of which took long
+            raise timed_out(self._config.timeout)
+        event = None
+        while event is None:
+            event = self._next(ticket, caller, FIRST_GRACE_S)
         return event
 
-    def _next(self, ticket: Ticket, caller: Caller) -> RequestEvent | None:
+    def _left(self, caller: Caller, grace: float) -> float:
+        """Seconds until the engine is waited for no longer: it keeps the deadline itself, and has
+        so many seconds more to say so."""
+        return caller.arrived + self._config.timeout + grace - time.monotonic()
+
+    def _next(self, ticket: Ticket, caller: Caller, grace: float) -> RequestEvent | None:
         """The next event, None after a short while; errors are raised."""
-        event = ticket.next(POLL_S)
+        left = self._left(caller, grace)
+        event = ticket.next(max(0.0, min(POLL_S, left)))
         if caller.gone():
             raise ClientGoneError
         if event is None:
-            if time.monotonic() - caller.arrived > self._config.timeout + ENGINE_GRACE_S:
+            if left <= POLL_S:
                 raise timed_out(self._config.timeout)
             return None
         if isinstance(event, Refused):
@@ -329,6 +354,18 @@ class Chat:
         return event
 
 
+def _expected(event: RequestEvent, kind: type[_Event]) -> _Event:
+    """Raises ApiError for an answer of the engine that belongs to another question."""
+    if isinstance(event, kind):
+        return event
+    raise ApiError(
+        500,
+        f"The engine answered with {type(event).__name__} in the place of {kind.__name__}.",
+        type="server_error",
+        code="engine_error",
+    )
+
+
 def simple_messages(request: openai.SimpleChatRequest) -> list[openai.ChatMessage]:
     """The conversation that a body of POST /chat means. Raises ApiError."""
     if (request.message is None) == (request.messages is None):
@@ -340,12 +377,11 @@ def simple_messages(request: openai.SimpleChatRequest) -> list[openai.ChatMessag
                 "history" if request.history is not None else "system",
             )
         return request.messages
-    assert request.message is not None
     messages: list[openai.ChatMessage] = []
     if request.system is not None:
         messages.append(openai.SystemMessage(content=request.system))
     messages += request.history or []
-    messages.append(openai.UserMessage(content=request.message))
+    messages.append(openai.UserMessage(content=request.message or ""))
     return messages
 
 
@@ -398,9 +434,16 @@ def _grammar(options: openai.Options, offered: Offer) -> Grammar | None:
 
 
 def _excess(kept: Sequence[Message], event: TooLong, context_size: int) -> int:
-    """How many of the oldest messages to drop for a prompt that is too long, by their lengths."""
+    """How many of the oldest messages to drop for a prompt that is too long, by their lengths.
+
+    Of a prompt that was not counted to its end nobody knows how long it is. As what is known is too
+    little, a part of it goes each time, so that a long one needs no hundreds of tries.
+    """
     excess = event.prompt_tokens + event.completion_tokens - context_size
-    left = excess * sum(len(message.text) for message in kept) / event.prompt_tokens
+    length = sum(len(message.text) for message in kept)
+    left = excess * length / max(1, event.prompt_tokens)
+    if event.at_least:
+        left = max(left, length / TRIMMED_SHARE)
     others = [message for message in kept if message.role != "system"]
     for count, message in enumerate(others, 1):
         left -= len(message.text)

@@ -106,7 +106,8 @@ def _choice(pieces: Sequence[Piece], index: int, logprobs: bool) -> openai.Choic
     message = openai.AnswerMessage(None if calls else text, tool_calls=calls or UNSET)
     tokens = [logprob for piece in pieces for logprob in piece.logprobs]
     finish = pieces[-1].finish
-    assert finish is not None
+    if finish is None:
+        raise RuntimeError("an answer without its end")
     return openai.Choice(message, finish, index, _logprobs(tokens) if logprobs else None)
 
 

@@ -85,6 +85,18 @@ def engine_crashed(reason: str) -> ApiError:
     )
 
 
+def request_crashes_engine() -> ApiError:
+    """The engine died while it worked on this request and on nothing else."""
+    return ApiError(
+        400,
+        "The engine stopped each time it worked on this request, the last time on nothing else; "
+        "it is not tried again. Change the request.",
+        type="invalid_request_error",
+        code="request_crashes_engine",
+        retry=False,
+    )
+
+
 def timed_out(seconds: float) -> ApiError:
     """The request's deadline passed, and the engine had no answer for it."""
     return ApiError(
@@ -96,11 +108,15 @@ def timed_out(seconds: float) -> ApiError:
     )
 
 
-def context_exceeded(n_context: int, n_prompt: int, n_completion: int) -> ApiError:
-    """Prompt and answer do not fit into the context together."""
+def context_exceeded(
+    n_context: int, n_prompt: int, n_completion: int, at_least: bool = False
+) -> ApiError:
+    """Prompt and answer do not fit into the context together; `at_least`: the prompt was not
+    counted to its end."""
+    least = "at least " if at_least else ""
     return invalid_request(
-        f"This model's context holds {n_context} tokens, but this request needs "
-        f"{n_prompt + n_completion} ({n_prompt} in the messages, {n_completion} for the "
+        f"This model's context holds {n_context} tokens, but this request needs {least}"
+        f"{n_prompt + n_completion} ({least}{n_prompt} in the messages, {n_completion} for the "
         "completion). Shorten the messages or the completion.",
         param="messages",
         code="context_length_exceeded",

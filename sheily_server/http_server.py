@@ -116,7 +116,9 @@ def create(app: App, config: Config) -> Any:
         ident=None,
     )
     shared = _Shared(app)
-    for listener in list(_sockets(server).values()):
+    sockets = list(_sockets(server).values())
+    server.adj.connection_limit += len(sockets)  # which are counted as connections are
+    for listener in sockets:
         if isinstance(listener, TcpWSGIServer):
             listener.__class__ = _Listener
             listener.shared = shared
@@ -285,6 +287,12 @@ class _Task(WSGITask):  # type: ignore[misc]
     all it wanted, from one that is gone."""
 
     _probed = 0.0
+
+    def service(self) -> None:
+        try:
+            super().service()
+        finally:
+            self.environ = None  # which has this task in it: a large body would stay for long
 
     def get_environment(self) -> dict[str, Any]:
         environ: dict[str, Any] = super().get_environment()

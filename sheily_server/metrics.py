@@ -150,8 +150,10 @@ class _State(Collector):
             "sheily_engine_restarts", "Times the engine was started again.", health.restarts
         )
         for name, help, value in (
-            ("requests_running", "Requests that have a slot.", health.running),
+            ("requests_running", "Requests of which an answer has a slot.", health.running),
             ("requests_queued", "Requests that wait for a slot.", health.queued),
+            ("answers_running", "Answers that have a slot.", health.answers_running),
+            ("answers_queued", "Answers that wait for a slot.", health.answers_queued),
             ("engine_load_seconds", "Time that the last load took.", health.load_s),
             (
                 "engine_last_step_age_seconds",

@@ -32,8 +32,10 @@ class Health(Struct, frozen=True):
     weights, null for llama.cpp's own and while the state is not ready.
 
     `queue` is how many requests may wait, `queued` how many do; `active_requests` are these and
-    those that run. `last_step_age_s` is null before the engine's first step. KV cells: all of them,
-    those of running requests, and those that hold a prefix alone; null while there is no engine."""
+    those of which an answer has a slot. `answers_running` and `answers_queued` count each of the
+    `n` answers of a request. `last_step_age_s` is null before the engine's first step. KV cells:
+    all of them, those of running requests, and those that hold a prefix alone; null while there is
+    no engine."""
 
     status: Literal["ok", "unavailable"]
     state: State
@@ -46,6 +48,8 @@ class Health(Struct, frozen=True):
     queue: int
     active_requests: int
     queued: int
+    answers_running: int
+    answers_queued: int
     engine_restarts: int
     last_step_age_s: float | None
     kv_cells: int | None

@@ -19,6 +19,18 @@ from .gguf import GGUF
 
 BUFFERS = 256 << 20
 """Beside model and KV cache: compute buffers, logits, Python. With the 3B model 209 MB are seen."""
+TEXTS = 320 << 20
+"""What requests need whose texts are as large as they may be. 24 of 4 MiB take 180 MB in the server
+process and 10 in the engine; a word of 1 MiB takes 75 while it is tokenized."""
+GRAMMARS = 192 << 20
+"""The grammars that are kept, and two that are tried: 64 MiB each."""
+LEXERS, A_LEXER = 120_000_000, 4_000_000
+"""What running answers come to while they follow their grammars, or the least for each, if that is
+more."""
+COMPILERS, COMPILERS_A_TOKEN = 40 << 20, 512
+"""The process in which grammars are tried, beside that for each token of the vocabulary."""
+PROMPT_A_TOKEN = 40
+"""A prompt that waits or runs, in Python's numbers."""
 LEAST_CONTEXT = 64
 _KV_BITS = {"f16": 16.0, "q8_0": 8.5}
 _NO_LIMIT = 1 << 60
@@ -58,21 +70,31 @@ def problem(config: Config, model: GGUF, free: Free) -> str | None:
     if a_token is None:
         return None
     kv = a_token * config.parallel * config.context_size
-    needed = model.tensor_bytes + kv + BUFFERS
+    work = _work(config, model)
+    needed = model.tensor_bytes + kv + BUFFERS + work
     if needed <= free.n_bytes:
         return None
     sentence = (
         f"The model does not fit into memory: it needs {_gb(model.tensor_bytes)}, its KV cache for "
-        f"{config.parallel} x {config.context_size} tokens {_gb(kv)} and buffers {_gb(BUFFERS)}, "
-        f"together {_gb(needed)}, and {_gb(free.n_bytes)} are free ({free.limit})."
+        f"{config.parallel} x {config.context_size} tokens {_gb(kv)}, buffers {_gb(BUFFERS)} and "
+        f"the work on requests {_gb(work)}, together {_gb(needed)}, and {_gb(free.n_bytes)} are "
+        f"free ({free.limit})."
     )
-    room = int((free.n_bytes - model.tensor_bytes - BUFFERS) // (a_token * config.parallel))
-    if room >= LEAST_CONTEXT:
-        return f"{sentence} LLM_CONTEXT_SIZE={room} would fit with LLM_PARALLEL={config.parallel}."
-    alone = int((free.n_bytes - model.tensor_bytes - BUFFERS) // a_token)
-    if alone >= LEAST_CONTEXT:
-        return f"{sentence} LLM_CONTEXT_SIZE={alone} would fit with LLM_PARALLEL=1."
+    left = free.n_bytes - model.tensor_bytes - BUFFERS - _work(config, model, 0)
+    for n in (config.parallel, 1):
+        room = int(left // (a_token * n + PROMPT_A_TOKEN * (n + config.queue)))
+        if room >= LEAST_CONTEXT:
+            return f"{sentence} LLM_CONTEXT_SIZE={room} would fit with LLM_PARALLEL={n}."
     return f"{sentence} No context would fit."
+
+
+def _work(config: Config, model: GGUF, context_size: int | None = None) -> int:
+    """What requests may take beside the KV cache, all of them together."""
+    context = config.context_size if context_size is None else context_size
+    prompts = PROMPT_A_TOKEN * context * (config.parallel + config.queue)
+    compilers = COMPILERS + COMPILERS_A_TOKEN * model.lengths.get("tokenizer.ggml.tokens", 0)
+    lexers = max(LEXERS, A_LEXER * config.parallel)
+    return TEXTS + GRAMMARS + lexers + compilers + prompts
 
 
 def kv_bytes_a_token(config: Config, model: GGUF) -> float | None:

@@ -3,7 +3,6 @@ one's events to whoever waits for them. Knows nothing of HTTP, prompts or native
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import sys
@@ -11,34 +10,52 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import msgspec
 
 from . import engine_process, gguf, preflight
 from .config import Config, untuned
 from .engine.messages import (
+    LAST_EVENTS,
+    Admitted,
     Beat,
-    Cancel,
-    Channel,
     Detokenize,
     Event,
     Finished,
     LoadFailed,
     Loading,
+    ProtocolError,
     Ready,
+    RequestEvent,
+    RequestFailed,
     Start,
+    Started,
     Submit,
     Tokenize,
     TunedFor,
+    encode_command,
 )
-from .engine_process import EngineProcess
-from .errors import ApiError, engine_crashed, model_unavailable, not_ready
+from .engine_process import End, EngineProcess
+from .errors import (
+    ApiError,
+    engine_crashed,
+    invalid_request,
+    model_unavailable,
+    not_ready,
+    request_crashes_engine,
+)
+from .gate import Gate, Passed
+from .logs import escaped
+from .suspects import Suspects
 from .tickets import Ticket, Tickets
 
 log = logging.getLogger(__name__)
 
 ENGINE_COMMAND = (sys.executable, "-m", "sheily_server.engine")
-BACKOFF_S = (0.1, 0.5, 2.0, 10.0, 30.0)
+BACKOFF_S = (0.0, 0.5, 2.0, 10.0, 30.0)
+MOST_REASON = 2000
+"""Characters of a reason, which may have words of the engine in it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +63,10 @@ class Health:
     """What `/health` says. `state` is loading, ready, restarting, draining or failed; `progress` (0
     to 1) is there while a model loads; `reason` says why the state is not ready.
 
-    `running` and `queued` are requests; `last_step_age_s` is None before the first step. KV cells:
-    all of them, those that running sequences have, and those that hold a prefix alone; None while
-    there is no engine.
+    `running` are requests of which a choice has had a slot, `queued` those of which none has;
+    `answers_running` and `answers_queued` are their choices with and without one. `last_step_age_s`
+    is None before the first step. KV cells: all of them, those that running sequences have, and
+    those that hold a prefix alone; None while there is no engine.
     """
 
     state: str
@@ -63,12 +81,16 @@ class Health:
     kv_cells: int | None = None
     kv_cells_used: int | None = None
     kv_cells_cached: int | None = None
+    answers_running: int = 0
+    answers_queued: int = 0
 
 
 class Supervisor:
     """Keeps one engine process alive.
 
-    A crash fails the requests in flight; none is repeated by itself.
+    A crash fails the requests in flight; none is repeated by itself. One that was in native code
+    when the engine died by itself, and again at another such death, goes alone the next time it is
+    asked, and is refused from then on if the engine dies of it.
 
     `on_load` is called, on the supervisor's thread, with the fraction of the model that is loaded.
     `command` starts the engine, with the number of its socket's file descriptor behind it.
@@ -89,7 +111,10 @@ class Supervisor:
         self._reason: str | None = None
         self._progress: float | None = 0.0
         self._engine: Ready | None = None
-        self._channel: Channel | None = None
+        self._process: EngineProcess | None = None
+        self._gate = Gate()
+        self._suspects = Suspects()
+        self._header: tuple[tuple[int, ...] | None, gguf.GGUF] | None = None
         self._restarts = 0
         self._crashes_in_row = 0
         self._stopping = threading.Event()
@@ -109,7 +134,7 @@ class Supervisor:
             self._draining = True
         end = time.monotonic() + timeout
         while not self._stopping.wait(0.02):
-            if not any(self._tickets.count()):
+            if not self._tickets:
                 return True
             if time.monotonic() >= end:
                 break
@@ -119,19 +144,16 @@ class Supervisor:
         """Ends the engine process and waits for it; requests in flight fail."""
         self._stopping.set()
         with self._lock:
-            channel = self._channel
-            tickets = self._tickets.close_all()
-        for ticket in tickets:
-            ticket.put(_shutting_down())
-        if channel is not None:
-            # Nothing is sent: that would wait for an engine which does not read any more.
-            channel.close()
+            process = self._process
+        self._end_all(_shutting_down())
+        if process is not None:
+            process.close()
         if self._thread.is_alive():
             self._thread.join(2 * engine_process.EXIT_GRACE_S + 1.0)
 
     def health(self) -> Health:
         with self._lock:
-            running, queued = self._tickets.count()
+            counts = self._tickets.count()
             draining = self._draining or self._stopping.is_set()
             engine = self._engine
             age = used = cached = None
@@ -144,8 +166,8 @@ class Supervisor:
                 "draining" if draining else self._state,
                 "The server is shutting down." if draining else self._reason,
                 self._progress,
-                running,
-                queued,
+                counts.running,
+                counts.queued,
                 self._restarts,
                 engine,
                 self._load_s,
@@ -153,6 +175,8 @@ class Supervisor:
                 None if engine is None else engine.kv_cells,
                 used,
                 cached,
+                counts.answers_running,
+                counts.answers_queued,
             )
 
     def engine(self) -> Ready:
@@ -165,25 +189,40 @@ class Supervisor:
         is done for it; `submit` is what decides."""
         self._tickets.check_room()
 
-    def submit(self, command: Submit | Tokenize | Detokenize) -> Ticket:
+    def submit(self, command: Submit | Tokenize | Detokenize, trims: bool = False) -> Ticket:
         """Sends a command to the engine, with a new id. Raises ApiError: 429 when the queue is
-        full, 503 while the model loads, 500 when it cannot be loaded."""
+        full, 503 while the model loads, 500 when it cannot be loaded, 400 for what cannot be sent
+        and for what the engine died of. With `trims` TooLong is not the ticket's end:
+        `submit_again` or a cancel follows."""
         with self._lock:
             self._ready()
-            ticket = self._tickets.open(self._cancel)
-            channel = self._channel
-            assert channel is not None  # as the state is ready
-        # If the engine died just now, the supervisor's thread puts its end on the ticket.
-        with contextlib.suppress(OSError):
-            channel.send_command(msgspec.structs.replace(command, id=ticket.id))
+            choices = command.n if isinstance(command, Submit) else 0
+            ticket = self._tickets.open(self._cancel, choices, trims)
+        self.submit_again(ticket, command)
         return ticket
+
+    def submit_again(self, ticket: Ticket, command: Submit | Tokenize | Detokenize) -> None:
+        """Sends a command in the place of one that was too long, under its id. Raises ApiError
+        (400), and then the ticket is at its end."""
+        try:
+            frame = _frame(msgspec.structs.replace(command, id=ticket.id))
+            fingerprint = self._suspects.fingerprint(command)
+            with self._lock:
+                if ticket.id not in self._tickets:  # the engine died, and the end is on the ticket
+                    return
+                verdict = self._suspects.verdict(fingerprint)
+                if verdict == "refused":
+                    raise request_crashes_engine()
+                self._pass(self._gate.arrive(ticket.id, fingerprint, frame, verdict == "alone"))
+        except BaseException:
+            ticket.cancel()
+            raise
 
     def _ready(self) -> Ready:
         """Raises unless the state is ready; the lock is held."""
         if self._stopping.is_set() or self._draining:
             raise _shutting_down()
-        if self._state == "ready":
-            assert self._engine is not None
+        if self._state == "ready" and self._engine is not None:
             return self._engine
         if self._state == "failed":
             raise model_unavailable(self._reason or "The model cannot be used.")
@@ -194,51 +233,74 @@ class Supervisor:
 
     def _cancel(self, id: int) -> None:
         with self._lock:
-            known = self._tickets.close(id)
-            channel = self._channel
-        if known and channel is not None:
-            with contextlib.suppress(OSError):  # it died, and the request with it
-                channel.send_command(Cancel(id))
+            if not self._tickets.close(id) or self._process is None:
+                return
+            if not self._gate.is_inside(id) or self._process.outbox.cancel(id):
+                self._pass(self._gate.left(id))
+            else:
+                self._gate.cancelled(id, time.monotonic())
+
+    def _pass(self, passed: Passed) -> None:
+        """Sends what the gate lets through; the lock is held."""
+        if self._process is not None:
+            for id, frame in passed:
+                self._process.outbox.put(id, frame)
 
     def _run(self) -> None:
-        """The supervisor's thread: one engine process after the other."""
+        """The supervisor's thread. Its end is a state, whatever ends it."""
+        try:
+            self._keep_alive()
+        except BaseException as error:
+            log.exception("the supervisor ended")
+            self._fail(f"The server cannot look after its engine any more: {error!r}")
+
+    def _keep_alive(self) -> None:
+        """One engine process after the other."""
         while not self._stopping.is_set():
             try:
-                model = preflight.header(self._config.model_path)
+                model = self._model()
             except preflight.ModelError as error:
                 self._fail(str(error))
                 return
-            death = self._memory_problem(model) or self._live()
+            end = self._memory_problem(model) or self._live()
             if self._stopping.is_set() or self._state == "failed":
                 return
-            self._crashed(death)
+            self._crashed(end)
             if self._crashes_in_row >= len(BACKOFF_S):
                 self._fail(
                     f"The engine stopped {self._crashes_in_row} times in a row, the last time "
                     f"because: {self._reason}"
                 )
                 return
-            self._stopping.wait(BACKOFF_S[self._crashes_in_row - 1])
+            self._stopping.wait(BACKOFF_S[max(0, self._crashes_in_row - 1)])
 
-    def _memory_problem(self, model: gguf.GGUF) -> str | None:
+    def _model(self) -> gguf.GGUF:
+        """What the header of the model's file says, which is read again when the file is another.
+        Raises ModelError."""
+        mark = _mark(self._config.model_path)
+        if self._header is None or mark is None or self._header[0] != mark:
+            self._header = mark, preflight.header(self._config.model_path)
+        return self._header[1]
+
+    def _memory_problem(self, model: gguf.GGUF) -> End | None:
         """A model that cannot fit fails at the start. Later, when one has fitted already, memory
         may be short for a while: that is as good as a crash."""
         problem = preflight.problem(self._config, model, preflight.free_memory())
         if problem is not None and not self._restarts:
             self._fail(problem)
-        return None if problem is None else f"was not started: {problem}"
+        return None if problem is None else End(f"was not started: {problem}")
 
-    def _live(self) -> str:
+    def _live(self) -> End:
         """One engine process from its start to its end; how it ended."""
         try:
             process = EngineProcess(self._command, self._config.hang_timeout)
-        except OSError as error:
-            return f"could not be started: {error}"
+        except (OSError, RuntimeError) as error:
+            return End(f"could not be started: {error}")
         began = time.monotonic()
         with self._lock:
-            self._channel = process.channel
-            if self._stopping.is_set():  # and `stop` has not seen this channel
-                process.channel.close()
+            self._process = process
+            if self._stopping.is_set():  # and `stop` has not seen this process
+                process.close()
 
         def take(event: Event) -> bool:
             if isinstance(event, Ready):
@@ -250,8 +312,10 @@ class Supervisor:
 
     def _take(self, event: Event) -> None:
         if isinstance(event, Beat):
+            now = time.monotonic()
             with self._lock:
-                self._beat = time.monotonic(), event
+                self._beat = now, event
+                self._pass(self._gate.beat(now, event.step_s, event.reading_s, event.idle_s))
         elif isinstance(event, Loading):
             with self._lock:
                 self._progress = event.fraction
@@ -264,8 +328,21 @@ class Supervisor:
             self._log_ready(event)
         elif isinstance(event, LoadFailed):
             self._fail(event.reason)
-        elif self._tickets.deliver(event) and isinstance(event, Finished):
-            self._crashes_in_row = 0
+        else:
+            self._take_request(event)
+
+    def _take_request(self, event: RequestEvent) -> None:
+        with self._lock:
+            if isinstance(event, Admitted):
+                self._gate.admitted(event.id)
+            elif isinstance(event, Started):
+                self._gate.started(event.id)
+            elif isinstance(event, LAST_EVENTS):
+                if event.id == self._gate.alone and not isinstance(event, RequestFailed):
+                    self._suspects.clear(self._gate.fingerprint(event.id))
+                self._pass(self._gate.left(event.id))
+            if self._tickets.deliver(event) and isinstance(event, Finished):
+                self._crashes_in_row = 0
 
     def _log_ready(self, engine: Ready) -> None:
         log.info(
@@ -287,21 +364,69 @@ class Supervisor:
             )
 
     def _fail(self, reason: str) -> None:
+        reason = escaped(reason)[:MOST_REASON]
         log.error("%s", reason)
         with self._lock:
             self._state, self._reason, self._progress = "failed", reason, None
+            self._engine = self._process = self._beat = None
+        self._end_all(model_unavailable(reason))
 
-    def _crashed(self, death: str) -> None:
-        reason = f"the engine process {death}"
+    def _crashed(self, end: End) -> None:
+        reason = f"the engine process {escaped(end.death)}"[:MOST_REASON]
         log.error("%s", reason)
         with self._lock:
+            culprit = self._culprit() if end.by_itself else None
             self._state, self._reason, self._progress = "restarting", reason, 0.0
-            self._engine = self._channel = self._beat = None
+            self._engine = self._process = self._beat = None
             self._restarts += 1
-            self._crashes_in_row += 1
+            if culprit is None:
+                self._crashes_in_row += 1
+        self._end_all(engine_crashed(reason), culprit)
+
+    def _culprit(self) -> int | None:
+        """Blames what was in native code when the engine died by itself; the request that was
+        alone in it, which is refused from now on. The lock is held."""
+        unwritten = self._process.outbox.unwritten() if self._process is not None else ()
+        alone = self._gate.alone
+        if alone is None or alone in unwritten:
+            self._suspects.blame(self._gate.native(unwritten))
+            return None
+        self._suspects.convict(self._gate.fingerprint(alone))
+        log.error("a request that the engine died of again, alone in it, is refused from now on")
+        return alone
+
+    def _end_all(self, error: ApiError, culprit: int | None = None) -> None:
+        """Ends every request with an error; the culprit's says that it is not to come again."""
+        with self._lock:
+            self._gate.clear()
             tickets = self._tickets.close_all()
         for ticket in tickets:
-            ticket.put(engine_crashed(reason))
+            ticket.put(request_crashes_engine() if ticket.id == culprit else error)
+
+
+def _frame(command: Submit | Tokenize | Detokenize) -> bytes:
+    """A command as the engine is sent it. Raises ApiError for what it cannot be sent."""
+    try:
+        return encode_command(command)
+    except UnicodeEncodeError:
+        raise invalid_request("The request has a text with half a character in it.") from None
+    except OverflowError:
+        raise invalid_request("The request has a number that is too large.") from None
+    except ProtocolError:
+        raise invalid_request("The request is too large for the engine.") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ApiError(
+            500, f"The request cannot be sent to the engine: {error}.", type="server_error"
+        ) from None
+
+
+def _mark(path: Path) -> tuple[int, ...] | None:
+    """Changes with a file; None where there is none."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return None
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
 
 
 def _start(config: Config) -> Start:

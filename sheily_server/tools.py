@@ -37,12 +37,14 @@ class Offer:
     """The functions of a request that the model may call.
 
     `tools` go into the prompt; empty when there are none or the request forbids calls. `forced`:
-    the answer has to be a call. `several`: it may be more than one.
+    the answer has to be a call. `several`: it may be more than one. `first` is the first one's
+    place among the request's tools.
     """
 
     tools: tuple[Tool, ...]
     forced: bool
     several: bool
+    first: int = 0
 
     @property
     def rendered(self) -> list[dict[str, Any]]:
@@ -70,7 +72,11 @@ class Offer:
             head = json.dumps(f'{{"name": "{tool.function.name}", "parameters": ')
             lines.append(f'{name}: {head} {name}_parameters "}}"')
             lines.append(f"{name}_parameters: {schema_fragment(tool.function.schema())}")
-        return Grammar("\n".join(lines), "tools")
+        schemas = {
+            f"tools[{i}].function.parameters": json.dumps(tool.function.schema())
+            for i, tool in enumerate(self.tools, self.first)
+        }
+        return Grammar("\n".join(lines), "tools", schemas)
 
 
 def offer(request: ChatRequest) -> Offer:
@@ -104,7 +110,7 @@ def _offer(request: ChatRequest, tools: tuple[Tool, ...]) -> Offer:
                 f"There is no tool with the name {choice.function.name!r}.",
                 "tool_choice.function.name",
             )
-        return Offer(chosen, forced=True, several=False)
+        return Offer(chosen, forced=True, several=False, first=tools.index(chosen[0]))
     return Offer(tools, forced=True, several=several)
 
 

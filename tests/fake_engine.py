@@ -11,11 +11,16 @@ The first word of the last user message is the order, what follows are its argum
     each                choice i of the answer is `answer i`, the last choice begins and ends first
     slow N SECONDS      N tokens `w0 w1 ...`, with a pause before each
     hang                admitted, then silence; `hang-early`: silence; `hang-late`: one token first
+    wait                admitted, then silence without a slot
+    trim N WORDS        TooLong until the prompt has no more than N words, and counts no further
     too-long P C        TooLong, with P prompt tokens and C for the completion
     fail CODE           RequestFailed after Admitted; `fail-early CODE`: instead of it
     refuse PARAM WORDS  Refused
     timed-out           one token, then Finished because of the deadline
     crash               one token, then SIGKILL; `crash-early`: before Admitted
+    abort               admitted, then SIGABRT; `abort-early`: before Admitted; `segv`: SIGSEGV;
+                        `abort-cancelled`: once it is cancelled
+    shout N             N bytes on stderr in one line, with an escape in it, then exit code 3
     exit CODE WORDS     leaves with CODE, after WORDS on stderr
     nonsense            sends a frame that no decoder takes
     close               closes the socket
@@ -31,12 +36,13 @@ is one too, above 255; Detokenize refuses 999 and what is above.
 `--load` is `ok`, `fail` (LoadFailed), `crash` or `exit`; `--gate FILE` stops the load at a quarter
 until the file is there. `--log FILE` gets a line for each command that comes in, and `eof` at the
 socket's end. A wedged engine: `--stay` lives on when the socket ends, `--deaf` reads nothing once
-it is ready; both for half a minute.
+it is ready; both for minutes.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import re
 import signal
@@ -70,6 +76,7 @@ from sheily_server.engine.messages import (
     Refused,
     RequestFailed,
     Start,
+    Started,
     Submit,
     Text,
     Tokenize,
@@ -80,7 +87,7 @@ from sheily_server.engine.messages import (
 from sheily_server.prompts import Dialect
 from sheily_server.prompts.message import Segment
 
-PATIENCE_S = 30.0
+PATIENCE_S = 100.0
 WORD = re.compile(r"\s*\S+|\s+")
 LOAD_FAILURE = "the file has no chat template that is known"
 LOAD_LAST_WORDS = "GGML_ASSERT(false) failed while loading"
@@ -149,6 +156,13 @@ class Answer:
             "each": self._each,
             "slow": self._slow,
             "hang": self._hang,
+            "wait": self._wait,
+            "trim": self._trim,
+            "abort": self._abort,
+            "abort-early": self._abort_early,
+            "abort-cancelled": self._abort_cancelled,
+            "segv": self._segv,
+            "shout": self._shout,
             "hang-early": self._hang_early,
             "hang-late": self._hang_late,
             "too-long": self._too_long,
@@ -174,7 +188,9 @@ class Answer:
             self._channel.send_events(list(events))
 
     def _admit(self) -> None:
-        self._send(Admitted(self._submit.id, self._n_prompt))
+        id = self._submit.id
+        started = (Started(id, choice) for choice in range(self._submit.n))
+        self._send(Admitted(id, self._n_prompt), *started)
 
     def _tokens(self, words: Sequence[str], pause: float = 0.0) -> int:
         """Sends words, to each choice, until max_tokens or a Cancel; how many of them."""
@@ -247,6 +263,16 @@ class Answer:
     def _hang(self, arguments: list[str]) -> None:
         self._admit()
 
+    def _wait(self, arguments: list[str]) -> None:
+        self._send(Admitted(self._submit.id, self._n_prompt))
+
+    def _trim(self, arguments: list[str]) -> None:
+        limit = int(arguments[0])
+        if self._n_prompt > limit:
+            self._send(TooLong(self._submit.id, limit + 1, 1, at_least=True))
+        else:
+            self._show(arguments)
+
     def _hang_early(self, arguments: list[str]) -> None:
         pass
 
@@ -278,6 +304,27 @@ class Answer:
 
     def _crash_early(self, arguments: list[str]) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
+
+    def _abort(self, arguments: list[str]) -> None:
+        self._admit()
+        self._abort_early(arguments)
+
+    def _abort_early(self, arguments: list[str]) -> None:
+        os.kill(os.getpid(), signal.SIGABRT)
+
+    def _segv(self, arguments: list[str]) -> None:
+        self._admit()
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+    def _abort_cancelled(self, arguments: list[str]) -> None:
+        self._admit()
+        self._cancelled.wait()
+        self._abort_early(arguments)
+
+    def _shout(self, arguments: list[str]) -> None:
+        with os.fdopen(2, "wb") as stderr:
+            stderr.write(b"\x1b[31m" + b"x" * int(arguments[0]) + b"\n")
+        os._exit(3)
 
     def _exit(self, arguments: list[str]) -> None:
         os.write(2, (" ".join(arguments[1:]) + "\n").encode())
@@ -352,7 +399,8 @@ class FakeEngine:
         if self._options.load == "exit":
             os.write(2, f"E {LOAD_LAST_WORDS}\n".encode())
             os._exit(3)
-        os.write(2, b"I the fake model is loaded\n")
+        with contextlib.suppress(OSError):  # a server that reads no lines
+            os.write(2, b"I the fake model is loaded\n")
         self._channel.send_events(
             [
                 Loading(1.0),

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
 
-WAIT = 20.0
+WAIT = 100.0
 """Seconds after which a test gives up on another thread; no test takes them when it passes."""
 
 Script = Callable[["Handler"], None]

@@ -19,15 +19,21 @@ from .admission import Admission
 from .answers import Answers
 from .constraint import Grammars
 from .fingerprint import fingerprint
+from .heap import give_back_large_blocks
+from .lanes import Lanes
 from .messages import Channel, LoadFailed, Loading, Ready, Start
-from .runner import Runner, Tokenizer, UnusableModelError, load_model
+from .runner import Runner, load_model
 from .scheduler import Scheduler
 from .settled import settled
+from .tokenizer import Tokenizer, UnusableModelError
+from .trials import Trials
 from .vitals import Vitals, tell
-from .worker import Engine, Inbox, read_commands
+from .worker import Engine, Inbox, answer_to, read_commands
 
 log = logging.getLogger(__name__)
 
+LEAST_LEXER_STATES, MOST_LEXER_STATES, ALL_LEXER_STATES = 2_000, 20_000, 60_000
+"""1 to 2 kB each."""
 _NATIVE_LOG_LEVELS = {"debug": 4, "info": 2, "warning": 2, "error": 1}
 
 
@@ -44,6 +50,7 @@ def main(fd: int) -> None:
     # reaches both, and so does a SIGTERM to the whole service.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    give_back_large_blocks()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_TaggedLines())
     channel = Channel(socket.socket(fileno=fd))
@@ -63,12 +70,14 @@ def _serve(channel: Channel, start: Start) -> None:
     start, warnings = settled(start, current_cpu().model)
     for sentence in warnings:
         log.warning("%s", sentence)
+    compiling = Compiling(lexer_states(start.parallel))
     try:
         sheily_native.set_log_level(_NATIVE_LOG_LEVELS[start.log_level])
-        model, dialect = load_model(
+        model, dialect, tokenizer = load_model(
             start.model_path,
             lambda fraction: channel.send_events([Loading(fraction)]),
             None if start.kernel == "auto" else start.kernel,
+            compiling.begin,
         )
         if start.log_level != "debug":
             # llama.cpp would warn that all slots together are more than the model was trained for.
@@ -80,18 +89,21 @@ def _serve(channel: Channel, start: Start) -> None:
             start.threads,
             start.chunk,
             start.kv_type,
+            tokenizer,
         )
     except (NativeError, UnknownDialectError, UnusableModelError) as error:
         channel.send_events([LoadFailed(str(error))])
         channel.receive_command()  # stay until the server process has read that
         os._exit(0)
     vitals.heartbeat = runner.heartbeat
-    tokenizer = Tokenizer(model)
     inbox: Inbox = queue.SimpleQueue()
     answers = Answers(start.parallel * start.context_size)
-    admission = Admission(tokenizer, Grammars(model), answers, start)
+    trials, grammars = compiling.result()
+    admission = Admission(
+        tokenizer, Lanes(vitals), trials, answers, start, answer_to(channel, inbox)
+    )
     threading.Thread(
-        target=read_commands, args=(channel, admission, inbox, vitals), name="reader", daemon=True
+        target=read_commands, args=(channel, admission, inbox), name="reader", daemon=True
     ).start()
     channel.send_events(
         [
@@ -111,7 +123,49 @@ def _serve(channel: Channel, start: Start) -> None:
         ]
     )
     scheduler = Scheduler(start.parallel, start.context_size, runner.n_sequences, start.chunk)
-    Engine(channel, tokenizer, runner, scheduler, answers, inbox, vitals).run()
+    Engine(channel, tokenizer, runner, scheduler, answers, grammars, inbox, vitals).run()
+
+
+class Compiling:
+    """What compiles grammars, made ready while the weights are loaded."""
+
+    def __init__(self, most_states: int) -> None:
+        self._most_states = most_states
+        self._made: tuple[Trials, Grammars] | None = None
+        self._preparing: threading.Thread | None = None
+
+    def begin(self, tokenizer: Tokenizer) -> None:
+        trials = Trials(tokenizer.vocabulary, self._most_states)
+        trials.start()
+        grammars = Grammars(tokenizer.vocabulary, self._most_states, tokenizer.encode_bytes)
+        self._made = trials, grammars
+        self._preparing = threading.Thread(
+            target=prepare, args=(grammars,), name="prepare", daemon=True
+        )
+        self._preparing.start()
+
+    def result(self) -> tuple[Trials, Grammars]:
+        """Waits until all is ready."""
+        if self._made is None or self._preparing is None:
+            raise RuntimeError("nothing was begun")
+        self._preparing.join()
+        return self._made
+
+
+def prepare(grammars: Grammars) -> None:
+    """Makes the vocabulary ready for grammars. An engine that could not would stand still at the
+    first one, so it ends, and says why."""
+    try:
+        grammars.prepare()
+    except BaseException:  # a panic in Rust is no Exception
+        log.exception("the vocabulary cannot be used for grammars")
+        os._exit(1)
+
+
+def lexer_states(parallel: int) -> int:
+    """How many states the lexer of a grammar may have, so that those of all running answers
+    together stay within bounds."""
+    return max(LEAST_LEXER_STATES, min(MOST_LEXER_STATES, ALL_LEXER_STATES // parallel))
 
 
 if __name__ == "__main__":

@@ -1,17 +1,23 @@
-"""What happens to a command before the engine thread sees it: tokenized, compiled, and admitted or
-refused. For the reader thread; what is admitted has its place for sure."""
+"""What happens to a command before the engine thread sees it: read, its grammar tried, and admitted
+or refused. What is admitted has its place for sure."""
 
 from __future__ import annotations
 
+import logging
+import threading
+from array import array
+from collections.abc import Callable, Generator
+from collections.abc import Sequence as Tokens
 from dataclasses import dataclass
 
 import msgspec
 
 from sheily_native import InvalidArgumentError, NativeError
 
+from ..prompts.message import Segment
 from .answers import Answers
-from .constraint import Constraint, ConstraintError, Grammars
-from .drafts import Drafter
+from .compiler import Verdict
+from .lanes import Lanes
 from .messages import (
     Admitted,
     Detokenize,
@@ -26,23 +32,34 @@ from .messages import (
     Tokenized,
     TooLong,
 )
-from .runner import Tokenizer
+from .reading import Reading, SliceTooLongError, TextTooLongError
 from .sequence import Sequence
+from .tokenizer import Tokenizer
+from .trials import Trials
+
+log = logging.getLogger(__name__)
+
+MOST_TOKENIZED = 262_144
+"""Tokens that a Tokenize is answered with, at most."""
+MOST_PREDICTED = 262_144
 
 
 @dataclass(slots=True)
 class Job:
-    """An admitted request: a sequence, and a constraint where it has a grammar, for each choice.
+    """An admitted request, with a sequence for each choice. What a running sequence needs beside
+    its prompt is made when it starts.
 
-    Times are those of time.monotonic(). `visible` are control tokens whose text is to be shown.
+    `before` are the ids in front of the segment that the answer goes on with. `visible` are control
+    tokens whose text is to be shown. `cost` is what trying its grammar found. `prediction` are the
+    ids of the text that may come again, where tokens are drafted at all.
     """
 
     submit: Submit
     sequences: list[Sequence]
-    constraints: list[Constraint]
-    visible: frozenset[int]
-    arrived: float
-    deadline: float
+    visible: frozenset[int] = frozenset()
+    before: Tokens[int] = ()
+    cost: Verdict | None = None
+    prediction: Tokens[int] | None = None
 
     @property
     def id(self) -> int:
@@ -56,90 +73,223 @@ class Job:
         return msgspec.structs.replace(sampling, seed=sampling.seed + choice * 0x9E3779B97F4A7C15)
 
 
+_Readings = Generator[Reading, None, None]
+Answer = Callable[[RequestEvent, "Job | None"], None]
+"""Takes the event to send, and the job to run where the command was admitted. On any thread."""
+
+
 class Admission:
     """Decides on commands. There are `context_size` cells for each request that runs, so one that
-    fits into so many is admitted."""
+    fits into so many is admitted. Thread-safe."""
 
     def __init__(
-        self, tokenizer: Tokenizer, grammars: Grammars, answers: Answers, start: Start
+        self,
+        tokenizer: Tokenizer,
+        lanes: Lanes,
+        trials: Trials,
+        answers: Answers,
+        start: Start,
+        answer: Answer,
     ) -> None:
         self._tokenizer = tokenizer
-        self._grammars = grammars
+        self._lanes = lanes
+        self._trials = trials
         self._answers = answers
         self._context_size = start.context_size
         self._speculation = start.speculation
+        self._answer = answer
+        self._lock = threading.Lock()
+        self._open: set[int] = set()
 
-    def prepare(self) -> None:
-        """Does in advance what the first request would wait for."""
-        _ = self._tokenizer.ends  # asks for each token of the vocabulary, once
-        self._grammars.prepare()
+    def take(self, command: Submit | Tokenize | Detokenize) -> None:
+        """Answers a command, now or later, unless it is cancelled before."""
+        with self._lock:
+            self._open.add(command.id)
+        if isinstance(command, Detokenize):
+            self._detokenize(command)
+        elif isinstance(command, Tokenize):
+            self._lanes.read(_Text(self, command.id, self._tokenize(command)))
+        else:
+            self._lanes.read(_Text(self, command.id, self._admit(command)))
 
-    def answer(
-        self, command: Start | Submit | Tokenize | Detokenize
-    ) -> tuple[RequestEvent, Job | None]:
-        """The event to send, and the job to run where the command was admitted."""
-        assert not isinstance(command, Start)
+    def cancel(self, id: int) -> bool:
+        """Nobody waits for this command any more; whether it had no answer yet."""
+        with self._lock:
+            known = id in self._open
+            self._open.discard(id)
+        if known:
+            self._trials.forget(id)
+        return known
+
+    def is_open(self, id: int) -> bool:
+        return id in self._open
+
+    def failed(self, id: int, error: Exception) -> None:
+        """Answers a command that cannot be read."""
+        if isinstance(error, InvalidArgumentError):
+            self._end(Refused(id, "tokens", f"{error}."))
+            return
+        if isinstance(error, SliceTooLongError):
+            self._end(Refused(id, error.param, f"{error}"))
+            return
+        if not isinstance(error, NativeError):
+            log.error("a command failed", exc_info=error)
+        self._end(RequestFailed(id, "engine_error", str(error) or type(error).__name__))
+
+    def _detokenize(self, command: Detokenize) -> None:
         try:
-            if isinstance(command, Tokenize):
-                return self._tokenize(command), None
-            if isinstance(command, Detokenize):
-                return Detokenized(command.id, self._tokenizer.decode(command.tokens)), None
-            return self._admit(command)
-        except InvalidArgumentError as error:
-            return Refused(command.id, "tokens", f"{error}."), None
-        except NativeError as error:
-            return RequestFailed(command.id, "engine_error", str(error)), None
+            text = self._tokenizer.decode(command.tokens)
+        except (InvalidArgumentError, NativeError) as error:
+            self.failed(command.id, error)
+        else:
+            self._end(Detokenized(command.id, text))
 
-    def _tokenize(self, command: Tokenize) -> Tokenized:
-        tokens = self._tokenizer.encode(command.segments)
-        return Tokenized(command.id, tokens, [self._tokenizer.name(token) for token in tokens])
+    def _tokenize(self, command: Tokenize) -> _Readings:
+        param = "messages" if any(segment.special for segment in command.segments) else "text"
+        reading = Reading(self._tokenizer, command.segments, MOST_TOKENIZED, param)
+        try:
+            yield reading
+        except TextTooLongError as error:
+            sentence = f"It has at least {error.least} tokens; at most {MOST_TOKENIZED} are told."
+            self._end(Refused(command.id, param, sentence))
+            return
+        tokens = reading.tokens
+        self._end(Tokenized(command.id, tokens, [self._tokenizer.name(token) for token in tokens]))
 
-    def _admit(self, submit: Submit) -> tuple[RequestEvent, Job | None]:
-        prompt = self._tokenizer.encode(submit.segments, self._answers.ids)
-        room = self._context_size - len(prompt)
+    def _admit(self, submit: Submit) -> _Readings:
         wanted = 1 if submit.max_tokens is None else submit.max_tokens
-        if room < wanted:
-            return TooLong(submit.id, len(prompt), wanted), None
+        most = self._context_size - wanted
+        reading = Reading(
+            self._tokenizer, submit.segments, most, "messages", self._answers, submit.scope
+        )
+        try:
+            yield reading
+        except TextTooLongError as error:
+            self._end(TooLong(submit.id, error.least, wanted, at_least=not reading.at_end))
+            return
+        prompt = reading.tokens
+        if len(prompt) > most:
+            self._end(TooLong(submit.id, len(prompt), wanted))
+            return
         for token in submit.sampling.logit_bias:
             if not 0 <= token < self._tokenizer.n_vocab:
                 message = f"{token} is no token of this model, which has {self._tokenizer.n_vocab}."
-                return Refused(submit.id, "logit_bias", message), None
-        constraints: list[Constraint] = []
-        if submit.grammar is not None:
-            try:
-                constraints = [self._grammars.compile(submit.grammar) for _ in range(submit.n)]
-            except ConstraintError as error:
-                message = f"The schema cannot be honoured: {error}."
-                return Refused(submit.id, submit.grammar.param, message), None
-        max_tokens = min(room, submit.max_tokens or submit.max_tokens_cap)
-        controls = [self._tokenizer.control_token(text) for text in submit.visible]
-        job = Job(
-            submit,
-            [
-                Sequence(0, prompt, max_tokens, self._drafter(submit, prompt))
-                for _ in range(submit.n)
-            ],
-            constraints,
-            frozenset(token for token in controls if token is not None),
-            submit.arrived,
-            submit.deadline,
+                self._end(Refused(submit.id, "logit_bias", message))
+                return
+        job = self._job(submit, prompt, reading.n_before_last)
+        if self._speculation and submit.grammar is None:
+            yield from self._predict(job, submit)
+        self._try_grammar(job, submit)
+
+    def _predict(self, job: Job, submit: Submit) -> _Readings:
+        """The ids of what the request predicts: those of an earlier answer here, if it is one."""
+        text, last = submit.prediction, submit.segments[-1]
+        ids: Tokens[int] = ()
+        if text is not None:
+            known = None
+            if not last.special:
+                known = self._answers.ids(submit.scope, job.before, last.text + text)
+            if known is None:
+                segments = [Segment(text, False)]
+                reading = Reading(self._tokenizer, segments, MOST_PREDICTED, "prediction")
+                yield reading
+                ids = reading.tokens
+            else:
+                ids = known[len(job.sequences[0].prompt) - len(job.before) :]
+        job.prediction = array("i", ids)
+
+    def _job(self, submit: Submit, prompt: list[int], n_before_last: int) -> Job:
+        max_tokens = min(
+            self._context_size - len(prompt), submit.max_tokens or submit.max_tokens_cap
         )
-        return Admitted(submit.id, len(prompt)), job
+        controls = [self._tokenizer.control_token(text) for text in submit.visible]
+        # The text of a long conversation is of no use any more, but for its last segment.
+        kept = msgspec.structs.replace(submit, segments=submit.segments[-1:], prediction=None)
+        return Job(
+            kept,
+            [Sequence(0, prompt, max_tokens) for _ in range(submit.n)],
+            frozenset(token for token in controls if token is not None),
+            array("i", prompt[:n_before_last]),
+        )
 
-    def _drafter(self, submit: Submit, prompt: list[int]) -> Drafter | None:
-        """None where a grammar masks every token: what it allows behind a draft is not known
-        before."""
-        if not self._speculation or submit.grammar is not None:
-            return None
-        return Drafter(prompt, self._prediction(submit), self._tokenizer.ends)
+    def _try_grammar(self, job: Job, submit: Submit) -> None:
+        grammar = submit.grammar
+        if grammar is None:
+            self._end(Admitted(job.id, len(job.sequences[0].prompt)), job)
+            return
 
-    def _prediction(self, submit: Submit) -> list[int]:
-        """The ids of what the request predicts: those of an earlier answer, if it is one."""
-        if submit.prediction is None:
-            return []
-        before = submit.segments[-1]
-        if not before.special:
-            ids = self._answers.ids(before.text + submit.prediction)
-            if ids is not None:
-                return ids[len(self._tokenizer.encode([before])) :]
-        return self._tokenizer.encode_text(submit.prediction)
+        def done(verdict: Verdict | None) -> None:
+            if verdict is None:
+                message = "the process that compiles grammars ended"
+                self._end(RequestFailed(job.id, "engine_error", message))
+            elif verdict.problem is not None:
+                message = f"The schema cannot be honoured: {verdict.problem}."
+                self._end(Refused(job.id, verdict.param, message))
+            else:
+                job.cost = verdict
+                for sequence in job.sequences:
+                    sequence.held = True
+                self._end(Admitted(job.id, len(job.sequences[0].prompt)), job)
+
+        self._trials.ask(job.id, grammar, submit.scope, done)
+
+    def _end(self, event: RequestEvent, job: Job | None = None) -> None:
+        with self._lock:
+            if event.id not in self._open:
+                return
+            self._open.discard(event.id)
+            # Under the lock: a Cancel that comes now finds the job where it looks next.
+            self._answer(event, job)
+
+
+class _Text:
+    """A command as something that lanes read: `steps` yields one Reading after the other."""
+
+    def __init__(self, admission: Admission, id: int, steps: _Readings) -> None:
+        self._admission = admission
+        self._id = id
+        self._steps = steps
+        self._reading: Reading | None = next(steps)
+
+    @property
+    def bytes_left(self) -> int:
+        return 0 if self._reading is None else self._reading.bytes_left
+
+    @property
+    def is_short(self) -> bool:
+        return self._reading is None or self._reading.is_short
+
+    @property
+    def wanted(self) -> bool:
+        return self._admission.is_open(self._id)
+
+    def look(self) -> int | None:
+        while self._reading is not None:
+            try:
+                n_bytes = self._reading.look()
+            except TextTooLongError as error:
+                self._throw(error)
+                continue
+            if n_bytes is not None:
+                return n_bytes
+            self._reading = next(self._steps, None)
+        return None
+
+    def advance(self) -> None:
+        if self._reading is not None:
+            try:
+                self._reading.advance()
+            except TextTooLongError as error:
+                self._throw(error)
+
+    def end(self, error: Exception | None) -> None:
+        if error is not None:
+            self._admission.failed(self._id, error)
+
+    def _throw(self, error: TextTooLongError) -> None:
+        """The steps decide on it; most of them end with it."""
+        self._reading = None
+        try:
+            self._reading = self._steps.throw(error)
+        except StopIteration:
+            self._reading = None

@@ -1,4 +1,5 @@
-"""The token ids that answers were generated with, found again by their text.
+"""The token ids that answers were generated with, found again by who asked, what stood before, and
+their text.
 
 A conversation's next turn has the last answer in it as text. Tokenized anew, it may give other ids
 than the model chose, and the prefix that is in the KV cache would end there.
@@ -6,32 +7,61 @@ than the model chose, and the prefix that is in the KV cache would end there.
 
 from __future__ import annotations
 
+import hashlib
 import threading
 from array import array
 from collections import OrderedDict
 from collections.abc import Sequence
 
+_Key = tuple[str, bytes, str]
+
 
 class Answers:
     """The ids of the last answers, so many in all; more than the KV cache has room for are of no
-    use. Thread-safe."""
+    use. Thread-safe.
+
+    An answer is found again in the same conversation alone: by the same caller (`scope`), behind
+    exactly the same token ids. So no caller changes how another's text is read, and a text that was
+    no answer there is read as it always is.
+    """
 
     def __init__(self, most_tokens: int) -> None:
         self._most = most_tokens
         self._n_tokens = 0
-        self._ids: OrderedDict[str, array[int]] = OrderedDict()
+        self._ids: OrderedDict[_Key, array[int]] = OrderedDict()
+        self._texts: dict[tuple[str, str], int] = {}
         self._lock = threading.Lock()
 
-    def remember(self, text: str, ids: Sequence[int]) -> None:
-        """The ids of a segment's text: what stood before the answer in it, and the answer."""
+    def remember(self, scope: str, before: Sequence[int], text: str, ids: Sequence[int]) -> None:
+        """The ids of a segment's text: what stood before the answer in it, and the answer.
+        `before` are the ids before that segment."""
+        key = scope, _digest(before), text
         with self._lock:
-            self._n_tokens += len(ids) - len(self._ids.pop(text, ()))
-            self._ids[text] = array("i", ids)
+            self._forget(key)
+            self._n_tokens += len(ids)
+            self._ids[key] = array("i", ids)
+            self._texts[scope, text] = self._texts.get((scope, text), 0) + 1
             while self._n_tokens > self._most:
-                self._n_tokens -= len(self._ids.popitem(last=False)[1])
+                self._forget(next(iter(self._ids)))
 
-    def ids(self, text: str) -> list[int] | None:
-        """The ids of a segment's text, if an answer made it."""
+    def ids(self, scope: str, before: Sequence[int], text: str) -> list[int] | None:
+        """The ids of a segment's text, if an answer made it there."""
         with self._lock:
-            found = self._ids.get(text)
+            if (scope, text) not in self._texts:  # which spares most texts the digest
+                return None
+            found = self._ids.get((scope, _digest(before), text))
             return None if found is None else list(found)
+
+    def _forget(self, key: _Key) -> None:
+        ids = self._ids.pop(key, None)
+        if ids is None:
+            return
+        scope, _, text = key
+        self._n_tokens -= len(ids)
+        self._texts[scope, text] -= 1
+        if not self._texts[scope, text]:
+            del self._texts[scope, text]
+
+
+def _digest(ids: Sequence[int]) -> bytes:
+    return hashlib.blake2b(array("i", ids).tobytes(), digest_size=16).digest()

@@ -4,10 +4,31 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence as Strings
+from dataclasses import dataclass
 
 from .messages import Text, TokenLogprob
 from .sequence import Sequence
 from .text import TextStream
+
+
+@dataclass(slots=True)
+class Drafts:
+    """Tokens that were guessed, and those of them that became part of the answer; `predicted` are
+    those whose guess came from the request's prediction."""
+
+    n: int = 0
+    n_accepted: int = 0
+    n_predicted: int = 0
+    n_accepted_predicted: int = 0
+
+    def proposed(self, n: int, predicted: bool) -> None:
+        self.n += n
+        self.n_predicted += n * predicted
+
+    def accepted(self, predicted: bool) -> None:
+        """One of them is the answer's next token."""
+        self.n_accepted += 1
+        self.n_accepted_predicted += predicted
 
 
 class Choice:
@@ -27,11 +48,17 @@ class Choice:
         self._n_sent = 0
         self.tokens: list[int] = []
         """Those taken, the one that ended the answer among them."""
+        self.drafts = Drafts()
 
     @property
     def text(self) -> str:
         """The answer so far, less what is held back."""
         return "".join(self._sent)
+
+    @property
+    def full(self) -> bool:
+        """Whether the answer has as many tokens as it may."""
+        return len(self.tokens) >= self.sequence.max_tokens
 
     @property
     def stopped(self) -> bool:

@@ -1,25 +1,42 @@
-"""Keeps an answer inside a JSON Schema: which tokens may come next. Knows llguidance, nothing else.
+"""Keeps an answer inside a grammar: which tokens may come next. Knows llguidance, nothing else.
 
 docs/constrained-decoding.md says why this library, with figures.
 """
 
 from __future__ import annotations
 
-import functools
 import itertools
 import re
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
 
 import llguidance
 import numpy as np
 import numpy.typing as npt
 
-from sheily_native import Model
-
-from .messages import Grammar
+MOST_KEPT = 32
+"""Compiled grammars that are kept, at most."""
+MOST_KEPT_BYTES = 64 << 20
+_LONGEST = 16
 
 
 class ConstraintError(ValueError):
     """A schema that cannot be honoured; the message says which part of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """The bytes of each token of a model, which of them are control tokens, which end an answer
+    (first the one that is written), and the one that begins a text."""
+
+    tokens: Sequence[bytes]
+    control: Sequence[int]
+    ends: Sequence[int]
+    bos: int | None
 
 
 class Constraint:
@@ -27,16 +44,16 @@ class Constraint:
 
     def __init__(self, matcher: llguidance.LLMatcher, n_vocab: int) -> None:
         self._matcher = matcher
-        self._mask = np.zeros((n_vocab + 31) // 32, dtype=np.uint32)
+        self.mask: npt.NDArray[np.uint32] = np.zeros((n_vocab + 31) // 32, dtype=np.uint32)
+        """The tokens that may come next, as `sheily_native.Entry.mask`."""
 
-    def mask(self) -> npt.NDArray[np.uint32]:
-        """The tokens that may come next, as `sheily_native.Entry.mask`; valid until the next call.
+    def compute_mask(self) -> None:
+        """Computes `mask`, which may take long; other threads run meanwhile.
 
         Raises ConstraintError when the grammar ran into a limit of the library.
         """
-        self._matcher.unsafe_compute_mask_ptr(self._mask.ctypes.data, self._mask.nbytes)
+        self._matcher.unsafe_compute_mask_ptr(self.mask.ctypes.data, self.mask.nbytes)
         self._check()
-        return self._mask
 
     def accept(self, token: int) -> None:
         """Takes a token that the mask allowed. Raises ConstraintError."""
@@ -48,64 +65,144 @@ class Constraint:
         """Whether the answer is whole and nothing but its end can follow."""
         return bool(self._matcher.is_stopped())
 
+    def any_allowed(self, random: Random) -> int | None:
+        """A token that the mask allows; None where it allows none."""
+        words = np.flatnonzero(self.mask)
+        if not len(words):
+            return None
+        at = int(random.choice(words))
+        bits = [bit for bit in range(32) if self.mask[at] >> bit & 1]
+        return 32 * at + random.choice(bits)
+
+    def copy(self) -> Constraint:
+        return Constraint(self._matcher.deep_copy(), 32 * len(self.mask))
+
     def _check(self) -> None:
         if self._matcher.is_error():
             raise ConstraintError(_sentence(self._matcher.get_error()))
 
 
+@dataclass(slots=True)
+class _Kept:
+    """A compiled grammar from which answers are copied, once it is there."""
+
+    n_bytes: int
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    compiled: Constraint | None = None
+
+
 class Grammars:
-    """Compiles grammars for the vocabulary of one model. Thread-safe."""
+    """Compiles grammars for one vocabulary, each once as long as it is kept. Thread-safe."""
 
-    def __init__(self, model: Model) -> None:
-        self._model = model
+    def __init__(
+        self,
+        vocabulary: Vocabulary,
+        most_states: int,
+        encode: Callable[[bytes], list[int]] | None = None,
+    ) -> None:
+        """`most_states`: of a lexer, 1 to 2 kB each. `encode` gives the tokens of a text as the
+        model has learned them: where a grammar leaves no choice, these are the only ones allowed.
+        Without it they are the longest ones, which will do for a trial."""
+        self._vocabulary: Vocabulary | None = vocabulary
+        self._encode = encode
+        self._n_vocab = len(vocabulary.tokens)
+        self._limits = llguidance.LLParserLimits(max_lexer_states=most_states)
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
+        self._tokenizer: Any = None
 
-    def compile(self, grammar: Grammar) -> Constraint:
-        """Raises ConstraintError when the schema uses what cannot be honoured."""
-        text = llguidance.LLMatcher.grammar_from_lark(grammar.lark)
-        matcher = llguidance.LLMatcher(self._tokenizer, text, log_level=0)
+    def compile(self, lark: str, n_bytes: int) -> Constraint:
+        """An answer at its beginning, in a grammar that takes so many bytes. Others run while it
+        is compiled. Raises ConstraintError when it uses what cannot be honoured."""
+        kept = self._keep(lark, n_bytes)
+        with kept.lock:
+            if kept.compiled is None:
+                kept.compiled = self.compile_now(lark)
+            return kept.compiled.copy()
+
+    def compile_now(self, lark: str) -> Constraint:
+        """As `compile`, and nothing is kept."""
+        text = llguidance.LLMatcher.grammar_from_lark(lark)
+        matcher = llguidance.LLMatcher(self._prepared(), text, log_level=0, limits=self._limits)
         if matcher.is_error():
             raise ConstraintError(_sentence(matcher.get_error()))
-        constraint = Constraint(matcher, self._model.info.n_vocab)
-        constraint.mask()  # a grammar that is too large fails here, before the request is admitted
-        return constraint
+        return Constraint(matcher, self._n_vocab)
 
     def prepare(self) -> None:
-        """Makes the tokenizer now, so that the first grammar does not wait for it."""
-        assert self._tokenizer is not None
+        """Makes the tokenizer now, so that the first grammar does not wait for it: it takes 0.7 s
+        for the vocabulary of Llama 3."""
+        self._prepared()
 
-    @functools.cached_property
-    def _tokenizer(self) -> llguidance.LLTokenizer:
-        """Takes about a second for the vocabulary of Llama 3, once."""
-        return llguidance.LLTokenizer(
-            llguidance.TokenizerWrapper(_Vocabulary(self._model)),
-            n_vocab=self._model.info.n_vocab,
-            eos_token=_ends(self._model),
-        )
+    def _keep(self, lark: str, n_bytes: int) -> _Kept:
+        with self._lock:
+            kept = self._kept.setdefault(lark, _Kept(n_bytes))
+            self._kept.move_to_end(lark)
+            while len(self._kept) > 1 and (
+                len(self._kept) > MOST_KEPT
+                or sum(each.n_bytes for each in self._kept.values()) > MOST_KEPT_BYTES
+            ):
+                self._kept.popitem(last=False)
+            return kept
+
+    def _prepared(self) -> Any:
+        with self._lock:
+            if self._vocabulary is not None:
+                self._tokenizer, self._vocabulary = _tokenizer(self._vocabulary, self._encode), None
+            return self._tokenizer
 
 
-class _Vocabulary:
-    """A model's vocabulary with the names that llguidance asks for. Control tokens begin with a
-    byte that no text has, so no text can match them."""
+def _tokenizer(
+    vocabulary: Vocabulary, encode: Callable[[bytes], list[int]] | None
+) -> llguidance.LLTokenizer:
+    names = _ForTokenizer(vocabulary, encode or _Longest(vocabulary).encode)
+    wrapper = llguidance.TokenizerWrapper(names)
+    tokenizer = llguidance.LLTokenizer(
+        wrapper, n_vocab=len(vocabulary.tokens), eos_token=list(vocabulary.ends)
+    )
+    names.tokens = wrapper.tokens = []  # the library has its own by now
+    return tokenizer
 
-    def __init__(self, model: Model) -> None:
-        n = range(model.info.n_vocab)
-        self._model = model
-        self.eos_token_id = _ends(model)[0]
-        self.bos_token_id = model.info.token_bos
-        self.special_token_ids = [token for token in n if model.is_control(token)]
-        control = set(self.special_token_ids)
+
+class _ForTokenizer:
+    """A vocabulary with the names that llguidance asks for. Control tokens begin with a byte that
+    no text has, so no text can match them."""
+
+    def __init__(self, vocabulary: Vocabulary, encode: Callable[[bytes], list[int]]) -> None:
+        self._encode = encode
+        self.eos_token_id = vocabulary.ends[0]
+        self.bos_token_id = vocabulary.bos
+        self.special_token_ids = list(vocabulary.control)
+        control = set(vocabulary.control)
         self.tokens = [
-            (b"\xff" if token in control else b"") + model.piece(token, special=True) for token in n
+            (b"\xff" if token in control else b"") + piece
+            for token, piece in enumerate(vocabulary.tokens)
         ]
 
     def __call__(self, text: bytes) -> list[int]:
-        return self._model.tokenize(text)
+        return self._encode(text)
 
 
-def _ends(model: Model) -> list[int]:
-    first = [token for token in (model.info.token_eot, model.info.token_eos) if token is not None]
-    others = [token for token in range(model.info.n_vocab) if model.is_end(token)]
-    return list(dict.fromkeys([*first, *others]))
+class _Longest:
+    """Tokens of a text, each the longest one that there is at its place."""
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        control = set(vocabulary.control)
+        self._tokens = {
+            piece: token
+            for token, piece in enumerate(vocabulary.tokens)
+            if piece and token not in control and len(piece) <= _LONGEST
+        }
+
+    def encode(self, text: bytes) -> list[int]:
+        tokens = []
+        while text:
+            for n in range(min(len(text), _LONGEST), 0, -1):
+                token = self._tokens.get(text[:n])
+                if token is not None:
+                    tokens.append(token)
+                    break
+            text = text[n:]
+        return tokens
 
 
 def _sentence(text: str) -> str:
@@ -113,4 +210,6 @@ def _sentence(text: str) -> str:
     lines = (line.strip() for line in text.splitlines())
     kept = itertools.takewhile(lambda line: not re.match(r"\d+ \||<state>", line), lines)
     sentence = re.sub(r"^at \d+\(\d+\): ", "", " ".join(line for line in kept if line))
+    if sentence.startswith("NoExtension"):
+        return "no answer can follow it"
     return sentence[:300] or "the schema cannot be compiled"

@@ -7,30 +7,66 @@ OpenAI's predicted outputs as a second text).
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Container, Sequence
+
+import numpy as np
 
 N_GRAM = 3
 """Tokens that must be the same before the ones behind them are guessed."""
 MOST = 63
+_BITS = 64 // N_GRAM
 _PRIOR_WEIGHT = 4.0
 # By how many tokens were the same before: less than 5, 9, 17, or more.
 _OWN_PRIOR = (0.35, 0.6, 0.8, 0.93)
 _PREDICTION_PRIOR = (0.95, 0.95, 0.95, 0.95)
 
 
+class Index:
+    """A text that does not change, with the places behind each N_GRAM of it: 16 bytes a token.
+    Several drafters may share one."""
+
+    def __init__(self, tokens: Sequence[int]) -> None:
+        self.tokens = array("i", tokens)
+        ids = np.array(self.tokens, dtype=np.uint64)
+        n = max(len(ids) - N_GRAM, 0)  # behind the last one nothing stands
+        keys = np.zeros(n, dtype=np.uint64)
+        for i in range(N_GRAM):
+            keys = keys << np.uint64(_BITS) | ids[i : n + i]
+        # Of equal keys the last one of a stable order stands last in the text.
+        self._ends = np.argsort(keys, kind="stable").astype(np.int32)
+        self._keys = keys[self._ends]
+
+    def behind(self, last: Sequence[int]) -> int | None:
+        """Where the text goes on behind the last place that has these N_GRAM tokens."""
+        if len(last) < N_GRAM:
+            return None
+        key = np.uint64(_key(last))
+        at = int(np.searchsorted(self._keys, key, side="right")) - 1
+        if at < 0 or self._keys[at] != key:
+            return None
+        return int(self._ends[at]) + N_GRAM
+
+
+def _key(tokens: Sequence[int]) -> int:
+    key = 0
+    for token in tokens:
+        key = key << _BITS | token
+    return key
+
+
 class _Text:
     """Tokens that may come again, the place in them where the next one is expected, and how often
     that was right, which is learned whether a guess was made or not."""
 
-    def __init__(self, tokens: Sequence[int], prior: Sequence[float]) -> None:
-        self._tokens = list(tokens)
-        self._behind: dict[tuple[int, ...], int] = {}
+    def __init__(self, index: Index, prior: Sequence[float]) -> None:
+        self._index = index
+        self._tokens = array("i", index.tokens)
+        self._behind: dict[int, int] = {}
         self._place: int | None = None
         self._run = 0
         self._right = [_PRIOR_WEIGHT * chance for chance in prior]
         self._seen = [_PRIOR_WEIGHT] * len(prior)
-        for end in range(N_GRAM, len(self._tokens)):
-            self._behind[tuple(self._tokens[end - N_GRAM : end])] = end
 
     def expect_beginning(self) -> None:
         """The text's first token is expected next."""
@@ -48,13 +84,15 @@ class _Text:
                 self._place = place + 1
                 self._run += 1
                 return
-        self._place = self._behind.get(tuple(last))
+        self._place = self._behind.get(_key(last))
+        if self._place is None:
+            self._place = self._index.behind(last)
         self._run = N_GRAM
 
     def append(self, token: int) -> None:
         """Makes the text longer by a token, for later look-ups."""
         if len(self._tokens) >= N_GRAM:
-            self._behind[tuple(self._tokens[-N_GRAM:])] = len(self._tokens)
+            self._behind[_key(self._tokens[-N_GRAM:])] = len(self._tokens)
         self._tokens.append(token)
 
     def guess(self, n: int, goes_on: bool) -> list[int]:
@@ -62,7 +100,7 @@ class _Text:
         longer itself: it goes round."""
         if self._place is None:
             return []
-        guess = self._tokens[self._place : self._place + n]
+        guess = self._tokens[self._place : self._place + n].tolist()
         period = len(self._tokens) - self._place
         while goes_on and len(guess) < n:
             guess.append(guess[-period])
@@ -81,18 +119,15 @@ def _bucket(run: int) -> int:
 class Drafter:
     """Drafts for one sequence, of the length that promises the most tokens in the time."""
 
-    def __init__(
-        self, prompt: Sequence[int], prediction: Sequence[int], ends: Container[int]
-    ) -> None:
+    def __init__(self, prompt: Index, prediction: Index, ends: Container[int]) -> None:
         """`ends` are tokens that end an answer: they are never guessed."""
         self._own = _Text(prompt, _OWN_PRIOR)
         self._prediction = _Text(prediction, _PREDICTION_PRIOR)
         self._prediction.expect_beginning()
-        self._last = list(prompt[-N_GRAM:])
+        self._last = prompt.tokens[-N_GRAM:].tolist()
         self._ends = ends
-        self._predicted = False
-        self.n_drafted = self.n_accepted = 0
-        self.n_predicted = self.n_accepted_predicted = 0
+        self.from_prediction = False
+        """Whether the last tokens that were proposed are of the prediction."""
 
     def propose(self, limit: int, cost: Callable[[int], float], n_streams: int = 1) -> list[int]:
         """At most `limit` tokens that may come next, none when they are not worth their time.
@@ -105,7 +140,7 @@ class Drafter:
             return []
         text = self._prediction
         guess = text.guess(limit, goes_on=False)
-        self._predicted = bool(guess)
+        self.from_prediction = bool(guess)
         if not guess:
             text = self._own
             guess = text.guess(limit, goes_on=True)
@@ -121,14 +156,8 @@ class Drafter:
                 length, best = i + 1, rate
         return guess[:length]
 
-    def take(self, tokens: Sequence[int], n_drafted: int) -> None:
-        """What a step sampled, after a draft of so many tokens: all but the last were in it."""
-        n_accepted = len(tokens) - 1
-        self.n_drafted += n_drafted
-        self.n_accepted += n_accepted
-        if self._predicted:
-            self.n_predicted += n_drafted
-            self.n_accepted_predicted += n_accepted
+    def take(self, tokens: Sequence[int]) -> None:
+        """What was sampled: the texts are followed."""
         for token in tokens:
             self._last = [*self._last, token][-N_GRAM:]
             self._own.append(token)

@@ -20,28 +20,31 @@ class ProtocolError(Exception):
     """The other process sent something that is no frame of this protocol."""
 
 
+_ENCODER = msgspec.msgpack.Encoder()
+
+
+def encode(value: object) -> bytes:
+    """A frame, for `send_bytes`. Raises what msgspec raises for what it cannot write, and
+    ProtocolError for more than MAX_FRAME_BYTES."""
+    payload = _ENCODER.encode(value)
+    if len(payload) > MAX_FRAME_BYTES:
+        raise ProtocolError(f"a frame of {len(payload)} bytes")
+    return _LENGTH.pack(len(payload)) + payload
+
+
 class Frames:
     """One end of a socket pair. Sending is thread-safe; receiving is for one thread."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
         self._sending = threading.Lock()
-        self._encoder = msgspec.msgpack.Encoder()
 
     def fileno(self) -> int:
         return self._socket.fileno()
 
-    def encode(self, value: object) -> bytes:
-        """A frame, for `send_bytes`. Raises what msgspec raises for what it cannot write, and
-        ProtocolError for more than MAX_FRAME_BYTES."""
-        payload = self._encoder.encode(value)
-        if len(payload) > MAX_FRAME_BYTES:
-            raise ProtocolError(f"a frame of {len(payload)} bytes")
-        return _LENGTH.pack(len(payload)) + payload
-
     def send(self, value: object) -> None:
         """Waits until the frame is written. Raises OSError when the other process is gone."""
-        self.send_bytes(self.encode(value))
+        self.send_bytes(encode(value))
 
     def send_bytes(self, frame: bytes) -> None:
         with self._sending:

@@ -12,7 +12,7 @@ import msgspec
 from ..prompts import Dialect
 from ..prompts.message import Segment
 from .frames import MAX_FRAME_BYTES as MAX_FRAME_BYTES
-from .frames import Frames
+from .frames import Frames, encode
 from .frames import ProtocolError as ProtocolError
 
 SCHEMA_TOO_COMPLEX = "schema_too_complex"
@@ -306,16 +306,17 @@ class _Codec(NamedTuple):
 _CODEC = _Codec(msgspec.msgpack.Decoder(Command), msgspec.msgpack.Decoder(list[Event]))
 
 
+def encode_command(command: Command) -> bytes:
+    """A frame for `Channel.send_frame`. Raises ProtocolError for one that is too large, and what
+    msgspec raises for what it cannot write."""
+    return encode(command)
+
+
 class Channel:
     """One end of the socket pair. Sending is thread-safe; receiving is for one thread."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._frames = Frames(connection)
-
-    def encode_command(self, command: Command) -> bytes:
-        """A frame for `send_frame`. Raises UnicodeEncodeError, OverflowError or ProtocolError for
-        what no frame can carry."""
-        return self._frames.encode(command)
 
     def send_frame(self, frame: bytes) -> None:
         """Waits until it is written. Raises OSError when the other process is gone."""

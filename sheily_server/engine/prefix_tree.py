@@ -133,7 +133,8 @@ class PrefixTree:
 
     def finish(self, sequence: int, tail: Sequence[int]) -> None:
         """The sequence runs no more; `tail` are the tokens that it had for itself."""
-        assert self._private.pop(sequence) == len(tail)
+        n_private = self._private.pop(sequence)
+        assert n_private == len(tail)
         n = self._take_over(sequence, tail)  # of what somebody has computed meanwhile
         self._n_used -= n
         if len(tail) > n:

@@ -33,7 +33,8 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A step: first `operations` are made in the KV cache, in order, then `work` is done.
+    """A step: first `operations` are made in the KV cache, in order, then `work` is done, which
+    may be none where all that starts is held.
 
     `started` are the sequences that left the queue with this step.
     """
@@ -64,8 +65,10 @@ class Scheduler:
     def __init__(self, n_slots: int, context_size: int, n_sequences: int, chunk: int = 128) -> None:
         """The pool holds n_slots * context_size cells; `n_sequences` numbers name what is in it,
         n_slots of them at least."""
-        assert 1 <= n_slots <= n_sequences
-        assert chunk >= 1
+        if not 1 <= n_slots <= n_sequences:
+            raise ValueError("there are fewer numbers than slots, or no slot")
+        if chunk < 1:
+            raise ValueError("a step takes one token of a prompt at least")
         self._n_slots = n_slots
         self._context_size = context_size
         self._chunk = chunk
@@ -99,11 +102,13 @@ class Scheduler:
         return [*self._running, *self._waiting]
 
     def add(self, *sequences: Sequence) -> None:
-        """Puts new sequences into the queue."""
+        """Puts new sequences into the queue. Raises ValueError for one that cannot run."""
         for sequence in sequences:
-            assert sequence.prompt
-            assert 1 <= sequence.max_tokens <= self._context_size - len(sequence.prompt)
-            assert sequence.slot is None
+            room = self._context_size - len(sequence.prompt)
+            if not sequence.prompt or not 1 <= sequence.max_tokens <= room:
+                raise ValueError("a sequence that does not fit into the context")
+            if sequence.slot is not None:
+                raise ValueError("a sequence that runs already")
             sequence.arrived = self._now
             self._waiting.append(sequence)
 
@@ -130,9 +135,10 @@ class Scheduler:
     def schedule(self) -> Plan | None:
         """The next step; None when there is nothing to compute."""
         started = self._start()
-        streams = [sequence for sequence in self._running if sequence.decoding]
+        streams = [each for each in self._running if each.decoding and not each.held]
         prompts = sorted(
-            (sequence for sequence in self._running if not sequence.decoding), key=self._urgency
+            (each for each in self._running if not each.decoding and _n_to_compute(each)),
+            key=self._urgency,
         )
         further = self._pace.allowed(len(streams)) if streams else self._chunk
         if prompts:
@@ -142,7 +148,7 @@ class Scheduler:
         work = self._decode(streams, n_drafts)
         further -= sum(len(one.drafts) for one in work)
         work += self._prefill(prompts, further, together=not streams)
-        if not work:
+        if not work and not started:
             return None
         self._tree.reserve(sum(len(one.tokens) + len(one.drafts) for one in work))
         return Plan(self._tree.take_operations(), work, started)
@@ -151,14 +157,15 @@ class Scheduler:
         self, plan: Plan, sampled: Tokens[Tokens[int]], seconds: float
     ) -> list[tuple[Sequence, Tokens[int]]]:
         """Takes the tokens that each piece of work sampled, and how long the step took; returns
-        those that got some."""
-        assert len(sampled) == len(plan.work)
+        those that got some. Raises ValueError, and takes nothing, where tokens are missing or there
+        are some that nobody asked for."""
+        if [work.samples for work in plan.work] != [bool(tokens) for tokens in sampled]:
+            raise ValueError("tokens that are not those of the plan")
         pairs: list[tuple[Sequence, Tokens[int]]] = []
         n_streams = n_further = 0
         for work, tokens in zip(plan.work, sampled, strict=True):
             n_streams += work.sequence.decoding
             n_further += len(work.tokens) + len(work.drafts) - work.sequence.decoding
-            assert work.samples == bool(tokens)
             self._commit(work, tokens)
             if tokens:
                 pairs.append((work.sequence, tokens))
@@ -218,11 +225,15 @@ class Scheduler:
             n_tokens += sum(_cut(work, n) for work, n in leaders)
             if leaders or not n_tokens:
                 continue
-            tokens = sequence.prompt[sequence.n_computed : sequence.n_computed + n_tokens]
+            n = min(n_tokens, _n_to_compute(sequence))
+            if not n:  # all that is left of a held one was taken over from others
+                continue
+            tokens = sequence.prompt[sequence.n_computed : sequence.n_computed + n]
             samples = len(tokens) == sequence.n_prompt_left
             chosen.append(Work(sequence, sequence.slot, tokens, samples, []))
             n_tokens -= len(tokens)
-        some_are_behind = sum(work.samples for work in chosen) < len(prompts)
+        n_free = sum(not sequence.held for sequence in prompts)
+        some_are_behind = sum(work.samples for work in chosen) < n_free
         if together and some_are_behind and n_left <= TOGETHER * self._chunk:
             return _without_last_tokens(chosen) or chosen
         return chosen
@@ -245,7 +256,12 @@ class Scheduler:
         if tokens:
             sequence.generated += tokens
             if sequence.drafter is not None:
-                sequence.drafter.take(tokens, len(work.drafts))
+                sequence.drafter.take(tokens)
+
+
+def _n_to_compute(sequence: Sequence) -> int:
+    """How many of its prompt's tokens can be computed now: behind the last one is sampled."""
+    return sequence.n_prompt_left - sequence.held
 
 
 def _n_common(sequence: Sequence, shared: Tokens[int]) -> int:

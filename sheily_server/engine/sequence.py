@@ -9,11 +9,12 @@ from .drafts import Drafter
 
 @dataclass(eq=False, slots=True)
 class Sequence:
-    """An answer from its admission to its end. Only the scheduler changes it.
+    """An answer from its admission to its end. Only the scheduler changes it, `held` aside.
 
     `slot` is the native sequence it runs in (None while it waits), `n_computed` how many of
     `prompt + generated` are in its KV cells, `n_cached` how many of the prompt others had computed.
-    `arrived` is the scheduler's time.
+    `arrived` is the scheduler's time. While it is `held` no token is sampled for it, which its
+    owner decides: the mask for the next one is not there yet.
     """
 
     id: int
@@ -25,6 +26,7 @@ class Sequence:
     n_cached: int = 0
     generated: list[int] = field(default_factory=list)
     arrived: float = 0.0
+    held: bool = False
 
     @property
     def n_prompt_left(self) -> int:

@@ -1,15 +1,20 @@
-"""Signs of life of the engine process: what its two threads are at, told twice a second by a third
-one, which runs while native code computes."""
+"""Signs of life of the engine process: what its threads are at, told twice a second by one of their
+own, which runs while native code computes."""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from .messages import Beat, Channel
 
 BEAT_S = 0.5
+READING_S_A_BYTE = 20e-6
+"""CPU seconds that a byte of text may take without being taken for a sign of hanging: 1e-6 is
+usual."""
 
 
 class Vitals:
@@ -19,23 +24,52 @@ class Vitals:
     def __init__(self) -> None:
         self.step_began: float | None = None
         self.step_ended: float | None = None
-        self.reading_since: float | None = None
         self.kv_cells_used = 0
         self.kv_cells_cached = 0
         self.heartbeat: Callable[[], int] = lambda: 0
         """`Context.heartbeat`: ns of the last sign from inside a step, 0 outside of one."""
+        self._reading: dict[int, tuple[Callable[[], float], float]] = {}
+
+    @contextlib.contextmanager
+    def reading(self, n_bytes: int) -> Iterator[None]:
+        """Around a slice of text that this thread reads. Its CPU time counts, not the time that a
+        busy machine lets it wait."""
+        thread = threading.get_ident()
+        clock = _cpu_clock(thread)
+        self._reading[thread] = clock, clock() + n_bytes * READING_S_A_BYTE
+        try:
+            yield
+        finally:
+            del self._reading[thread]
 
     def beat(self) -> Beat:
         now = time.monotonic()
-        began, ended, reading = self.step_began, self.step_ended, self.reading_since
+        began, ended = self.step_began, self.step_ended
         inside = self.heartbeat() / 1e9
         return Beat(
             step_s=None if began is None else max(now - max(began, inside), 0.0),
-            reading_s=None if reading is None else now - reading,
+            reading_s=self._reading_s(),
             idle_s=None if ended is None else now - ended,
             kv_cells_used=self.kv_cells_used,
             kv_cells_cached=self.kv_cells_cached,
         )
+
+    def _reading_s(self) -> float | None:
+        """CPU seconds of the slice that is read beyond what one of its size may take."""
+        seconds = []
+        for clock, due in list(self._reading.values()):
+            with contextlib.suppress(OSError):  # its thread is gone
+                seconds.append(clock() - due)
+        return max(max(seconds), 0.0) if seconds else None
+
+
+def _cpu_clock(thread: int) -> Callable[[], float]:
+    """The CPU seconds of a thread; the time itself on systems that do not tell."""
+    get_clock = getattr(time, "pthread_getcpuclockid", None)
+    if get_clock is None:
+        return time.monotonic
+    number = get_clock(thread)
+    return lambda: time.clock_gettime(number)
 
 
 def tell(vitals: Vitals, channel: Channel) -> None:

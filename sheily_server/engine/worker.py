@@ -1,17 +1,20 @@
 """The engine process at work: commands in, steps on the model, events out.
 
-Two threads: the reader takes commands, tokenizes and admits; the engine thread, which is the main
-one, runs the steps. They share a queue of what was admitted, and nothing else.
+The reader thread takes commands and has them admitted; the engine thread, which is the main one,
+runs the steps. They share a queue of what was admitted, and nothing else.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import logging
 import os
 import queue
+import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sheily_native import InvalidArgumentError, NativeError
@@ -19,6 +22,9 @@ from sheily_native import InvalidArgumentError, NativeError
 from .admission import Admission, Job
 from .answers import Answers
 from .choice import Choice
+from .constraint import Grammars
+from .drafts import Drafter, Index
+from .follower import Follower
 from .messages import (
     SCHEMA_TOO_COMPLEX,
     Cancel,
@@ -26,10 +32,14 @@ from .messages import (
     ChoiceFinished,
     Event,
     Finished,
+    RequestEvent,
     RequestFailed,
+    Start,
+    Started,
 )
-from .runner import Output, Runner, Tokenizer
-from .scheduler import Plan, Scheduler
+from .runner import Output, Runner
+from .scheduler import Plan, Scheduler, Work
+from .tokenizer import Tokenizer
 from .vitals import Vitals
 
 log = logging.getLogger(__name__)
@@ -39,34 +49,69 @@ TOGETHER_GAP_S = 0.004
 TOGETHER_S = 0.02
 """Requests that follow the first one so closely, for so long at most, begin in one step with it: a
 step takes far longer."""
+MASK_SHARE = 0.1
+LEAST_MASK_S = 0.002
+"""How long a step waits for masks that are not there: a share of the last step, but so long at
+least. A sequence whose mask comes later is left out."""
+STALLED_S = 0.05
+"""How long the engine waits for something to compute while all that runs is held."""
+COSTLY_COMPILE_S = 0.02
+COSTLY_MASK_S = 0.008
+"""CPU seconds of a grammar whose thread gives way to all others from the start."""
+MOST_AT_ONCE = 8192
+"""Tokens of texts to be looked up whose index is made between two steps: 1 ms at most."""
 
-Inbox = queue.SimpleQueue["Job | Cancel"]
+
+@dataclass(frozen=True, slots=True)
+class Indexed:
+    """The texts that a request's drafts come from can be looked up now."""
+
+    job: Job
+    prompt: Index
+    prediction: Index
 
 
-def read_commands(channel: Channel, admission: Admission, inbox: Inbox, vitals: Vitals) -> None:
+@dataclass(frozen=True, slots=True)
+class Woken:
+    """A mask is there that the engine has waited for in vain."""
+
+
+Inbox = queue.SimpleQueue["Job | Cancel | Indexed | Woken"]
+
+
+def answer_to(channel: Channel, inbox: Inbox) -> Callable[[RequestEvent, Job | None], None]:
+    """How an admission answers: the event goes to the server process before the job to the
+    engine thread, so that it comes before all others of its request."""
+
+    def answer(event: RequestEvent, job: Job | None) -> None:
+        channel.send_events([event])
+        if job is not None:
+            inbox.put(job)
+
+    return answer
+
+
+def read_commands(channel: Channel, admission: Admission, inbox: Inbox) -> None:
     """The reader thread, until the server process closes its end: then the whole process leaves.
 
     `os._exit`, since the engine thread may be inside a step that nothing can interrupt.
     """
-    admission.prepare()
-    while True:
-        try:
+    try:
+        while True:
             command = channel.receive_command()
             if command is None:
                 os._exit(0)
             if isinstance(command, Cancel):
-                inbox.put(command)
+                if not admission.cancel(command.id):
+                    inbox.put(command)
+            elif isinstance(command, Start):
+                log.error("the engine was told to start twice")
             else:
-                vitals.reading_since = time.monotonic()
-                event, job = admission.answer(command)
-                vitals.reading_since = None
-                channel.send_events([event])
-                if job is not None:
-                    inbox.put(job)
-        except BaseException:  # a panic in Rust is no Exception
-            # A server process that is never answered would be worse off than one whose engine left.
-            log.exception("the reader thread failed")
-            os._exit(1)
+                admission.take(command)
+    except BaseException:  # a panic in Rust is no Exception
+        # A server process that is never answered would be worse off than one whose engine left.
+        log.exception("the reader thread failed")
+        os._exit(1)
 
 
 @dataclass(slots=True)
@@ -78,6 +123,7 @@ class _Running:
     started: float = 0.0
     first_token: float = 0.0
     completion_tokens: int = 0
+    choices: list[Choice] = dataclasses.field(default_factory=list)
 
 
 class Engine:
@@ -90,6 +136,7 @@ class Engine:
         runner: Runner,
         scheduler: Scheduler,
         answers: Answers,
+        grammars: Grammars | None,
         inbox: Inbox,
         vitals: Vitals,
     ) -> None:
@@ -98,13 +145,17 @@ class Engine:
         self._runner = runner
         self._scheduler = scheduler
         self._answers = answers
+        self._grammars = grammars
         self._inbox = inbox
         self._vitals = vitals
         self._requests: dict[int, _Running] = {}
         self._choices: dict[int, Choice] = {}
+        self._followers: dict[int, Follower] = {}
         self._n_sequences = 0
         self._events: list[Event] = []
         self._next_count = 0.0
+        self._last_step_s = 0.0
+        self._stalled = False
 
     def run(self) -> None:
         """Works for ever; ends with OSError when the server process is gone."""
@@ -112,11 +163,15 @@ class Engine:
             self._take_inbox()
             self._vitals.step_began = time.monotonic()
             self._expire()
+            self._follow()
             self._step()
             self._count_cells()
             self._vitals.step_began = None
-            events, self._events = self._events, []
-            self._channel.send_events(events)
+            self._send_events()
+
+    def _send_events(self) -> None:
+        events, self._events = self._events, []
+        self._channel.send_events(events)
 
     def _take_inbox(self) -> None:
         """All that came in; waits for something when there is nothing to compute, and then as
@@ -127,14 +182,19 @@ class Engine:
             with contextlib.suppress(queue.Empty):
                 while time.monotonic() < end:
                     self._take_item(self._inbox.get(timeout=TOGETHER_GAP_S))
+        elif self._stalled:
+            with contextlib.suppress(queue.Empty):
+                self._take_item(self._inbox.get(timeout=STALLED_S))
         with contextlib.suppress(queue.Empty):
             while True:
                 self._take_item(self._inbox.get_nowait())
 
-    def _take_item(self, item: Job | Cancel) -> None:
+    def _take_item(self, item: Job | Cancel | Indexed | Woken) -> None:
         if isinstance(item, Job):
             self._add(item)
-        elif item.id in self._requests:
+        elif isinstance(item, Indexed):
+            self._draft(item)
+        elif isinstance(item, Cancel) and item.id in self._requests:
             self._release(self._requests[item.id])
 
     def _add(self, job: Job) -> None:
@@ -144,20 +204,42 @@ class Engine:
             sequence.id = self._n_sequences
             choice = Choice(job.id, len(running.open), sequence, job.submit.stop)
             running.open[sequence.id] = self._choices[sequence.id] = choice
+            running.choices.append(choice)
         self._requests[job.id] = running
         self._scheduler.add(*job.sequences)
 
     def _expire(self) -> None:
         now = time.monotonic()
-        for running in [r for r in self._requests.values() if r.job.deadline <= now]:
+        for running in [r for r in self._requests.values() if r.job.submit.deadline <= now]:
             if running.first_token:
                 for choice in list(running.open.values()):
                     self._finish_choice(running, choice, "length", timed_out=True)
             else:
                 self._fail(running, "timeout", "the deadline passed before the first token")
 
+    def _follow(self) -> None:
+        """Looks which sequences have the mask for their next token. Those that have none are held
+        after a short while, so that no other waits for it."""
+        if not self._followers:
+            return
+        until = time.monotonic() + max(MASK_SHARE * self._last_step_s, LEAST_MASK_S)
+        for id, follower in list(self._followers.items()):
+            choice = self._choices[id]
+            running = self._requests[choice.request]
+            choice.sequence.held = not follower.wait(until - time.monotonic())
+            if choice.sequence.held:
+                continue
+            if follower.complete:
+                self._finish_choice(running, choice, "stop")
+            elif choice.full:
+                self._finish_choice(running, choice, "length")
+            elif follower.failure is not None:
+                self._fail(running, SCHEMA_TOO_COMPLEX, follower.failure)
+                return  # the other choices of its request are gone, too
+
     def _step(self) -> None:
         plan = self._scheduler.schedule()
+        self._stalled = plan is None or not plan.work
         if plan is None:
             return
         began = time.monotonic()
@@ -173,13 +255,23 @@ class Engine:
             return
         tokens = [[output.token for output in some] for some in outputs]
         self._vitals.step_ended = time.monotonic()
-        self._scheduler.commit(plan, tokens, self._vitals.step_ended - began)
-        for work, some in zip(plan.work, outputs, strict=True):
-            for output in some:
-                choice = self._choices.get(work.sequence.id)
-                if choice is None:  # it has ended, or its request failed
-                    break
-                self._take(self._requests[choice.request], choice, output)
+        self._last_step_s = self._vitals.step_ended - began
+        predicted = [_from_prediction(work) for work in plan.work]
+        self._scheduler.commit(plan, tokens, self._last_step_s)
+        for work, some, is_predicted in zip(plan.work, outputs, predicted, strict=True):
+            self._take_outputs(work, some, is_predicted)
+
+    def _take_outputs(self, work: Work, outputs: list[Output], predicted: bool) -> None:
+        choice = self._choices.get(work.sequence.id)
+        if choice is not None:
+            choice.drafts.proposed(len(work.drafts), predicted)
+        for i, output in enumerate(outputs):
+            choice = self._choices.get(work.sequence.id)
+            if choice is None:  # it has ended, or its request failed
+                break
+            if i < len(outputs) - 1:  # all but the last one were drafted
+                choice.drafts.accepted(predicted)
+            self._take(self._requests[choice.request], choice, output)
 
     def _count_cells(self) -> None:
         """Tells how full the KV cache is: counting takes a while, so now and then."""
@@ -194,44 +286,82 @@ class Engine:
     def _start(self, plan: Plan) -> Plan:
         """Prepares the sequences that begin with this step; the plan without those whose request
         the native library refuses, which fail alone."""
-        now = time.monotonic()
+        if not plan.started:
+            return plan
         for sequence in plan.started:
             choice = self._choices.get(sequence.id)
-            if choice is None:  # another choice of its request was refused
-                continue
-            running = self._requests[choice.request]
-            running.started = now
-            job = running.job
-            try:
-                self._runner.start(
-                    sequence.id,
-                    job.sampling(choice.index),
-                    sequence.prompt,
-                    job.constraints[choice.index] if job.constraints else None,
-                    job.submit.top_logprobs,
-                )
-            except InvalidArgumentError as error:
-                self._fail(running, "engine_error", str(error))
+            if choice is not None:  # else another choice of its request was refused
+                self._start_choice(self._requests[choice.request], choice)
+        self._send_events()  # before the step, which a request may not survive
         work = [work for work in plan.work if work.sequence.id in self._choices]
         return dataclasses.replace(plan, work=work)
+
+    def _start_choice(self, running: _Running, choice: Choice) -> None:
+        job, sequence = running.job, choice.sequence
+        if not running.started:
+            running.started = time.monotonic()
+            self._index(job)
+        follower = self._follower(job)
+        try:
+            self._runner.start(
+                sequence.id,
+                job.sampling(choice.index),
+                sequence.prompt,
+                follower,
+                job.submit.top_logprobs,
+            )
+        except InvalidArgumentError as error:
+            self._fail(running, "engine_error", str(error))
+            return
+        if follower is not None:
+            self._followers[sequence.id] = follower
+            follower.start()
+        self._events.append(Started(job.id, choice.index))
+
+    def _follower(self, job: Job) -> Follower | None:
+        grammar, cost, grammars = job.submit.grammar, job.cost, self._grammars
+        if grammar is None or cost is None or grammars is None:
+            return None
+        costly = cost.compile_s > COSTLY_COMPILE_S or cost.mask_s > COSTLY_MASK_S
+        return Follower(
+            functools.partial(grammars.compile, grammar.lark, cost.n_bytes),
+            lambda: self._inbox.put(Woken()),
+            costly,
+        )
+
+    def _index(self, job: Job) -> None:
+        """Makes ready what drafts come from: long texts on a thread of their own."""
+        if job.prediction is None:
+            return
+        if len(job.sequences[0].prompt) + len(job.prediction) <= MOST_AT_ONCE:
+            self._draft(_indexed(job))
+            return
+        threading.Thread(
+            target=lambda: self._inbox.put(_indexed(job)), name="index", daemon=True
+        ).start()
+
+    def _draft(self, indexed: Indexed) -> None:
+        for sequence in indexed.job.sequences:
+            if sequence.id in self._choices:
+                sequence.drafter = Drafter(indexed.prompt, indexed.prediction, self._tokenizer.ends)
+                sequence.drafter.take(sequence.generated)
 
     def _take(self, running: _Running, choice: Choice, output: Output) -> None:
         if not running.first_token:
             running.first_token = time.monotonic()
         choice.tokens.append(output.token)
-        if output.failure is not None:
-            self._fail(running, SCHEMA_TOO_COMPLEX, output.failure)
-            return
         if self._tokenizer.is_end(output.token):
             self._finish_choice(running, choice, "stop")
             return
         visible = output.token in running.job.visible
         name = self._tokenizer.name if visible else self._tokenizer.piece
         self._events += choice.take(name(output.token), output.logprob)
-        if choice.stopped or output.complete:
+        if choice.stopped:
             self._finish_choice(running, choice, "stop")
-        elif len(choice.tokens) >= choice.sequence.max_tokens:
-            self._finish_choice(running, choice, "length")
+        elif choice.full and choice.sequence.id not in self._followers:
+            self._finish_choice(
+                running, choice, "length"
+            )  # else `_follow` knows whether it is whole
 
     def _finish_choice(
         self, running: _Running, choice: Choice, reason: str, timed_out: bool = False
@@ -243,39 +373,39 @@ class Engine:
         self._close(running, choice)
         if running.open:
             return
-        sequences = running.job.sequences
-        first = sequences[0]
-        drafters = [s.drafter for s in sequences if s.drafter is not None]
-        n_predicted = sum(drafter.n_predicted for drafter in drafters)
-        n_accepted_predicted = sum(drafter.n_accepted_predicted for drafter in drafters)
+        first = running.job.sequences[0]
+        drafts = [choice.drafts for choice in running.choices]
+        n_accepted_predicted = sum(one.n_accepted_predicted for one in drafts)
         self._events.append(
             Finished(
                 running.job.id,
                 prompt_tokens=len(first.prompt),
                 cached_tokens=first.n_cached,
                 completion_tokens=running.completion_tokens,
-                queued_s=running.started - running.job.arrived,
+                queued_s=running.started - running.job.submit.arrived,
                 prefill_s=running.first_token - running.started,
                 decode_s=time.monotonic() - running.first_token,
-                drafted_tokens=sum(drafter.n_drafted for drafter in drafters),
-                accepted_tokens=sum(drafter.n_accepted for drafter in drafters),
+                drafted_tokens=sum(one.n for one in drafts),
+                accepted_tokens=sum(one.n_accepted for one in drafts),
                 accepted_prediction_tokens=n_accepted_predicted,
-                rejected_prediction_tokens=n_predicted - n_accepted_predicted,
+                rejected_prediction_tokens=sum(one.n_predicted for one in drafts)
+                - n_accepted_predicted,
             )
         )
         self._release(running)
 
     def _remember(self, job: Job, choice: Choice) -> None:
         """Keeps the ids of an answer for its conversation's next turn, if they are its text."""
-        before = job.submit.segments[-1]
+        last = job.submit.segments[-1]
         ids = choice.tokens
         if ids and self._tokenizer.is_end(ids[-1]):
             ids = ids[:-1]
         pieces = [self._tokenizer.piece(token) for token in ids]
         text = b"".join(pieces).decode("utf-8", "replace")
-        if not before.special and all(pieces) and text == choice.text:
-            ids = self._tokenizer.encode([before]) + ids
-            self._answers.remember(before.text + choice.text, ids)
+        if not last.special and all(pieces) and text == choice.text:
+            prompt = choice.sequence.prompt
+            ids = prompt[len(job.before) :] + ids
+            self._answers.remember(job.submit.scope, job.before, last.text + choice.text, ids)
 
     def _fail(self, running: _Running, code: str, message: str) -> None:
         self._events.append(RequestFailed(running.job.id, code, message))
@@ -292,4 +422,16 @@ class Engine:
         if any(sequence is other for other in self._scheduler.sequences()):
             self._scheduler.remove(sequence)
         self._runner.end(sequence.id)
+        follower = self._followers.pop(sequence.id, None)
+        if follower is not None:
+            follower.close()
         del running.open[sequence.id], self._choices[sequence.id]
+
+
+def _from_prediction(work: Work) -> bool:
+    drafter = work.sequence.drafter
+    return bool(work.drafts) and drafter is not None and drafter.from_prediction
+
+
+def _indexed(job: Job) -> Indexed:
+    return Indexed(job, Index(job.sequences[0].prompt), Index(job.prediction or ()))

@@ -106,6 +106,25 @@ def test_a_prediction_that_is_wrong_changes_nothing(smollm2_server: RealServer) 
     assert prediction_tokens(answer, "accepted") < 8
 
 
+def test_what_a_stop_string_cuts_off_a_draft_is_not_accepted(smollm2_server: RealServer) -> None:
+    """The prediction is right, and goes on far behind the stop string that ends the answer."""
+    prediction = {"type": "content", "content": TEXT}
+    options = {"temperature": 0, "max_tokens": 100, "prediction": prediction, "stop": ["keeper"]}
+
+    def ask() -> Answered:
+        body = dict(complete(smollm2_server, COPY, **options).body)
+        n = body["usage"]["completion_tokens"]
+        assert prediction_tokens(body, "accepted") <= accepted(body) <= n
+        assert accepted(body) <= body["timings"]["draft_n"]
+        return body
+
+    body = asked_until(
+        lambda body: prediction_tokens(body, "accepted") > 0 < prediction_tokens(body, "rejected"),
+        ask,
+    )
+    assert body["choices"][0]["finish_reason"] == "stop"
+
+
 def test_drafted_tokens_are_streamed_stopped_and_limited_as_others(
     smollm2_server: RealServer,
 ) -> None:

@@ -253,33 +253,38 @@ def test_the_simple_route_follows_a_schema_too(llama3_server: RealServer) -> Non
 
 
 @pytest.mark.parametrize(
-    ("schema", "word"),
+    ("schema", "word", "place"),
     [
-        ({"not": {"type": "string"}}, "not"),
-        ({"type": "array", "uniqueItems": True}, "uniqueItems"),
-        ({"if": {"const": 1}, "then": {"const": 1}}, "if"),
-        ({"type": "string", "format": "no-such-format"}, "no-such-format"),
-        ({"type": "string", "pattern": "(?=a)b"}, "look"),
-        ({"type": "string", "pattern": "("}, "("),
-        ({"type": "string", "pattern": r"(a)\1"}, "ackref"),
-        ({"type": "bogus"}, "bogus"),
-        ({"type": 5}, ""),
-        ({"enum": []}, ""),
-        ({"type": "integer", "minimum": 5, "maximum": 3}, ""),
-        ({"$ref": "#/$defs/nowhere"}, "nowhere"),
-        ({"$ref": "https://example.org/schema.json"}, "example.org"),
-        ({"$ref": "file:///etc/passwd"}, "passwd"),
-        ({"properties": 5}, ""),
-        ({"type": "array", "contains": {"const": 1}}, "contains"),
+        ({"not": {"type": "string"}}, "not", ".not"),
+        ({"type": "array", "uniqueItems": True}, "uniqueItems", ".uniqueItems"),
+        ({"if": {"const": 1}, "then": {"const": 1}}, "if", ""),
+        ({"type": "string", "format": "no-such-format"}, "no-such-format", ".format"),
+        ({"type": "string", "pattern": "(?=a)b"}, "look", ".pattern"),
+        ({"type": "string", "pattern": "("}, "(", ".pattern"),
+        ({"type": "string", "pattern": r"(a)\1"}, "ackref", ".pattern"),
+        ({"type": "bogus"}, "bogus", ".type"),
+        ({"type": 5}, "", ".type"),
+        ({"enum": []}, "", ".enum"),
+        ({"type": "integer", "minimum": 5, "maximum": 3}, "", ".type"),
+        ({"$ref": "#/$defs/nowhere"}, "nowhere", ".$ref"),
+        ({"$ref": "https://example.org/schema.json"}, "example.org", ".$ref"),
+        ({"$ref": "file:///etc/passwd"}, "passwd", ".$ref"),
+        ({"properties": 5}, "", ".properties"),
+        ({"type": "array", "contains": {"const": 1}}, "contains", ".contains"),
+        (
+            {"properties": {"a": {}, "b": {"items": {"anyOf": [{}, {"format": "no"}]}}}},
+            "no",
+            ".properties.b.items.anyOf[1].format",
+        ),
     ],
     ids=lambda value: json.dumps(value)[:40],
 )
 def test_a_schema_that_cannot_be_honoured_is_refused(
-    llama3_server: RealServer, schema: Any, word: str
+    llama3_server: RealServer, schema: Any, word: str, place: str
 ) -> None:
     answer = ask(llama3_server, schema)
     assert answer.status == 400
-    assert answer.error["param"] == "response_format.json_schema.schema"
+    assert answer.error["param"] == f"response_format.json_schema.schema{place}"
     assert word in answer.error["message"]
     assert len(answer.error["message"]) < 500
     assert "root:" not in answer.error["message"]
@@ -547,12 +552,18 @@ def test_calls_that_are_forced_for_every_choice(llama3_server: RealServer) -> No
 @pytest.mark.parametrize(
     ("parameters", "param"),
     [
-        ({"not": {}}, "tools"),
-        ({"properties": {"a": {"format": "no-such"}}}, "tools"),
+        ({"not": {}}, "tools[0].function.parameters.not"),
+        (
+            {"properties": {"a": {"format": "no-such"}}},
+            "tools[0].function.parameters.properties.a.format",
+        ),
         ({"type": "string"}, "tools[0].function.parameters"),
         ({"type": "array"}, "tools[0].function.parameters"),
         (nested(900, {}) | {"type": "object"}, "tools[0].function.parameters"),
-        ({"properties": {"a": {"minLength": 10**9}}}, "tools[0].function.parameters"),
+        (
+            {"properties": {"a": {"multipleOf": 9999991}}},
+            "tools[0].function.parameters.properties.a.multipleOf",
+        ),
     ],
     ids=lambda value: json.dumps(value)[:40],
 )

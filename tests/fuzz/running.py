@@ -24,7 +24,7 @@ from tqdm import tqdm
 
 CORPUS = Path(__file__).parent / "corpus"
 FOUND = Path(__file__).resolve().parents[2] / "build" / "fuzz"
-HANG_S = 5.0
+HANG_S = 60.0
 _STUCK_S = 120.0
 _MOST_FAILURES = 100
 _MOST_SHOWN = 300

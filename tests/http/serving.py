@@ -20,7 +20,7 @@ from sheily_server.config import Config
 from sheily_server.supervisor import Supervisor
 
 FAKE_ENGINE = Path(__file__).resolve().parents[1] / "fake_engine.py"
-WAIT = 20.0
+WAIT = 100.0
 """Seconds after which a test gives up; no test takes them when it passes."""
 
 T = TypeVar("T")

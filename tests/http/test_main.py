@@ -471,7 +471,7 @@ def test_the_server_process_loads_no_native_code() -> None:
 
 _HEAPS = """
 import ctypes, threading
-from sheily_server.__main__ import use_one_heap
+from sheily_server.engine.heap import use_one_heap
 use_one_heap()
 libc = ctypes.CDLL(None)
 gate = threading.Barrier(9)

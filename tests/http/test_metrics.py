@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from sheily_server import chat
+from sheily_server.engine_process import is_stopped
 from sheily_server.metrics import CONTENT_TYPE
 from tests.http.conftest import Serve
 from tests.http.serving import Answer, Server, completion, read_until, until
@@ -119,7 +120,7 @@ def test_gaps_and_first_tokens_take_the_time_they_take(serve: Serve) -> None:
 @pytest.mark.parametrize("stream", [False, True])
 def test_each_outcome(serve: Serve, monkeypatch: pytest.MonkeyPatch, stream: bool) -> None:
     monkeypatch.setattr(chat, "ENGINE_GRACE_S", 0.05)
-    server = serve(timeout=0.3)
+    server = serve()
     server.wait_for("ready")
     for text, fields in (
         ("hi", {}),
@@ -128,10 +129,12 @@ def test_each_outcome(serve: Serve, monkeypatch: pytest.MonkeyPatch, stream: boo
         ("too-long 300 1", {}),
         ("fail engine_error", {}),
         ("fail timeout", {}),
-        ("hang-late", {}),
         ("timed-out", {}),
     ):
         server.complete(text, stream=stream, **fields)
+    with monkeypatch.context() as hurry:
+        hurry.setattr(server.app._chat, "_config", replace(server.config, timeout=0.1))
+        server.complete("hang-late", stream=stream)
     server.complete("crash", stream=stream)
     found = scrape(server)
     counted = {
@@ -228,12 +231,15 @@ def test_the_engine_at_that_moment(serve: Serve) -> None:
     server = serve(parallel=1, queue=3)
     server.wait_for("ready")
     until(lambda: scrape(server)("kv_cells_used") is not None)
-    with server.opened("hang"), server.opened("hang"), server.opened("hang", stream=True):
+    with server.opened("hang"), server.opened("wait"), server.opened("wait", stream=True):
+        until(lambda: scrape(server)("requests_running") == 1)
         server.wait_for_engine("submit", 3)
         found = scrape(server)
         assert (found("requests_running"), found("requests_queued")) == (1, 2)
+        assert (found("answers_running"), found("answers_queued")) == (1, 2)
         health = server.health()
         assert (health["active_requests"], health["queued"]) == (3, 2)
+        assert (health["answers_running"], health["answers_queued"]) == (1, 2)
     assert found.state() == ["ready"]
     assert (found("kv_cells_used"), found("kv_cells_cached")) == (5, 7)
     assert (health["kv_cells_used"], health["kv_cells_cached"]) == (5, 7)
@@ -296,15 +302,20 @@ def test_the_process_lives_without_a_model(serve: Serve) -> None:
 
 
 def test_probes_and_metrics_do_not_wait_for_a_stopped_engine(serve: Serve) -> None:
-    server = serve()
+    """Nor do clients that leave, whose requests it cannot be told of."""
+    server = serve(parallel=20, queue=20, hang_timeout=1000.0)
     server.wait_for("ready")
     pid = server.engine_pid()
     os.kill(pid, signal.SIGSTOP)
     try:
-        with server.opened("hi"):
-            for path in ("/livez", "/health", "/metrics"):
-                began = time.monotonic()
-                assert server.get(path).status == 200
-                assert time.monotonic() - began < 2
+        with ExitStack() as stack:
+            for _ in range(30):
+                stack.enter_context(server.opened("x " * 20_000))
+            until(lambda: server.health()["active_requests"] == 30)
+        for path in ("/livez", "/health", "/metrics") * 3:
+            assert server.get(path).status == 200
+        until(lambda: server.health()["active_requests"] == 0)
+        assert is_stopped(pid)
     finally:
         os.kill(pid, signal.SIGCONT)
+    assert server.complete("hi").status == 200

@@ -34,6 +34,8 @@ def test_health(server: Server) -> None:
         "queue": 16,
         "active_requests": 0,
         "queued": 0,
+        "answers_running": 0,
+        "answers_queued": 0,
         "engine_restarts": 0,
         "kv_cells": 0,
         "kv_cells_used": 5,

@@ -72,7 +72,7 @@ CLASSES: dict[Any, set[str]] = {
 SET_IN_INIT: dict[Any, set[str]] = {
     channel.HTTPChannel: {"requests", "requests_lock", "outbuf_lock", "server", "adj", "connected"},
     parser.HTTPRequestParser: {"headers", "adj"},
-    server.MultiSocketServer: {"map", "effective_listen"},
+    server.MultiSocketServer: {"adj", "effective_listen", "map"},
     server.BaseWSGIServer: {"active_channels", "trigger", "application", "adj", "effective_port"},
     wasyncore.dispatcher: {"_map", "socket"},
     task.Task: {"response_headers", "version", "request", "channel"},

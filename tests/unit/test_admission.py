@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import queue
 
 import msgspec
 import pytest
 
-from sheily_native import InvalidArgumentError, NativeError
-from sheily_server.engine.admission import Admission, Job
+from sheily_server.engine.admission import MOST_TOKENIZED, Admission, Job
 from sheily_server.engine.answers import Answers
-from sheily_server.engine.constraint import Constraint, ConstraintError, Grammars
+from sheily_server.engine.compiler import Verdict
+from sheily_server.engine.lanes import Lanes
 from sheily_server.engine.messages import (
     Admitted,
     Detokenize,
@@ -26,83 +26,81 @@ from sheily_server.engine.messages import (
     Tokenized,
     TooLong,
 )
-from sheily_server.engine.runner import Tokenizer
+from sheily_server.engine.reading import MOST_OF_A_SLICE, SHORT
+from sheily_server.engine.trials import Done, Trials
+from sheily_server.engine.vitals import Vitals
 from sheily_server.prompts.message import Segment
+from tests.fake_tokenizer import Letters
 
 CONTEXT = 20
+PATIENCE_S = 100
 
 
-class Letters(Tokenizer):
-    """Each character is the token of its number, a marker is 1; up to 1000."""
-
-    def __init__(self) -> None:
-        pass
-
-    @property
-    def n_vocab(self) -> int:
-        return 1000
-
-    @property
-    def ends(self) -> frozenset[int]:
-        return frozenset([1])
-
-    def encode(
-        self,
-        segments: Sequence[Segment],
-        known: Callable[[str], Sequence[int] | None] = lambda text: None,
-    ) -> list[int]:
-        if any(segment.text == "broken" for segment in segments):
-            raise NativeError("it broke")
-        return [
-            token
-            for segment in segments
-            for token in (
-                [1] if segment.special else known(segment.text) or self.encode_text(segment.text)
-            )
-        ]
-
-    def encode_text(self, text: str) -> list[int]:
-        return list(map(ord, text))
-
-    def name(self, token: int) -> bytes:
-        if token >= self.n_vocab:
-            raise InvalidArgumentError(f"{token} is no token")
-        return b"<|x|>" if token == 1 else chr(token).encode()
-
-    def control_token(self, text: str) -> int | None:
-        return 1 if text == "<|x|>" else None
-
-
-class Compiler(Grammars):
-    """Takes every grammar but those that say `bad`."""
+class Verdicts(Trials):
+    """Takes every grammar but those that say `bad` at once; says nothing of those that say `slow`,
+    and that the process ended to those that say `fatal`."""
 
     def __init__(self) -> None:
-        self.n_compiled = 0
+        self.asked: list[tuple[Grammar, str]] = []
+        self.waiting: dict[int, Done] = {}
 
-    def compile(self, grammar: Grammar) -> Constraint:
-        if "bad" in grammar.lark:
-            raise ConstraintError("bad is not good")
-        self.n_compiled += 1
-        return Constraint.__new__(Constraint)
+    def ask(self, id: int, grammar: Grammar, caller: str, done: Done) -> None:
+        self.asked.append((grammar, caller))
+        if "slow" in grammar.lark:
+            self.waiting[id] = done
+        elif "fatal" in grammar.lark:
+            done(None)
+        elif "bad" in grammar.lark:
+            done(Verdict(1, "bad is not good", grammar.param))
+        else:
+            done(Verdict(1, None, grammar.param, 0.5, 0.25, 1000))
+
+    def forget(self, id: int) -> None:
+        self.waiting.pop(id, None)
 
 
-def admission(
-    compiler: Grammars | None = None, answers: Answers | None = None, speculation: bool = True
-) -> Admission:
-    start = Start("", CONTEXT, 4, 1, "info", speculation=speculation)
-    return Admission(Letters(), compiler or Compiler(), answers or Answers(1000), start)
+Found = tuple[RequestEvent, "Job | None"]
+
+
+class Desk:
+    """An admission, and what it answers."""
+
+    def __init__(self, answers: Answers | None = None, speculation: bool = True) -> None:
+        start = Start("", CONTEXT, 4, 1, "info", speculation=speculation)
+        self.trials = Verdicts()
+        self.found: queue.SimpleQueue[Found] = queue.SimpleQueue()
+        self.admission = Admission(
+            Letters(),
+            Lanes(Vitals()),
+            self.trials,
+            Answers(1000) if answers is None else answers,
+            start,
+            lambda event, job: self.found.put((event, job)),
+        )
+
+    def answer(self, command: Submit | Tokenize | Detokenize) -> Found:
+        self.admission.take(command)
+        return self.next()
+
+    def next(self) -> Found:
+        """Of a long text the answer comes from another thread."""
+        return self.found.get(timeout=PATIENCE_S)
 
 
 SEGMENTS = [Segment("<|x|>", True), Segment("abcd", False)]
-PLAIN = Submit(5, SEGMENTS, Sampling(), 7, 10, [], 100.0, arrived=50.0)
+PLAIN = Submit(5, SEGMENTS, Sampling(), 7, 10, [], 100.0, arrived=50.0, scope="me")
 
 
-def answer(compiler: Grammars | None = None, **fields: object) -> tuple[RequestEvent, Job | None]:
-    return admission(compiler).answer(msgspec.structs.replace(PLAIN, **fields))
+def plain(**fields: object) -> Submit:
+    return msgspec.structs.replace(PLAIN, **fields)
 
 
-def job_of(compiler: Grammars | None = None, **fields: object) -> Job:
-    event, job = answer(compiler, **fields)
+def answer(desk: Desk | None = None, **fields: object) -> Found:
+    return (desk or Desk()).answer(plain(**fields))
+
+
+def job_of(desk: Desk | None = None, **fields: object) -> Job:
+    event, job = answer(desk, **fields)
     assert event == Admitted(5, 5)
     assert job is not None
     return job
@@ -112,8 +110,13 @@ def test_what_fits_is_admitted() -> None:
     job = job_of()
     (sequence,) = job.sequences
     assert (job.id, sequence.prompt, sequence.max_tokens) == (5, [1, *b"abcd"], 7)
-    assert (job.constraints, job.visible) == ([], frozenset())
-    assert (job.deadline, job.arrived) == (100.0, PLAIN.arrived)
+    assert (job.cost, job.visible, sequence.held) == (None, frozenset(), False)
+    assert (job.submit.deadline, job.submit.arrived) == (100.0, PLAIN.arrived)
+    assert list(job.before) == [1]
+
+
+def test_of_a_prompt_s_text_the_last_segment_is_kept() -> None:
+    assert job_of(prediction="xyz").submit == plain(segments=SEGMENTS[1:])
 
 
 @pytest.mark.parametrize(
@@ -132,9 +135,12 @@ def test_the_length_of_an_answer(max_tokens: int | None, cap: int, expected: int
         (18, None, Admitted(5, 19)),
         (19, None, TooLong(5, 20, 1)),
         (500, 7, TooLong(5, 501, 7)),
+        (SHORT - 5, 7, TooLong(5, SHORT - 4, 7)),
+        (SHORT + 1, 7, TooLong(5, (SHORT + 6) // 4, 7, at_least=True)),
     ],
 )
 def test_what_does_not_fit(n_text: int, max_tokens: int | None, event: RequestEvent) -> None:
+    """A short text is counted to its end. Of a long one it is told what is known so far."""
     segments = [Segment("<|x|>", True), Segment("a" * n_text, False)]
     found, job = answer(segments=segments, max_tokens=max_tokens)
     assert found == event
@@ -142,12 +148,17 @@ def test_what_does_not_fit(n_text: int, max_tokens: int | None, event: RequestEv
 
 
 def test_every_choice_has_a_sequence_of_its_own() -> None:
-    compiler = Compiler()
-    job = job_of(compiler, n=3, grammar=Grammar("good", "p"))
+    desk = Desk()
+    job = job_of(desk, n=3, grammar=Grammar("good", "p"))
     assert len({id(sequence) for sequence in job.sequences}) == 3
     assert len({id(sequence.generated) for sequence in job.sequences}) == 3
-    assert len({id(constraint) for constraint in job.constraints}) == 3
-    assert compiler.n_compiled == 3
+    assert desk.trials.asked == [(Grammar("good", "p"), "me")]
+
+
+def test_a_sequence_with_a_grammar_waits_for_its_first_mask() -> None:
+    job = job_of(n=2, grammar=Grammar("good", "p"))
+    assert [sequence.held for sequence in job.sequences] == [True, True]
+    assert job.cost == Verdict(1, None, "p", 0.5, 0.25, 1000)
 
 
 def test_every_choice_has_a_seed_of_its_own() -> None:
@@ -180,10 +191,41 @@ def test_a_grammar_that_cannot_be_honoured() -> None:
     assert job is None
 
 
+def test_when_the_compilers_process_ended_one_request_fails() -> None:
+    event, job = answer(grammar=Grammar("fatal", "response_format"))
+    assert isinstance(event, RequestFailed)
+    assert event.code == "engine_error"
+    assert job is None
+
+
 def test_what_is_too_long_is_not_compiled() -> None:
-    compiler = Compiler()
-    answer(compiler, max_tokens=100, grammar=Grammar("good", "p"))
-    assert compiler.n_compiled == 0
+    desk = Desk()
+    event, _ = answer(desk, max_tokens=100, grammar=Grammar("good", "p"))
+    assert isinstance(event, TooLong)
+    assert desk.trials.asked == []
+
+
+def test_others_are_answered_while_a_grammar_is_tried() -> None:
+    desk = Desk()
+    desk.admission.take(plain(id=1, grammar=Grammar("slow", "p")))
+    event, job = desk.answer(plain(id=2))
+    assert (event, job is None) == (Admitted(2, 5), False)
+    desk.trials.waiting[1](Verdict(1))
+    event, job = desk.next()
+    assert (event, job is None) == (Admitted(1, 5), False)
+
+
+def test_what_was_cancelled_has_no_answer() -> None:
+    desk = Desk()
+    desk.admission.take(plain(id=1, grammar=Grammar("slow", "p")))
+    done = desk.trials.waiting[1]
+    assert desk.admission.cancel(1)
+    assert not desk.trials.waiting
+    done(Verdict(1))
+    assert desk.found.empty()
+    assert desk.answer(plain(id=2))[0] == Admitted(2, 5)
+    assert not desk.admission.cancel(2)  # what was answered is the engine thread's to cancel
+    assert not desk.admission.cancel(3)
 
 
 def test_control_tokens_that_are_shown() -> None:
@@ -192,60 +234,107 @@ def test_control_tokens_that_are_shown() -> None:
 
 def test_text_to_tokens() -> None:
     segments = [Segment("<|x|>", True), Segment("aé", False)]
-    assert admission().answer(Tokenize(3, segments)) == (
+    assert Desk().answer(Tokenize(3, segments)) == (
         Tokenized(3, [1, 97, 233], [b"<|x|>", b"a", "é".encode()]),
         None,
     )
-    assert admission().answer(Tokenize(3, [])) == (Tokenized(3, [], []), None)
+    assert Desk().answer(Tokenize(3, [])) == (Tokenized(3, [], []), None)
+
+
+def test_a_long_text_to_tokens() -> None:
+    text = "abc " * 10_000
+    tokens = list(map(ord, text))
+    found, _ = Desk().answer(Tokenize(3, [Segment(text, False)]))
+    assert found == Tokenized(3, tokens, [chr(token).encode() for token in tokens])
+
+
+@pytest.mark.parametrize(
+    ("segments", "param"),
+    [
+        ([Segment("a " * MOST_TOKENIZED, False)], "text"),
+        ([Segment("<|x|>", True), Segment("a " * MOST_TOKENIZED, False)], "messages"),
+    ],
+)
+def test_a_text_with_more_tokens_than_are_told(segments: list[Segment], param: str) -> None:
+    event, _ = Desk().answer(Tokenize(3, segments))
+    assert isinstance(event, Refused)
+    assert event.param == param
+    assert str(MOST_TOKENIZED) in event.message
+
+
+@pytest.mark.parametrize(
+    ("command", "param"),
+    [
+        (plain(segments=[Segment("a" * (MOST_OF_A_SLICE + 1), False)]), "messages"),
+        (plain(prediction="a" * (MOST_OF_A_SLICE + 1)), "prediction"),
+        (Tokenize(5, [Segment("a" * (MOST_OF_A_SLICE + 1), False)]), "text"),
+    ],
+    ids=["messages", "prediction", "text"],
+)
+def test_a_text_that_cannot_be_cut_has_a_limit(
+    command: Submit | Tokenize, param: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Letters, "least_tokens", lambda self, n_counted: 0)
+    event, job = Desk().answer(command)
+    assert isinstance(event, Refused)
+    assert (event.param, job) == (param, None)
+    assert str(MOST_OF_A_SLICE) in event.message
 
 
 def test_tokens_to_text() -> None:
-    assert admission().answer(Detokenize(3, [1, 97, 233])) == (Detokenized(3, "<|x|>aé"), None)
-    assert admission().answer(Detokenize(3, [])) == (Detokenized(3, ""), None)
-    event, job = admission().answer(Detokenize(3, [97, 1000]))
+    assert Desk().answer(Detokenize(3, [1, 97, 233])) == (Detokenized(3, "<|x|>aé"), None)
+    assert Desk().answer(Detokenize(3, [])) == (Detokenized(3, ""), None)
+    event, job = Desk().answer(Detokenize(3, [97, 1000]))
     assert event == Refused(3, "tokens", "1000 is no token.")
     assert job is None
 
 
 def test_a_failure_of_the_library_fails_one_request() -> None:
-    event, job = answer(segments=[Segment("broken", False)])
+    desk = Desk()
+    event, job = answer(desk, segments=[Segment("broken", False)])
     assert event == RequestFailed(5, "engine_error", "it broke")
     assert job is None
+    job_of(desk)
 
 
 def test_an_answer_of_before_keeps_the_ids_it_was_generated_with() -> None:
     answers = Answers(1000)
-    answers.remember("abcd", [97, 500, 501])
-    _, job = admission(answers=answers).answer(PLAIN)
+    answers.remember("me", [1], "abcd", [97, 500, 501])
+    _, job = answer(Desk(answers))
     assert job is not None
     assert job.sequences[0].prompt == [1, 97, 500, 501]
 
 
-def test_a_prediction_is_what_is_drafted_first() -> None:
-    [sequence] = job_of(prediction="xyz").sequences
-    assert sequence.drafter is not None
-    assert sequence.drafter.propose(8, lambda n: 0.1 * n) == [ord("x"), ord("y"), ord("z")]
+@pytest.mark.parametrize(("scope", "before"), [("you", [1]), ("", [1]), ("me", [1, 1]), ("me", [])])
+def test_an_answer_elsewhere_changes_nothing(scope: str, before: list[int]) -> None:
+    answers = Answers(1000)
+    answers.remember(scope, before, "abcd", [97, 500, 501])
+    assert job_of(Desk(answers)).sequences[0].prompt == [1, *b"abcd"]
+
+
+def test_a_prediction_is_read() -> None:
+    assert list(job_of(prediction="xyz").prediction or ()) == list(b"xyz")
+
+
+def test_without_a_prediction_drafts_come_from_the_prompt_alone() -> None:
+    prediction = job_of().prediction
+    assert prediction is not None
+    assert not prediction
 
 
 def test_a_prediction_that_was_an_answer_has_its_ids() -> None:
     answers = Answers(1000)
-    answers.remember("abcdxyz", [97, 98, 99, 100, 500, 501])
-    _, job = admission(answers=answers).answer(msgspec.structs.replace(PLAIN, prediction="xyz"))
-    assert job is not None
-    assert job.sequences[0].drafter is not None
-    assert job.sequences[0].drafter.propose(8, lambda n: 0.1 * n) == [500, 501]
+    answers.remember("me", [1], "abcdxyz", [97, 98, 99, 100, 500, 501])
+    assert list(job_of(Desk(answers), prediction="xyz").prediction or ()) == [500, 501]
 
 
-def test_each_choice_drafts_for_itself() -> None:
-    first, second = job_of(n=2, prediction="xyz").sequences
-    assert first.drafter is not None
-    assert second.drafter is not None
-    first.drafter.take([ord("x")], 0)
-    assert second.drafter.propose(8, lambda n: 0.1 * n) == [ord("x"), ord("y"), ord("z")]
+def test_a_prediction_that_was_another_caller_s_answer_is_read_as_any_text() -> None:
+    answers = Answers(1000)
+    answers.remember("you", [1], "abcdxyz", [97, 98, 99, 100, 500, 501])
+    assert list(job_of(Desk(answers), prediction="xyz").prediction or ()) == list(b"xyz")
 
 
 def test_nothing_is_drafted_under_a_grammar_or_when_it_is_switched_off() -> None:
-    assert job_of(grammar=Grammar("start: /a/", "response_format")).sequences[0].drafter is None
-    _, job = admission(speculation=False).answer(PLAIN)
-    assert job is not None
-    assert job.sequences[0].drafter is None
+    assert job_of(grammar=Grammar("start: /a/", "response_format")).prediction is None
+    assert job_of(Desk(speculation=False)).prediction is None
+    assert job_of(Desk(speculation=False), prediction="xyz").prediction is None

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sheily_server import chat, openai
+from sheily_server import chat, openai, schemas
 from sheily_server.answer import Piece
 from sheily_server.chat import Chat, ClientGoneError, Turn, simple_messages, simple_param
 from sheily_server.config import Config
@@ -35,9 +35,10 @@ from sheily_server.engine.messages import (
     TokenLogprob,
     TooLong,
 )
-from sheily_server.errors import ApiError, engine_crashed, queue_full
+from sheily_server.errors import ApiError, engine_crashed, not_ready, queue_full
+from sheily_server.history import drop_oldest
 from sheily_server.prompts import Dialect
-from sheily_server.prompts.message import ToolCall
+from sheily_server.prompts.message import Message, ToolCall
 from sheily_server.supervisor import Supervisor
 from sheily_server.tickets import Ticket
 
@@ -75,16 +76,22 @@ class ScriptedSupervisor(Supervisor):
         self._engine_said = Ready(Dialect(dialect), "", 1, 1, 1, 1, "fp_1")
         self.commands: list[Submit | Tokenize | Detokenize] = []
         self.cancelled: list[int] = []
+        self.opened: list[bool] = []
+        """Of each ticket, whether it trims."""
 
     def engine(self) -> Ready:
         return self._engine_said
 
-    def submit(self, command: Submit | Tokenize | Detokenize) -> Ticket:
+    def submit(self, command: Submit | Tokenize | Detokenize, trims: bool = False) -> Ticket:
+        self.opened.append(trims)
+        ticket = Ticket(1, self.cancelled.append, trims=trims)
+        self.submit_again(ticket, command)
+        return ticket
+
+    def submit_again(self, ticket: Ticket, command: Submit | Tokenize | Detokenize) -> None:
         self.commands.append(command)
-        ticket = Ticket(1, self.cancelled.append)
         for event in next(self._scripts, self._script):
             ticket.put(event)
-        return ticket
 
     @property
     def request(self) -> Submit:
@@ -323,7 +330,7 @@ def test_failures_before_and_after_admission(
 
 def test_a_refused_submit_reaches_the_caller() -> None:
     class Full(ScriptedSupervisor):
-        def submit(self, command: Submit | Tokenize | Detokenize) -> Ticket:
+        def submit(self, command: Submit | Tokenize | Detokenize, trims: bool = False) -> Ticket:
             raise queue_full(4, 16, 3)
 
     assert refused(Full([])).status == 429
@@ -374,14 +381,92 @@ def test_waiting_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert next(pieces) == Piece(0, "x")
 
 
+def late(seconds: float) -> chat.Caller:
+    """Whose request came so long before its deadline's grace that it is over now."""
+    return chat.Caller(stays, time.monotonic() - CONFIG.timeout - seconds)
+
+
+@pytest.mark.parametrize("script", [[], [ADMITTED]])
 def test_an_engine_that_says_nothing_is_waited_for_no_longer_than_the_deadline(
+    script: list[RequestEvent],
+) -> None:
+    supervisor = ScriptedSupervisor(script)
+    subject = Chat(CONFIG, supervisor)
+    with pytest.raises(ApiError) as caught:
+        list(subject.pieces(subject.begin(openai.Options(), [user("hi")], late(0)), late(0)))
+    assert (caught.value.status, caught.value.code) == (504, "timeout")
+    assert supervisor.cancelled == [1]
+    assert 0 < chat.FIRST_GRACE_S <= 0.25
+
+
+def test_the_engine_has_longer_for_the_end_of_an_answer_that_has_begun(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(chat, "POLL_S", 0.001)
-    monkeypatch.setattr(chat, "ENGINE_GRACE_S", -CONFIG.timeout)
-    supervisor = ScriptedSupervisor([])
+    monkeypatch.setattr(chat, "ENGINE_GRACE_S", 1000.0)
+    supervisor = ScriptedSupervisor([ADMITTED, Text(1, 0, "half")])
+    subject, turn = begin(supervisor)
+    pieces = subject.pieces(turn, late(1))
+    assert [next(pieces), next(pieces)] == [Piece(0, "half"), None]
+    subject, turn = begin(supervisor)
+    pieces = subject.pieces(turn, late(1000))
+    assert next(pieces) == Piece(0, "half")
+    with pytest.raises(ApiError) as caught:
+        next(pieces)
+    assert caught.value.status == 504
+
+
+def test_an_engine_that_answers_another_question() -> None:
+    other = Tokenized(1, [], [])
+    supervisor = ScriptedSupervisor([other])
     error = refused(supervisor)
-    assert (error.status, error.code) == (504, "timeout")
+    assert (error.status, error.code) == (500, "engine_error")
+    assert "Tokenized" in error.message
+    assert supervisor.cancelled == [1]
+    supervisor = ScriptedSupervisor([ADMITTED, Text(1, 0, "x"), other])
+    subject, turn = begin(supervisor)
+    with pytest.raises(ApiError) as caught:
+        list(subject.pieces(turn, caller()))
+    assert (caught.value.status, supervisor.cancelled) == (500, [1])
+    with pytest.raises(ApiError) as caught:
+        Chat(CONFIG, ScriptedSupervisor([other])).detokenize([5], caller())
+    assert caught.value.status == 500
+    with pytest.raises(ApiError) as caught:
+        Chat(CONFIG, ScriptedSupervisor([Detokenized(1, "x")])).tokenize(
+            openai.TokenizeRequest(text="x"), caller()
+        )
+    assert caught.value.status == 500
+
+
+def test_what_is_admitted_just_before_the_server_ends_is_answered() -> None:
+    class Draining(ScriptedSupervisor):
+        def engine(self) -> Ready:
+            if self.commands:
+                raise not_ready("The server is shutting down.", "shutting_down", 5)
+            return super().engine()
+
+    too_long = TooLong(1, 300, 10)
+    supervisor = Draining([ADMITTED, Text(1, 0, "x"), STOPPED, FINISHED], scripts=[[too_long]])
+    subject, turn = begin(supervisor, LONG_TALK, truncation="trim")
+    assert [piece.text for piece in subject.pieces(turn, caller()) if piece] == ["x", ""]
+    assert supervisor.cancelled == []
+
+
+@pytest.mark.parametrize("fails", ["secrets.token_hex", "drop_oldest", "render"])
+def test_an_error_after_admission_frees_the_slot(
+    monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    class Failing(ScriptedSupervisor):
+        def submit_again(self, ticket: Ticket, command: Submit | Tokenize | Detokenize) -> None:
+            super().submit_again(ticket, command)
+            monkeypatch.setattr(f"sheily_server.chat.{fails}", fail)
+
+    def fail(*arguments: Any, **options: Any) -> None:
+        raise RuntimeError("no such luck")
+
+    scripts = [[ADMITTED]] if fails == "secrets.token_hex" else [[TooLong(1, 300, 10)]]
+    supervisor = Failing([], scripts=scripts)
+    with pytest.raises(RuntimeError, match="no such luck"):
+        begin(supervisor, LONG_TALK, truncation="trim")
     assert supervisor.cancelled == [1]
 
 
@@ -494,7 +579,7 @@ def test_free_text_has_no_grammar() -> None:
 
 
 def test_a_schema_that_is_too_large_never_reaches_the_engine() -> None:
-    schema = {"type": "array", "maxItems": 2001}
+    schema = {"enum": ["x" * schemas.MAX_BYTES]}
     form = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
     assert refused_request(response_format=form).param == "response_format.json_schema.schema"
 
@@ -537,6 +622,67 @@ def test_trimming_drops_as_much_as_it_takes() -> None:
         False,
         True,
     ]
+
+
+def test_trimming_keeps_the_place_in_the_queue() -> None:
+    too_long = [[TooLong(1, 300, 10)], [TooLong(1, 270, 10)]]
+    supervisor = ScriptedSupervisor([ADMITTED], scripts=too_long)
+    begin(supervisor, LONG_TALK, truncation="trim")
+    assert len(supervisor.commands) == 3
+    assert supervisor.opened == [True]
+    deadlines = {command.deadline for command in supervisor.commands if isinstance(command, Submit)}
+    assert len(deadlines) == 1
+    supervisor = ScriptedSupervisor([ADMITTED])
+    begin(supervisor)
+    assert supervisor.opened == [False]
+
+
+def test_trimming_ends_with_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    supervisor = ScriptedSupervisor([TooLong(1, 300, 10)])
+
+    def gone() -> bool:
+        """Asked when an event has come: then the time is over."""
+        monkeypatch.setattr(chat, "FIRST_GRACE_S", -CONFIG.timeout)
+        return False
+
+    error = refused(supervisor, LONG_TALK, gone, truncation="trim")
+    assert error.status == 504
+    assert len(supervisor.commands) == 2
+    assert supervisor.cancelled == [1]
+
+
+def test_a_prompt_that_was_not_counted_to_its_end_says_so() -> None:
+    error = refused(ScriptedSupervisor([TooLong(1, 251, 20, at_least=True)]))
+    assert error.code == "context_length_exceeded"
+    assert "needs at least 271 (at least 251 in the messages, 20 for" in error.message
+    assert "at least" not in refused(ScriptedSupervisor([TooLong(1, 251, 20)])).message
+
+
+@pytest.mark.parametrize("characters", [1, 4, 20])
+def test_a_prompt_of_unknown_length_is_trimmed_in_few_steps(characters: int) -> None:
+    """However many characters a token has; and no more goes than has to, but for an eighth."""
+    most = 1000
+    talk = [Message("system", "S" * 10)]
+    talk += [Message("user", "u" * (10 + 7919 * i % 400)) for i in range(512)]
+
+    def n_tokens(messages: list[Message]) -> int:
+        return sum(len(message.text) for message in messages) // characters
+
+    kept, n_steps = talk, 0
+    while n_tokens(kept) > most:
+        before, n_steps = n_tokens(kept), n_steps + 1
+        event = TooLong(1, most + 1, 1, at_least=True)
+        kept = drop_oldest(kept, chat._excess(kept, event, most + 1))
+        assert n_tokens(kept) < before
+    assert n_steps < 50
+    assert n_tokens(kept) > most * 7 / 8 - 2 * 410 / characters
+    assert kept[0].role == "system"
+
+
+def test_a_prompt_without_text_is_trimmed() -> None:
+    calls = Message("assistant", "", tool_calls=(ToolCall("f", {"x": "y" * 999}, id="c"),))
+    event = TooLong(1, 0, 300, at_least=True)
+    assert chat._excess([calls, calls], event, 256) == 1
 
 
 def test_trimming_counts_with_the_history_limit() -> None:

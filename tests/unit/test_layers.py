@@ -10,8 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 ENGINE = "sheily_server.engine"
-# What the server process shares with the engine's: the wire.
-SHARED = {ENGINE, f"{ENGINE}.frames", f"{ENGINE}.messages"}
+# What the server process shares with the engine's: the wire, and what glibc's heap is told.
+SHARED = {ENGINE, f"{ENGINE}.frames", f"{ENGINE}.heap", f"{ENGINE}.messages"}
 
 # The layer of each module outside `engine` and `prompts`; one imports only what is lower.
 LAYERS = {
@@ -28,10 +28,14 @@ LAYERS = {
     "sheily_server.history": 1,
     "sheily_server.preflight": 1,
     "sheily_server.engine.frames": 0,
+    "sheily_server.engine.heap": 0,
     "sheily_server.engine.messages": 1,
     "sheily_server.openapi": 1,
     "sheily_server.schemas": 2,
     "sheily_server.engine_process": 2,
+    "sheily_server.gate": 0,
+    "sheily_server.outbox": 2,
+    "sheily_server.suspects": 2,
     "sheily_server.tickets": 2,
     "sheily_server.supervisor": 2,
     "sheily_server.metrics": 3,
@@ -54,7 +58,9 @@ WITHIN_A_LAYER = {
     ("sheily_server.openai", "sheily_server.errors"),
     ("sheily_server.history", "sheily_server.prompts"),
     ("sheily_server.engine.messages", "sheily_server.prompts"),
+    ("sheily_server.engine_process", "sheily_server.outbox"),
     ("sheily_server.supervisor", "sheily_server.engine_process"),
+    ("sheily_server.supervisor", "sheily_server.suspects"),
     ("sheily_server.supervisor", "sheily_server.tickets"),
 }
 

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from sheily_server import preflight
 from sheily_server.config import Config
+from sheily_server.engine import __main__ as engine
+from sheily_server.engine import compiler, constraint, reading
 from sheily_server.gguf import GGUF
 from sheily_server.preflight import BUFFERS, Free, free_memory, kv_bytes_a_token, problem
 
@@ -24,10 +27,20 @@ LLAMA_3B = GGUF(
         "llama.attention.key_length": 128,
         "llama.attention.value_length": 128,
     },
-    {},
+    {"tokenizer.ggml.tokens": 128_256},
 )
 CONFIG = Config(context_size=4096, parallel=4)
 KV = 4 * 4096 * 28 * 8 * 256 * 2
+WORK = (
+    preflight.TEXTS
+    + preflight.GRAMMARS
+    + preflight.LEXERS
+    + preflight.COMPILERS
+    + 128_256 * preflight.COMPILERS_A_TOKEN
+)
+"""Without the prompts."""
+PROMPTS = preflight.PROMPT_A_TOKEN * (4 + CONFIG.queue)
+"""For each token of the context."""
 
 
 def free(n_bytes: int) -> Free:
@@ -43,14 +56,22 @@ def test_the_kv_cache_s_size() -> None:
 
 
 def test_what_fits_and_what_does_not() -> None:
-    needed = LLAMA_3B.tensor_bytes + KV + BUFFERS
+    needed = LLAMA_3B.tensor_bytes + KV + BUFFERS + WORK + 4096 * PROMPTS
     assert problem(CONFIG, LLAMA_3B, free(needed)) is None
-    assert problem(CONFIG, LLAMA_3B, free(needed - 1)) is not None
+    words = problem(CONFIG, LLAMA_3B, free(needed - 1)) or ""
+    assert f"the work on requests {(WORK + 4096 * PROMPTS) / 1e9:.2f} GB" in words
+    assert f"together {needed / 1e9:.2f} GB" in words
+
+
+def test_a_larger_vocabulary_needs_more() -> None:
+    needed = LLAMA_3B.tensor_bytes + KV + BUFFERS + WORK + 4096 * PROMPTS
+    larger = replace(LLAMA_3B, lengths={"tokenizer.ggml.tokens": 128_257})
+    assert problem(CONFIG, larger, free(needed + preflight.COMPILERS_A_TOKEN)) is None
+    assert problem(CONFIG, larger, free(needed + preflight.COMPILERS_A_TOKEN - 1)) is not None
 
 
 def test_the_largest_context_that_fits_is_told() -> None:
-    a_token = KV // 4096
-    room = LLAMA_3B.tensor_bytes + BUFFERS + 1000 * a_token
+    room = LLAMA_3B.tensor_bytes + BUFFERS + WORK + 1000 * (KV // 4096 + PROMPTS)
     words = problem(CONFIG, LLAMA_3B, free(room)) or ""
     assert "LLM_CONTEXT_SIZE=1000 would fit with LLM_PARALLEL=4" in words
     assert "of this machine" in words
@@ -60,11 +81,21 @@ def test_the_largest_context_that_fits_is_told() -> None:
 
 
 def test_where_only_one_conversation_fits_or_none() -> None:
-    least = LLAMA_3B.tensor_bytes + BUFFERS
-    words = problem(CONFIG, LLAMA_3B, free(least + 100 * KV // (4 * 4096))) or ""
+    least = LLAMA_3B.tensor_bytes + BUFFERS + WORK
+    one = KV // (4 * 4096) + preflight.PROMPT_A_TOKEN * (1 + CONFIG.queue)
+    words = problem(CONFIG, LLAMA_3B, free(least + 100 * one)) or ""
     assert "LLM_CONTEXT_SIZE=100 would fit with LLM_PARALLEL=1" in words
     assert "No context would fit" in (problem(CONFIG, LLAMA_3B, free(least)) or "")
     assert "No context would fit" in (problem(CONFIG, LLAMA_3B, free(0)) or "")
+
+
+def test_the_engine_s_bounds_are_counted() -> None:
+    for parallel in range(1, 65):
+        states = parallel * engine.lexer_states(parallel)
+        assert 2000 * states <= max(preflight.LEXERS, preflight.A_LEXER * parallel)
+    kept = constraint.MOST_KEPT_BYTES + compiler.AT_ONCE * compiler.MEMORY
+    assert kept <= preflight.GRAMMARS
+    assert 100 * reading.MOST_OF_A_SLICE <= preflight.TEXTS
 
 
 def machine(folder: Path, available_kb: int, cgroup: str) -> tuple[Path, Path]:

@@ -7,9 +7,16 @@ import threading
 
 import pytest
 
-from sheily_server.engine.messages import ChoiceFinished, Finished, RequestFailed
+from sheily_server.engine.messages import (
+    Admitted,
+    ChoiceFinished,
+    Finished,
+    RequestFailed,
+    Started,
+    TooLong,
+)
 from sheily_server.errors import ApiError
-from sheily_server.tickets import Ticket, Tickets
+from sheily_server.tickets import Counts, Ticket, Tickets
 
 
 def finished(id: int) -> Finished:
@@ -23,7 +30,7 @@ def opened(tickets: Tickets, n: int) -> list[Ticket]:
 def test_the_table_is_bounded() -> None:
     tickets = Tickets(parallel=2, queue=3)
     first, *_ = opened(tickets, 5)
-    assert tickets.count() == (2, 3)
+    assert len(tickets) == 5
     for refusing in (tickets.check_room, lambda: tickets.open(lambda id: None)):
         with pytest.raises(ApiError) as caught:
             refusing()
@@ -49,7 +56,7 @@ def test_never_more_than_configured_from_many_threads() -> None:
     for thread in threads:
         thread.join()
     assert len(taken) == 5
-    assert tickets.count() == (2, 3)
+    assert len(tickets) == 5
 
 
 def test_events_go_to_their_ticket_until_the_last() -> None:
@@ -57,21 +64,56 @@ def test_events_go_to_their_ticket_until_the_last() -> None:
     one, other = opened(tickets, 2)
     assert tickets.deliver(ChoiceFinished(one.id, 0, "stop", False))
     assert tickets.deliver(finished(one.id))
-    assert tickets.count() == (1, 0)
+    assert len(tickets) == 1
     assert not tickets.deliver(finished(one.id))
     assert isinstance(one.next(0), ChoiceFinished)
     assert isinstance(one.next(0), Finished)
     assert one.next(0) is None
     assert other.next(0) is None
     assert tickets.deliver(RequestFailed(other.id, "engine_error", "no"))
-    assert tickets.count() == (0, 0)
+    assert not tickets
+
+
+def test_who_runs_is_who_has_a_slot() -> None:
+    """However many there would be room for: the engine says who has one."""
+    tickets = Tickets(parallel=4, queue=4)
+    two = tickets.open(lambda id: None, choices=2)
+    asks = tickets.open(lambda id: None, choices=0)  # for tokens: it never has a slot
+    tickets.deliver(Admitted(two.id, 5))
+    assert tickets.count() == Counts(0, 2, 0, 2)
+    tickets.deliver(Started(two.id, 1))
+    assert tickets.count() == Counts(1, 1, 1, 1)
+    tickets.deliver(Started(two.id, 0))
+    assert tickets.count() == Counts(1, 1, 2, 0)
+    tickets.deliver(ChoiceFinished(two.id, 1, "stop", False))
+    assert tickets.count() == Counts(1, 1, 1, 0)
+    tickets.deliver(finished(two.id))
+    assert tickets.count() == Counts(0, 1, 0, 0)
+    assert isinstance(two.next(0), Admitted)
+    assert isinstance(two.next(0), ChoiceFinished)  # Started is no event of an answer
+    tickets.close(asks.id)
+    assert tickets.count() == Counts(0, 0, 0, 0)
+
+
+def test_a_request_that_may_trim_keeps_its_place() -> None:
+    tickets = Tickets(parallel=1, queue=0)
+    ticket = tickets.open(lambda id: None, trims=True)
+    for _ in range(2):
+        assert tickets.deliver(TooLong(ticket.id, 9, 1))
+        assert isinstance(ticket.next(0), TooLong)
+        with pytest.raises(ApiError):
+            tickets.check_room()
+    assert tickets.deliver(finished(ticket.id))
+    other = tickets.open(lambda id: None)
+    assert tickets.deliver(TooLong(other.id, 9, 1))
+    assert not tickets
 
 
 def test_all_are_closed_at_once() -> None:
     tickets = Tickets(parallel=2, queue=1)
     three = opened(tickets, 3)
     assert tickets.close_all() == three
-    assert tickets.count() == (0, 0)
+    assert not tickets
     assert not tickets.deliver(finished(three[0].id))
 
 

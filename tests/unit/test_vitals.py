@@ -32,13 +32,62 @@ def test_a_step_s_last_sign_is_its_beginning_or_the_heartbeat_in_it() -> None:
 
 def test_ages_and_cells() -> None:
     vitals = Vitals()
-    vitals.reading_since = time.monotonic() - 3
     vitals.step_ended = time.monotonic() - 4
     vitals.kv_cells_used, vitals.kv_cells_cached = 10, 20
     beat = vitals.beat()
-    assert 3 <= (beat.reading_s or 0) < 4
     assert 4 <= (beat.idle_s or 0) < 5
     assert (beat.kv_cells_used, beat.kv_cells_cached) == (10, 20)
+
+
+def test_a_slice_of_text_that_takes_its_usual_time_is_no_sign_of_hanging() -> None:
+    vitals = Vitals()
+    with vitals.reading(n_bytes=10**9):
+        assert vitals.beat().reading_s == 0
+    assert vitals.beat().reading_s is None
+
+
+def test_the_cpu_time_beyond_what_a_slice_may_take_counts() -> None:
+    vitals = Vitals()
+    with vitals.reading(0):
+        burn(0.05)
+        assert 0.05 <= (vitals.beat().reading_s or 0) < 60
+    assert vitals.beat().reading_s is None
+
+
+def test_the_time_that_a_busy_machine_lets_a_text_wait_does_not_count() -> None:
+    if not hasattr(time, "pthread_getcpuclockid"):
+        pytest.skip("this system does not tell the CPU time of a thread")
+    vitals = Vitals()
+    with vitals.reading(0):
+        time.sleep(0.5)
+        assert (vitals.beat().reading_s or 0) < 0.25
+
+
+def test_of_several_texts_the_one_that_takes_longest_counts() -> None:
+    vitals = Vitals()
+    reading, enough = threading.Event(), threading.Event()
+
+    def read() -> None:
+        with vitals.reading(10**9):
+            reading.set()
+            enough.wait(100)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    reading.wait(100)
+    with vitals.reading(0):
+        burn(0.05)
+        assert (vitals.beat().reading_s or 0) >= 0.05
+    assert vitals.beat().reading_s == 0  # of the other thread's, which goes on
+    enough.set()
+    thread.join(100)
+    assert vitals.beat().reading_s is None
+
+
+def burn(seconds: float) -> None:
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
 
 
 def test_beats_come_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:

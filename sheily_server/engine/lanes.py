@@ -1,0 +1,134 @@
+"""Who reads which text: short ones are read at once, long ones on threads that give way to those,
+the shortest first. Knows threads and sizes; nothing of what comes of a text."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+from typing import Protocol
+
+from .vitals import Vitals
+
+log = logging.getLogger(__name__)
+
+MOST_OF_A_SLICE = 65_536
+"""Bytes of a slice that keeps other long texts waiting; a larger one, which cannot be cut, is read
+one at a time on a thread of its own."""
+_LOWER_PRIORITY, _LOWEST_PRIORITY = 10, 19
+
+
+class Text(Protocol):
+    """Something to be read slice by slice."""
+
+    @property
+    def bytes_left(self) -> int: ...
+
+    @property
+    def is_short(self) -> bool:
+        """Whether it takes so little time, 25 ms at most, that it is read at once."""
+
+    @property
+    def wanted(self) -> bool:
+        """Whether somebody still waits for it."""
+
+    def look(self) -> int | None:
+        """The bytes of the next slice; None at the end."""
+
+    def advance(self) -> None:
+        """Reads the next slice."""
+
+    def end(self, error: Exception | None) -> None:
+        """All is read, or reading it failed."""
+
+
+class Lanes:
+    """Reads texts. Thread-safe."""
+
+    def __init__(self, vitals: Vitals) -> None:
+        self._vitals = vitals
+        self._sliced = _Lane("texts", self._a_slice, _LOWER_PRIORITY)
+        self._whole = _Lane("whole-texts", self._a_large_slice, _LOWEST_PRIORITY)
+
+    def read(self, text: Text) -> None:
+        """Reads a short text now, a long one later."""
+        if not text.is_short:
+            self._sliced.put(text)
+            return
+        while self._go_on(text, None):
+            pass
+
+    def _a_slice(self, text: Text) -> None:
+        if self._go_on(text, MOST_OF_A_SLICE):
+            self._sliced.put(text)
+
+    def _a_large_slice(self, text: Text) -> None:
+        if self._go_on(text, None):
+            self._sliced.put(text)
+
+    def _go_on(self, text: Text, most: int | None) -> bool:
+        """Reads one slice; whether there is more. One of more bytes than `most` is handed on."""
+        if not text.wanted:
+            return False
+        try:
+            n_bytes = text.look()
+            if n_bytes is not None and most is not None and n_bytes > most:
+                self._whole.put(text)
+                return False
+            if n_bytes is not None:
+                with self._vitals.reading(n_bytes):
+                    text.advance()
+                return True
+        except Exception as error:
+            text.end(error)
+            return False
+        text.end(None)
+        return False
+
+
+class _Lane:
+    """A thread that does something with the shortest text of those it was given."""
+
+    def __init__(self, name: str, work: _Work, priority: int) -> None:
+        self._work = work
+        self._priority = priority
+        self._texts: list[Text] = []
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def put(self, text: Text) -> None:
+        with self._changed:
+            self._texts.append(text)
+            if not self._thread.ident:
+                self._thread.start()
+            self._changed.notify()
+
+    def _run(self) -> None:
+        try:
+            lower_priority(self._priority)
+            while True:
+                self._work(self._next())
+        except BaseException:  # a lane that stands still would keep its texts for ever
+            log.exception("the thread that reads long texts failed")
+            os._exit(1)
+
+    def _next(self) -> Text:
+        with self._changed:
+            self._changed.wait_for(lambda: self._texts)
+            text = min(self._texts, key=lambda text: text.bytes_left)
+            self._texts.remove(text)
+            return text
+
+
+class _Work(Protocol):
+    def __call__(self, text: Text) -> None: ...
+
+
+def lower_priority(priority: int) -> None:
+    """For the calling thread and for good; on Linux, where a thread has one of its own."""
+    if sys.platform == "linux":
+        try:
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), priority)
+        except OSError as error:
+            log.debug("the priority of a thread stays: %s", error)

@@ -1,0 +1,124 @@
+"""A prompt or a text on its way to token ids, slice by slice: it can be left at each slice, and
+is as soon as it cannot fit any more. Knows tokenizers and kept answers; nothing of threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from sheily_native import TooManyTokensError
+
+from ..prompts.message import Segment
+from .answers import Answers
+from .tokenizer import Tokenizer
+
+SHORT = 16_384
+"""Bytes of a text that is read to its end in any case, to tell how many tokens it has."""
+MOST_OF_A_SLICE = 1 << 20
+"""Bytes of a slice, which takes 100 times as much memory, and a second or two, to be read."""
+
+
+class TextTooLongError(Exception):
+    """A text has more tokens than there is room for: `least` at least."""
+
+    def __init__(self, least: int) -> None:
+        super().__init__(f"at least {least} tokens")
+        self.least = least
+
+
+class SliceTooLongError(Exception):
+    """A text has more than MOST_OF_A_SLICE bytes in which it cannot be cut. `param` says where."""
+
+    def __init__(self, param: str) -> None:
+        super().__init__(
+            f"It has more than {MOST_OF_A_SLICE} bytes of letters without a blank between them."
+        )
+        self.param = param
+
+
+class Reading:
+    """Segments to token ids. Of a text that is not short there may be `most`. `param` is what the
+    text is called in the request.
+
+    With `answers`, the segment of a caller's earlier answer behind exactly the same tokens gets the
+    ids that it was generated with.
+    """
+
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        segments: Sequence[Segment],
+        most: int,
+        param: str,
+        answers: Answers | None = None,
+        scope: str = "",
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._segments = segments
+        self._most = most
+        self._param = param
+        self._answers = answers
+        self._scope = scope
+        self._at = 0
+        self._slices: Iterator[str] = iter(())
+        self._next: str | None = None
+        self.bytes_left = sum(len(segment.text.encode()) for segment in segments)
+        self._counted_left = sum(tokenizer.n_counted(segment.text) for segment in segments)
+        self.is_short = self.bytes_left <= SHORT
+        self.tokens: list[int] = []
+        self.n_before_last = 0
+        """How many tokens stand before those of the last segment, once that is read."""
+        self.at_end = False
+        """Whether all is read."""
+
+    def look(self) -> int | None:
+        """The bytes of the next slice, which `advance` reads; None once all is read. Raises
+        TextTooLongError and SliceTooLongError."""
+        least = len(self.tokens) + self._tokenizer.least_tokens(self._counted_left)
+        if least > self._most and not self.is_short:
+            raise TextTooLongError(least)
+        if self._next is None:
+            self._next = self._next_slice()
+            self.at_end = self._next is None
+        if self._next is None:
+            return None
+        n_bytes = len(self._next.encode())
+        if n_bytes > MOST_OF_A_SLICE:
+            raise SliceTooLongError(self._param)
+        return n_bytes
+
+    def advance(self) -> None:
+        """Reads the slice that `look` has seen. Raises TextTooLongError."""
+        if self._next is not None:
+            most = None if self.is_short else self._most - len(self.tokens)
+            try:
+                self.tokens += self._tokenizer.encode_slice(self._next, most)
+            except TooManyTokensError as error:
+                raise TextTooLongError(len(self.tokens) + error.count) from None
+            self._leave_behind(self._next)
+            self._next = None
+
+    def _next_slice(self) -> str | None:
+        """The next slice that has to be tokenized; what has not is added on the way."""
+        while True:
+            part = next(self._slices, None)
+            if part is not None or self._at == len(self._segments):
+                return part
+            self._begin(self._segments[self._at])
+            self._at += 1
+
+    def _begin(self, segment: Segment) -> None:
+        self.n_before_last = len(self.tokens)
+        known = None
+        if segment.special:
+            known = self._tokenizer.encode_marker(segment.text)
+        elif self._answers is not None:
+            known = self._answers.ids(self._scope, self.tokens, segment.text)
+        if known is None:
+            self._slices = self._tokenizer.slices(segment.text)
+        else:
+            self.tokens += known
+            self._leave_behind(segment.text)
+
+    def _leave_behind(self, text: str) -> None:
+        self.bytes_left -= len(text.encode())
+        self._counted_left -= self._tokenizer.n_counted(text)

@@ -1,0 +1,189 @@
+"""Text to token ids and back, for one vocabulary: slices of a text, markers, bounds on how many
+tokens a text has. Knows nothing of requests."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+
+from sheily_native import InvalidArgumentError, Model
+
+from ..prompts import Dialect, markers
+from .constraint import Vocabulary
+
+SLICE = 8192
+"""Characters after which a text is cut at the next place where that changes no token."""
+_WINDOW = 16_384
+"""Characters that one search for such a place looks through: Python runs nothing else meanwhile."""
+_LETTERS = "A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u0410-\u044f\u3041-\u3096\u4e00-\u9fff"
+_SPACE, _LINE_BREAK = 0x20, 0x0A
+
+
+class UnusableModelError(Exception):
+    """The file loads, but no chat can be held with it; the message is one sentence."""
+
+
+class Tokenizer:
+    """Text to token ids, ids to bytes. Thread-safe."""
+
+    def __init__(self, model: Model) -> None:
+        self._model = model
+        self._pieces = [model.piece(token, special=True) for token in range(self.n_vocab)]
+        self._kind = model.metadata.get("tokenizer.ggml.model", "")
+        self._loose = self._user_defined_texts()
+        self._cut = self._cut_places()
+        self._longest = max(map(self._most_bytes, self._pieces), default=1) or 1
+        single = {piece[0] for piece in self._pieces if len(piece) == 1}
+        self._lacking = bytes(byte for byte in range(256) if byte not in single)
+
+    def use(self, model: Model) -> None:
+        """From now on another model with the same vocabulary."""
+        self._model = model
+
+    @property
+    def n_vocab(self) -> int:
+        return self._model.info.n_vocab
+
+    @functools.cached_property
+    def ends(self) -> frozenset[int]:
+        """The tokens that end an answer."""
+        return frozenset(filter(self._model.is_end, range(self.n_vocab)))
+
+    @functools.cached_property
+    def vocabulary(self) -> Vocabulary:
+        info = self._model.info
+        first = [token for token in (info.token_eot, info.token_eos) if token is not None]
+        ends = list(dict.fromkeys([*first, *sorted(self.ends)]))
+        control = [token for token in range(self.n_vocab) if self._model.is_control(token)]
+        return Vocabulary(self._pieces, control, ends, info.token_bos)
+
+    def n_counted(self, text: str) -> int:
+        """The bytes of a text that `least_tokens` goes by. Some vocabularies lack bytes, which
+        have no token wherever they stand alone."""
+        return len(text.encode().translate(None, self._lacking))
+
+    def least_tokens(self, n_counted: int) -> int:
+        """No text of so many counted bytes has fewer tokens."""
+        return -(-n_counted // self._longest) if self._kind in ("gpt2", "llama") else 0
+
+    def slices(self, text: str) -> Iterator[str]:
+        """The text in parts: the tokens of all of them, one after the other, are its tokens.
+
+        A slice is longer than SLICE by far only where there is no place to cut: blanks behind which
+        no word begins, letters without a blank between them.
+        """
+        begin = 0
+        while begin < len(text):
+            end = self._next_cut(text, begin + SLICE)
+            yield text[begin:end]
+            begin = end
+
+    def encode_slice(self, text: str, most: int | None = None) -> list[int]:
+        """The tokens of a slice, whatever characters it has: a user-defined marker in it is cut in
+        two, or it would match as a marker. Raises TooManyTokensError for more than `most`."""
+        parts = [text]
+        for marker in self._loose:
+            parts = [half for part in parts for half in _cut_inside(part, marker)]
+        return [token for part in parts for token in self._model.tokenize(part, most=most)]
+
+    def encode_text(self, text: str) -> list[int]:
+        """Plain text."""
+        return [token for part in self.slices(text) for token in self.encode_slice(part)]
+
+    def encode_bytes(self, text: bytes) -> list[int]:
+        """Plain text that may end inside a character."""
+        return self._model.tokenize(text)
+
+    def encode_marker(self, text: str) -> list[int]:
+        """What is the dialect's own: markers become their control tokens."""
+        return self._model.tokenize(text, special=True)
+
+    def piece(self, token: int) -> bytes:
+        """The bytes of a token; none for control tokens."""
+        return self._model.piece(token)
+
+    def name(self, token: int) -> bytes:
+        """The bytes of a token, the text of control tokens included. Raises
+        InvalidArgumentError for what is no token."""
+        if not 0 <= token < len(self._pieces):
+            raise InvalidArgumentError(f"{token} is no token")
+        return self._pieces[token]
+
+    def control_token(self, text: str) -> int | None:
+        """The control token with this text, if the vocabulary has one."""
+        tokens = self._model.tokenize(text, special=True)
+        return tokens[0] if len(tokens) == 1 and self._model.is_control(tokens[0]) else None
+
+    def decode(self, tokens: Sequence[int]) -> str:
+        """The text of tokens, control tokens included. Raises InvalidArgumentError."""
+        return b"".join(map(self.name, tokens)).decode("utf-8", "replace")
+
+    def is_end(self, token: int) -> bool:
+        return token in self.ends
+
+    def check_markers(self, dialect: Dialect) -> None:
+        """Raises UnusableModelError when a marker of the dialect is no single control token."""
+        for marker in markers(dialect):
+            tokens = self._model.tokenize(marker, special=True)
+            if len(tokens) != 1 or self._pieces[tokens[0]] != marker.encode():
+                raise UnusableModelError(
+                    f"The vocabulary has no token {marker}, which the {dialect.name} prompt "
+                    "format needs."
+                )
+
+    def _most_bytes(self, piece: bytes) -> int:
+        """The bytes of the longest text that is the token with this piece: one that joins marks for
+        blanks takes those three bytes for a blank, too."""
+        return len(piece) + 2 * piece.count(b" ") * (self._kind == "llama")
+
+    def _user_defined_texts(self) -> list[str]:
+        """Markers that llama.cpp would match in plain text too: see `encode_slice`."""
+        return [
+            piece.decode("utf-8", "replace")
+            for token, piece in enumerate(self._pieces)
+            if piece.startswith(b"<|") and self._model.is_user_defined(token)
+        ]
+
+    def _next_cut(self, text: str, begin: int) -> int:
+        """The first place from `begin` on where the text may be cut, or its end."""
+        while self._cut is not None and begin < len(text):
+            found = self._cut.search(text, begin, begin + _WINDOW)
+            if found is not None:
+                return found.start()
+            begin += _WINDOW - 2
+        return len(text)
+
+    def _cut_places(self) -> re.Pattern[str] | None:
+        """Where a text may be cut; None where that is not known of this kind of vocabulary.
+
+        A vocabulary of byte pairs first parts a text into words, by an expression of its own, and
+        then joins bytes within each. A cut changes nothing where both hold: a word begins there
+        whatever stands around, as before the blank of `x word`, and before a letter that begins a
+        line; and no token has the bytes on both sides next to each other.
+        """
+        if self._kind != "gpt2":
+            return None
+        pairs = set(itertools.chain.from_iterable(map(itertools.pairwise, self._pieces)))
+        before = [chr(x) for x in range(0x21, 0x7F) if (x, _SPACE) not in pairs]
+        places = []
+        if before:
+            places.append(f"(?<=[{re.escape(''.join(before))}])(?= [{_LETTERS}])")
+        if not any(pair[0] == _LINE_BREAK and _may_be_a_letter(pair[1]) for pair in pairs):
+            places.append(f"(?<=\\S\\n)(?=[{_LETTERS}])")
+        return re.compile("|".join(places)) if places else None
+
+
+def _may_be_a_letter(byte: int) -> bool:
+    return byte >= 0x80 or chr(byte).isalpha()
+
+
+def _cut_inside(text: str, marker: str) -> list[str]:
+    """The text in parts, none of which holds the marker whole."""
+    pieces = text.split(marker)
+    parts = [pieces[0]]
+    for piece in pieces[1:]:
+        parts[-1] += marker[:1]
+        parts.append(marker[1:] + piece)
+    return [part for part in parts if part]
