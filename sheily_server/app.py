@@ -287,10 +287,10 @@ class App:
     ) -> Iterator[bytes]:
         """The chunks of a stream: the roles, pieces as they come, the reasons they ended, the usage
         if asked for, [DONE]. An error is an event of its own, with no [DONE] behind it."""
-        chunks = completion.Chunks(turn, include_usage, logprobs)
         outcome: Outcome = "error"
         status, detail = 500, "internal_error"
         try:
+            chunks = completion.Chunks(turn, include_usage, logprobs)
             for chunk in chunks.first():
                 yield _event(chunk)
             last_sent = time.monotonic()

@@ -319,8 +319,7 @@ class Supervisor:
         elif isinstance(event, Loading):
             with self._lock:
                 self._progress = event.fraction
-            if self._on_load is not None:
-                self._on_load(event.fraction)
+            self._tell_load(event.fraction)
         elif isinstance(event, Ready):
             with self._lock:
                 self._state, self._reason, self._progress = "ready", None, None
@@ -330,6 +329,15 @@ class Supervisor:
             self._fail(event.reason)
         else:
             self._take_request(event)
+
+    def _tell_load(self, fraction: float) -> None:
+        """What shows it is not worth the service."""
+        try:
+            if self._on_load is not None:
+                self._on_load(fraction)
+        except Exception:
+            log.exception("the load cannot be shown")
+            self._on_load = None
 
     def _take_request(self, event: RequestEvent) -> None:
         with self._lock:

@@ -43,10 +43,11 @@ N_MASKS = 12
 PATTERNS_S = 0.5
 """Seconds of a CPU after which no more of a grammar's patterns are tried one by one."""
 AT_ONCE = 2
-"""Trials that go on at the same time once they take longer than QUICK_S, one for each caller."""
+"""Trials that go on at the same time once they took more than QUICK_S, one for each caller."""
 QUICK_S = 0.05
-"""Seconds after which a trial is no quick one any more, and gives way to all else."""
-LOWEST = 19
+"""Seconds of a CPU after which a trial is no quick one any more, and gives way to all else."""
+LOWER = 10
+"""As a nice value: with two busy threads beside it on as many cores a trial gets a tenth of one."""
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -358,6 +359,14 @@ def _children_cpu_s() -> float:
     return used.ru_utime + used.ru_stime
 
 
+def _cpu_s(pid: int) -> float:
+    """Seconds of a CPU that a child has had; 0 when it has left, as its pipe will tell."""
+    try:
+        return time.clock_gettime(~pid << 3 | 2)  # what clock_getcpuclockid gives, clock_gettime(2)
+    except OSError:
+        return 0.0
+
+
 def _dies_with_its_parent() -> None:
     with contextlib.suppress(AttributeError):  # another system than Linux
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
@@ -370,7 +379,6 @@ class _Trial:
 
     order: Try
     pid: int
-    began: float
     over: str | None
     slow: bool
     answer: bytearray = field(default_factory=bytearray)
@@ -378,7 +386,7 @@ class _Trial:
 
 class Bench:
     """Trials under way. A quick one runs at once beside all others. One that takes longer goes on
-    with the lowest priority where there is room: AT_ONCE such trials, one for each caller. Where
+    with a lower priority where there is room: AT_ONCE such trials, one for each caller. Where
     there is none it is ended, and begins anew when there is."""
 
     def __init__(self, grammars: Grammars) -> None:
@@ -426,14 +434,13 @@ class Bench:
 
     def look(self) -> None:
         """Makes slow what has taken long, and begins what waits and has room now."""
-        now = time.monotonic()
         for pipe, trial in list(self._trials.items()):
-            if trial.slow or now - trial.began <= QUICK_S:
+            if trial.slow or _cpu_s(trial.pid) <= QUICK_S:
                 continue
             if self._has_room(trial.order.caller):
                 trial.slow = True
                 with contextlib.suppress(OSError):  # it has left, which its pipe will tell
-                    os.setpriority(os.PRIO_PROCESS, trial.pid, LOWEST)
+                    os.setpriority(os.PRIO_PROCESS, trial.pid, LOWER)
             else:
                 self._end(pipe)
                 self._waiting.append((trial.order, trial.over))
@@ -464,7 +471,7 @@ class Bench:
         def run(pipe: int) -> NoReturn:
             os.setpgid(0, 0)  # before it has children, which belong to its group then
             if slow:
-                os.nice(LOWEST)
+                os.nice(LOWER)
             if over is None:
                 patterns = _all_patterns(order.grammar)
                 _compile_and_leave(grammars, order.grammar, patterns, CPU_S, pipe)
@@ -474,7 +481,7 @@ class Bench:
         pid, pipe = _forked(run)
         with contextlib.suppress(OSError):  # it may have done so itself, and left
             os.setpgid(pid, pid)
-        self._trials[pipe] = _Trial(order, pid, time.monotonic(), over, slow)
+        self._trials[pipe] = _Trial(order, pid, over, slow)
 
     def _end(self, pipe: int) -> None:
         trial = self._trials.pop(pipe)

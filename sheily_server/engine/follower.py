@@ -17,7 +17,7 @@ from .constraint import Constraint, ConstraintError
 
 log = logging.getLogger(__name__)
 
-LOWEST_PRIORITY = 19
+LOWER_PRIORITY = 10
 PATIENCE_S = 0.02
 """Seconds that a grammar or a mask may take before its thread gives way to all others."""
 
@@ -26,7 +26,7 @@ class Follower:
     """`compile` gives the constraint; from then on each token that is taken leads to a mask for the
     next one. `wake` is called, on the thread, when something is there that was waited for in vain.
 
-    `gives_way`: the thread has the lowest priority from the start, as its grammar is a costly one.
+    `gives_way`: the thread has a lower priority from the start, as its grammar is a costly one.
     """
 
     def __init__(
@@ -123,9 +123,9 @@ class Follower:
 
 
 def give_way(thread: threading.Thread) -> None:
-    """Gives a thread the lowest priority for good; on Linux, where a thread has one of its own."""
+    """Gives a thread a lower priority for good; on Linux, where a thread has one of its own."""
     if sys.platform == "linux" and thread.native_id is not None:
         try:
-            os.setpriority(os.PRIO_PROCESS, thread.native_id, LOWEST_PRIORITY)
+            os.setpriority(os.PRIO_PROCESS, thread.native_id, LOWER_PRIORITY)
         except OSError as error:
             log.debug("the priority of a thread stays: %s", error)

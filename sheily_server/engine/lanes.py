@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 MOST_OF_A_SLICE = 65_536
 """Bytes of a slice that keeps other long texts waiting; a larger one, which cannot be cut, is read
 one at a time on a thread of its own."""
-_LOWER_PRIORITY, _LOWEST_PRIORITY = 10, 19
+_LOWER_PRIORITY = 10
 
 
 class Text(Protocol):
@@ -49,7 +49,7 @@ class Lanes:
     def __init__(self, vitals: Vitals) -> None:
         self._vitals = vitals
         self._sliced = _Lane("texts", self._a_slice, _LOWER_PRIORITY)
-        self._whole = _Lane("whole-texts", self._a_large_slice, _LOWEST_PRIORITY)
+        self._whole = _Lane("whole-texts", self._a_large_slice, _LOWER_PRIORITY)
 
     def read(self, text: Text) -> None:
         """Reads a short text now, a long one later."""

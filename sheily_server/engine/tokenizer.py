@@ -88,10 +88,6 @@ class Tokenizer:
             parts = [half for part in parts for half in _cut_inside(part, marker)]
         return [token for part in parts for token in self._model.tokenize(part, most=most)]
 
-    def encode_text(self, text: str) -> list[int]:
-        """Plain text."""
-        return [token for part in self.slices(text) for token in self.encode_slice(part)]
-
     def encode_bytes(self, text: bytes) -> list[int]:
         """Plain text that may end inside a character."""
         return self._model.tokenize(text)

@@ -89,6 +89,11 @@ class UnderWay:
         fields: dict[str, Any] = {"max_tokens": 1900, "ignore_eos": True, "temperature": 1}
         self._endings.append(end_of(server, body(text, stream=number % 2 == 0, **fields)))
 
+    @property
+    def ended_early(self) -> list[Ending]:
+        """Those that have ended by now."""
+        return list(self._endings)
+
     def ended(self, seconds: float = PATIENCE_S) -> list[Ending]:
         """Waits for all of them."""
         end = time.monotonic() + seconds

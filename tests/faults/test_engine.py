@@ -6,6 +6,7 @@ import importlib.util
 import os
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 
@@ -13,8 +14,18 @@ import pytest
 
 from tests import models
 from tests.faults.report import amount, decide, note
-from tests.faults.requests import SETTINGS, Round, broken, worst
-from tests.real_server import RealServer
+from tests.faults.requests import (
+    CRASHED,
+    SETTINGS,
+    Round,
+    active,
+    body,
+    broken,
+    end_of,
+    next_token,
+    worst,
+)
+from tests.real_server import RealServer, wait_for
 
 MOST_TOKEN_S = 2.0
 HANG_S = 2.0
@@ -64,6 +75,36 @@ def test_an_abort_in_native_code(hooks: pytest.MonkeyPatch, tmp_path: Path) -> N
         assert "SIGABRT" in server.log
     note("abort in native code", times, f"token within {MOST_TOKEN_S:g} s", **found)
     decide(found["token_max_s"] <= MOST_TOKEN_S, f"{found}")
+
+
+def _under_way(server: RealServer, n: int) -> None:
+    wait_for(lambda: active(server) == n)
+
+
+def test_a_request_that_aborts_each_time(hooks: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It is refused after three times; what ran beside it then goes alone, and is answered."""
+    order = tmp_path / "abort"
+    hooks.setenv("SHEILY_TEST_ABORT", str(order))
+    killer = body("Tell me a story.", max_tokens=1000, ignore_eos=True)
+    beside = body("Tell me another one.", max_tokens=100, ignore_eos=True)
+    endings = []
+    with RealServer(models.smollm2(), **SETTINGS) as server, ThreadPoolExecutor() as pool:
+        for together in ([killer, beside], [killer, beside], [killer]):
+            server.wait_for_state("ready")
+            asked = [pool.submit(end_of, server, data) for data in together]
+            _under_way(server, len(together))
+            order.touch()
+            endings += [(one.result().kind, one.result().code) for one in asked]
+        server.wait_for_state("ready")
+        endings += [
+            (end.kind, end.code) for end in (end_of(server, killer), end_of(server, beside))
+        ]
+        restarts = server.health()["engine_restarts"]
+        next_token(server)
+    refused = ("error", "request_crashes_engine")
+    assert endings == [("error", CRASHED)] * 4 + [refused, refused, ("answered", "")]
+    assert restarts == 3
+    note("request that aborts each time", 1, "refused the third time, others answered", deaths=3)
 
 
 def test_a_step_that_never_ends(hooks: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -44,7 +44,7 @@ class Compilers:
         self.trials = Trials(tokenizer.vocabulary, n_states)
 
     def verdict(self, grammar: Grammar) -> Verdict:
-        """Raises HangError by way of `Target.hang_s` alone: the answer has to come."""
+        """What a trial says, which it has to in any case."""
         found: queue.SimpleQueue[Verdict | None] = queue.SimpleQueue()
         self.trials.ask(0, grammar, "", found.put)
         verdict = found.get(timeout=2 * HANG_S)

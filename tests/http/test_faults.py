@@ -11,13 +11,15 @@ import threading
 from typing import Any
 
 import pytest
+from openai import BadRequestError, OpenAI
 
 from sheily_server import chat
 from tests.http.conftest import Serve
-from tests.http.serving import Answer, Server, completion, read_until, until
+from tests.http.serving import WAIT, Answer, Server, completion, read_until, until
 
 pytestmark = pytest.mark.http
 
+COMPLETIONS = "/v1/chat/completions"
 ENDLESS = "slow 1000000 0.002"
 
 
@@ -217,6 +219,91 @@ def test_five_crashes_in_a_row(serve: Serve) -> None:
     assert "5 times in a row" in server.wait_for("failed")["reason"]
     answer = server.complete("hi")
     assert (answer.status, answer.headers["x-should-retry"]) == (500, "false")
+
+
+def client(server: Server) -> OpenAI:
+    """As patient as a test has to be: the engine may take long to be there again."""
+    url = f"http://127.0.0.1:{server.port}/v1"
+    return OpenAI(base_url=url, api_key="none", max_retries=100, timeout=WAIT)
+
+
+def said(client: OpenAI, text: str, **fields: Any) -> str:
+    """What the official client makes of a completion, which it asks for again as it is told."""
+    messages: Any = [{"role": "user", "content": text}]
+    answer = client.chat.completions.create(model="", messages=messages, **fields)
+    return answer.choices[0].message.content or ""
+
+
+def test_a_client_that_asks_again_for_what_kills_the_engine_is_told_to_stop(serve: Serve) -> None:
+    server = serve()
+    with client(server) as openai:
+        with pytest.raises(BadRequestError) as caught:
+            said(openai, "abort")
+        assert caught.value.code == "request_crashes_engine"
+        assert caught.value.response.headers["x-should-retry"] == "false"
+        assert server.health()["engine_restarts"] == 3
+        for _ in range(3):
+            with pytest.raises(BadRequestError):
+                said(openai, "abort")
+        assert said(openai, "and on") == "and on"
+    assert server.health()["engine_restarts"] == 3
+    assert server.health()["active_requests"] == 0
+
+
+def test_who_is_there_when_others_kill_the_engine_is_answered(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are suspects themselves after two deaths, go alone, and are none any more."""
+    monkeypatch.setattr(OpenAI, "_calculate_retry_timeout", lambda *_, **__: 0.05)
+    server = serve(parallel=4, queue=20)
+    ends: dict[str, str] = {}
+
+    def ask(text: str) -> None:
+        with client(server) as openai:
+            try:
+                ends[text] = said(openai, text)
+            except BadRequestError as error:
+                ends[text] = str(error.code)
+
+    innocent = [f"slow {n} 0.2" for n in (3, 4, 5)]
+    killing = ["abort one", "segv two"]
+    threads = [
+        threading.Thread(target=ask, args=(text,), daemon=True) for text in innocent + killing
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(WAIT)
+    answers = {"slow 3 0.2": "w0 w1 w2 ", "slow 4 0.2": "w0 w1 w2 w3 "}
+    answers["slow 5 0.2"] = "w0 w1 w2 w3 w4 "
+    assert ends == answers | dict.fromkeys(killing, "request_crashes_engine")
+    server.wait_for("ready")
+
+
+def test_what_kills_the_engine_in_a_stream(serve: Serve) -> None:
+    server = serve()
+    codes = []
+    for _ in range(3):
+        server.wait_for("ready")
+        answer = server.complete("abort", stream=True)
+        codes.append(answer.events()[-1]["error"]["code"])
+    assert codes == ["engine_crashed", "engine_crashed", "request_crashes_engine"]
+    server.wait_for("ready")
+    answer = server.complete("abort", stream=True)
+    assert (answer.status, answer.error()["code"]) == (400, "request_crashes_engine")
+
+
+def test_a_request_that_is_changed_is_another(serve: Serve) -> None:
+    server = serve()
+    for code in ("engine_crashed", "engine_crashed", *["request_crashes_engine"] * 2):
+        server.wait_for("ready")
+        assert server.complete("abort", temperature=0.5).error()["code"] == code
+    server.wait_for("ready")
+    assert server.complete("abort", temperature=0.6).error()["code"] == "engine_crashed"
+    server.wait_for("ready")
+    assert server.complete("hi", temperature=0.5).status == 200
+    counted = server.get("/metrics").body.decode()
+    assert f'outcome="invalid",route="{COMPLETIONS}"}} 2.0' in counted
 
 
 @pytest.mark.parametrize(("code", "status"), [("engine_error", 500), ("timeout", 504)])

@@ -19,7 +19,7 @@ import pytest
 
 from sheily_native import Model
 from sheily_server.engine.__main__ import lexer_states
-from sheily_server.engine.compiler import AT_ONCE, LOWEST, Verdict
+from sheily_server.engine.compiler import AT_ONCE, LOWER, Verdict
 from sheily_server.engine.constraint import Grammars, Vocabulary
 from sheily_server.engine.messages import Grammar
 from sheily_server.engine.tokenizer import Tokenizer
@@ -275,14 +275,14 @@ def test_others_are_answered_while_hostile_grammars_are_tried(own: Asking) -> No
 
 
 def slow_trials(pid: int) -> int:
-    """How many children of the process have the lowest priority."""
+    """How many children of the process have the lower priority."""
     n = 0
     for path in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = path.read_text().rpartition(")")[2].split()
         except OSError:
             continue
-        n += int(fields[1]) == pid and fields[0] not in "ZX" and int(fields[16]) == LOWEST
+        n += int(fields[1]) == pid and fields[0] not in "ZX" and int(fields[16]) == LOWER
     return n
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from sheily_server.engine import follower as module
 from sheily_server.engine.constraint import Constraint, ConstraintError
-from sheily_server.engine.follower import LOWEST_PRIORITY, Follower
+from sheily_server.engine.follower import LOWER_PRIORITY, Follower
 from tests.fake_grammars import PATIENCE_S, Path
 
 
@@ -179,7 +179,7 @@ def test_who_takes_long_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
     assert os.getpriority(os.PRIO_PROCESS, number) == own
     follower.take(3)
     assert not follower.wait(0.001)
-    assert os.getpriority(os.PRIO_PROCESS, number) == LOWEST_PRIORITY
+    assert os.getpriority(os.PRIO_PROCESS, number) == LOWER_PRIORITY
     assert os.getpriority(os.PRIO_PROCESS, 0) == own
     gate.set()
     follower.close()
@@ -195,5 +195,5 @@ def test_a_costly_grammar_gives_way_from_the_start() -> None:
 
     follower, _ = started(compile, gives_way=True)
     assert follower.wait(PATIENCE_S)
-    assert seen == [LOWEST_PRIORITY]
+    assert seen == [LOWER_PRIORITY]
     follower.close()

@@ -72,6 +72,7 @@ class Bench:
         self.gate = folder / "gate"
         self.config = Config(model_path=self.model, parallel=2, queue=1, context_size=128)
         self.loads: list[float] = []
+        self.show: Callable[[float], None] = self.loads.append
         self._started: list[Supervisor] = []
 
     def command(self, *arguments: str) -> list[str]:
@@ -82,7 +83,7 @@ class Bench:
 
     def start_command(self, command: list[str], **settings: Any) -> Supervisor:
         config = replace(self.config, **settings)
-        supervisor = Supervisor(config, self.loads.append, command)
+        supervisor = Supervisor(config, self.show, command)
         supervisor.start()
         self._started.append(supervisor)
         return supervisor
@@ -583,6 +584,20 @@ def test_an_error_nobody_expects_is_a_state_with_its_reason(
     assert "no such\\x1bluck" in (health.reason or "")
     assert refused(supervisor).status == 500
     until(lambda: not alive(pid))
+
+
+def test_a_load_that_cannot_be_shown_goes_on(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    def show(fraction: float) -> None:
+        raise RuntimeError("no such luck")
+
+    bench.show = show
+    supervisor = bench.ready()
+    assert ask(supervisor, "hi") == "Finished"
+    assert [record.getMessage() for record in caplog.records if record.exc_info] == [
+        "the load cannot be shown"
+    ]
 
 
 @pytest.mark.parametrize("thread", ["_watch_for_silence", "_relay_all"])
