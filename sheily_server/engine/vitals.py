@@ -4,12 +4,15 @@ own, which runs while native code computes."""
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 
 from .messages import Beat, Channel
+
+log = logging.getLogger(__name__)
 
 BEAT_S = 0.5
 READING_S_A_BYTE = 20e-6
@@ -73,10 +76,14 @@ def _cpu_clock(thread: int) -> Callable[[], float]:
 
 
 def tell(vitals: Vitals, channel: Channel) -> None:
-    """Sends beats until the server process is gone; then this process leaves."""
-    while True:
-        try:
+    """Sends beats until the server process is gone; then this process leaves. It does so too when
+    there is no beat to be had, and says why: without beats it would be taken for hung."""
+    try:
+        while True:
             channel.send_events([vitals.beat()])
-        except OSError:
-            os._exit(0)
-        time.sleep(BEAT_S)
+            time.sleep(BEAT_S)
+    except OSError:
+        os._exit(0)
+    except BaseException:
+        log.exception("the engine cannot say how it is")
+        os._exit(1)

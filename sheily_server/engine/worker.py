@@ -336,9 +336,13 @@ class Engine:
         if len(job.sequences[0].prompt) + len(job.prediction) <= MOST_AT_ONCE:
             self._draft(_indexed(job))
             return
-        threading.Thread(
-            target=lambda: self._inbox.put(_indexed(job)), name="index", daemon=True
-        ).start()
+        threading.Thread(target=self._index_later, args=(job,), name="index", daemon=True).start()
+
+    def _index_later(self, job: Job) -> None:
+        try:
+            self._inbox.put(_indexed(job))
+        except Exception:
+            log.exception("a request goes on without drafts")
 
     def _draft(self, indexed: Indexed) -> None:
         for sequence in indexed.job.sequences:
@@ -359,9 +363,7 @@ class Engine:
         if choice.stopped:
             self._finish_choice(running, choice, "stop")
         elif choice.full and choice.sequence.id not in self._followers:
-            self._finish_choice(
-                running, choice, "length"
-            )  # else `_follow` knows whether it is whole
+            self._finish_choice(running, choice, "length")  # else `_follow` knows if it is whole
 
     def _finish_choice(
         self, running: _Running, choice: Choice, reason: str, timed_out: bool = False
