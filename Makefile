@@ -130,8 +130,8 @@ test-browser: $(VENV)/.installed-browser $(SMOLLM2)
 
 # Our own native code is compiled once more, for addresses and undefined behaviour; llama.cpp is not.
 # The runtime of the sanitizers has to be there before Python, and the C++ library before the first
-# exception; a report ends pytest, which is not to hold it back. The two files that are left out run
-# no native code, or run it in processes of their own.
+# exception; a report ends pytest, which is not to hold it back. The files that are left out run no
+# native code, or run it in processes of their own.
 sanitize: $(VENV)/.installed-test $(SMOLLM2)
 	$(BIN)/cmake --build '$(BUILD)' --target _native_sanitized
 	library=$$(echo '$(BUILD)'/sanitized/_native*.so) && \
@@ -139,12 +139,13 @@ sanitize: $(VENV)/.installed-test $(SMOLLM2)
 	SHEILY_SANITIZED_LIBRARY="$$library" \
 	ASAN_OPTIONS=detect_leaks=0:halt_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	$(BIN)/python -m pytest -p tests.sanitized -p no:faulthandler --capture=sys --timeout=600 \
-		tests/native --ignore=tests/native/test_shapes.py --ignore=tests/native/test_tune.py
+		tests/native --ignore=tests/native/test_shapes.py --ignore=tests/native/test_tune.py \
+		--ignore=tests/native/test_compilers.py
 
 # --- what takes long ------------------------------------------------------------------------------
 
 # Each target's last line is JSON; tests/fuzz/targets.py has the full amounts.
-FUZZ := bodies http schemas text gguf gguf-native
+FUZZ := bodies http grammars text gguf gguf-native neighbours
 FUZZ_OPTIONS = $(if $(CASES),--cases $(CASES)) $(if $(MINUTES),--minutes $(MINUTES)) \
 	$(if $(SEED),--seed $(SEED))
 

@@ -25,7 +25,7 @@ from typing import NoReturn
 
 import msgspec
 
-from .constraint import Constraint, ConstraintError, Grammars, Vocabulary
+from .constraint import STACK, Constraint, ConstraintError, Grammars, Vocabulary
 from .frames import Frames
 from .messages import Grammar
 
@@ -47,7 +47,7 @@ AT_ONCE = 2
 QUICK_S = 0.05
 """Seconds of a CPU after which a trial is no quick one any more, and gives way to all else."""
 LOWER = 10
-"""As a nice value: with two busy threads beside it on as many cores a trial gets a tenth of one."""
+"""By how much nicer: with two busy threads beside it on as many cores it gets a tenth of one."""
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -104,6 +104,10 @@ class LimitError(Exception):
     """A grammar was over a limit; the message is the end of a sentence about it."""
 
 
+class _SearchEndedError(Exception):
+    """The part to blame was looked for as long as it may be."""
+
+
 def measured(grammars: Grammars, grammar: Grammar, patterns: Iterable[str], cpu_s: float) -> Cost:
     """What a grammar costs, with those of its patterns, found in a process of its own. Raises
     LimitError."""
@@ -132,6 +136,8 @@ def outcome(status: int, answer: bytes, cpu_s: float) -> Cost:
         raise LimitError(f"takes more than {cpu_s:g} s to compile: it is too complex")
     if ended_by == signal.SIGABRT:
         raise LimitError(f"takes more than {MEMORY >> 20} MiB of memory: it is too complex")
+    if ended_by == signal.SIGSEGV:
+        raise LimitError(f"takes more than {STACK >> 20} MiB of stack: it is too complex")
     raise LimitError("ends the compiler")
 
 
@@ -161,6 +167,7 @@ def _compile_and_leave(
         before = _n_bytes()
         limit = before[0] + MEMORY
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+        _limit_stack()
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # Rust says there why it aborts
         cost = _cost(grammars, grammar.lark, patterns, before[1])
@@ -170,6 +177,14 @@ def _compile_and_leave(
         os._exit(0)
     except MemoryError:
         os.abort()
+
+
+def _limit_stack() -> None:
+    """Of the main thread, from now on. The one that follows an answer has twice as much, whatever
+    this machine gives to threads."""
+    _, most = resource.getrlimit(resource.RLIMIT_STACK)
+    stack = STACK if most == resource.RLIM_INFINITY else min(STACK, most)
+    resource.setrlimit(resource.RLIMIT_STACK, (stack, most))
 
 
 def _cost(grammars: Grammars, lark: str, patterns: Iterable[str], bytes_before: int) -> Cost:
@@ -248,14 +263,15 @@ def _walk(constraint: Constraint, lark: str) -> float:
 
 
 def _n_bytes() -> tuple[int, int]:
-    """The size of this process's address space, and how much of it is in memory."""
+    """The size of this process's address space, and how much memory it has beside what is mapped
+    from files, which a forked process comes to have again bit by bit."""
     page = resource.getpagesize()
     try:
         with open("/proc/self/statm", encoding="ascii") as file:
-            size, resident = file.read().split()[:2]
+            size, resident, shared = map(int, file.read().split()[:3])
     except OSError:
         return 1 << 40, 0
-    return int(size) * page, int(resident) * page
+    return size * page, (resident - shared) * page
 
 
 def _part_to_blame(grammars: Grammars, grammar: Grammar) -> tuple[str, str]:
@@ -266,7 +282,7 @@ def _part_to_blame(grammars: Grammars, grammar: Grammar) -> tuple[str, str]:
 
     def too_much(schema: dict[str, object], root: dict[str, object]) -> bool:
         if budget[0] <= 0 or time.monotonic() > ends:
-            return False
+            raise _SearchEndedError
         part = Grammar(_part(schema, root), "")
         before = _children_cpu_s()
         try:
@@ -290,10 +306,11 @@ def _descend_all(
     grammar: Grammar, to_blame: Callable[[dict[str, object], dict[str, object]], bool]
 ) -> tuple[str, str]:
     """The place of the deepest part to blame, and the keyword in it, if it is one."""
-    for place, text in grammar.schemas.items():
-        root = json.loads(text)
-        if len(grammar.schemas) == 1 or to_blame(root, root):
-            return _descend(place, root, root, to_blame)
+    with contextlib.suppress(_SearchEndedError):
+        for place, text in grammar.schemas.items():
+            root = json.loads(text)
+            if len(grammar.schemas) == 1 or to_blame(root, root):
+                return _descend(place, root, root, to_blame)
     return grammar.param, ""
 
 
@@ -304,16 +321,17 @@ def _descend(
     to_blame: Callable[[dict[str, object], dict[str, object]], bool],
 ) -> tuple[str, str]:
     deeper = True
-    while deeper:
-        deeper = False
-        for name, child in _schemas_inside(schema):
-            if to_blame(child, root):
-                place, schema, deeper = f"{place}.{name}", child, True
-                break
-    for keyword in sorted(schema, key=_order):
-        rest = {name: value for name, value in schema.items() if name != keyword}
-        if not to_blame(rest, root):
-            return f"{place}.{keyword}", f"{keyword} {json.dumps(schema[keyword])[:60]}"
+    with contextlib.suppress(_SearchEndedError):
+        while deeper:
+            deeper = False
+            for name, child in _schemas_inside(schema):
+                if to_blame(child, root):
+                    place, schema, deeper = f"{place}.{name}", child, True
+                    break
+        for keyword in sorted(schema, key=_order):
+            rest = {name: value for name, value in schema.items() if name != keyword}
+            if not to_blame(rest, root):
+                return f"{place}.{keyword}", f"{keyword} {json.dumps(schema[keyword])[:60]}"
     return place, ""
 
 
@@ -440,7 +458,8 @@ class Bench:
             if self._has_room(trial.order.caller):
                 trial.slow = True
                 with contextlib.suppress(OSError):  # it has left, which its pipe will tell
-                    os.setpriority(os.PRIO_PROCESS, trial.pid, LOWER)
+                    own = os.getpriority(os.PRIO_PROCESS, 0)
+                    os.setpriority(os.PRIO_PROCESS, trial.pid, own + LOWER)
             else:
                 self._end(pipe)
                 self._waiting.append((trial.order, trial.over))

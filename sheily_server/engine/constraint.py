@@ -21,6 +21,9 @@ import numpy.typing as npt
 MOST_KEPT = 32
 """Compiled grammars that are kept, at most."""
 MOST_KEPT_BYTES = 64 << 20
+STACK = 4 << 20
+"""Bytes of stack that a grammar may take: schemas that refer to each other in a chain are compiled
+one inside the other, and a process dies where its stack ends."""
 _LONGEST = 16
 
 
@@ -207,6 +210,8 @@ class _Longest:
 
 def _sentence(text: str) -> str:
     """The library's message without what it adds of places, excerpts and state."""
+    if text.startswith("panic: "):  # its own fault, of which the rest tells, paths included
+        return "the library that compiles grammars fails on it"
     lines = (line.strip() for line in text.splitlines())
     kept = itertools.takewhile(lambda line: not re.match(r"\d+ \||<state>", line), lines)
     sentence = re.sub(r"^at \d+\(\d+\): ", "", " ".join(line for line in kept if line))

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import numpy as np
 import numpy.typing as npt
 
-from .constraint import Constraint, ConstraintError
+from .constraint import STACK, Constraint, ConstraintError
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +50,11 @@ class Follower:
 
     def start(self) -> None:
         self._since = time.monotonic()
-        self._thread.start()
+        before = threading.stack_size(2 * STACK)
+        try:
+            self._thread.start()
+        finally:
+            threading.stack_size(before)
 
     def wait(self, seconds: float) -> bool:
         """Whether the next mask is there, or the reason that there is none, after so long at most.
@@ -123,9 +127,11 @@ class Follower:
 
 
 def give_way(thread: threading.Thread) -> None:
-    """Gives a thread a lower priority for good; on Linux, where a thread has one of its own."""
+    """Gives a thread a lower priority than the process has, for good; on Linux, where it can have
+    one of its own."""
     if sys.platform == "linux" and thread.native_id is not None:
         try:
-            os.setpriority(os.PRIO_PROCESS, thread.native_id, LOWER_PRIORITY)
+            own = os.getpriority(os.PRIO_PROCESS, os.getpid())
+            os.setpriority(os.PRIO_PROCESS, thread.native_id, own + LOWER_PRIORITY)
         except OSError as error:
             log.debug("the priority of a thread stays: %s", error)

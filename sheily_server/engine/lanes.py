@@ -129,6 +129,7 @@ def lower_priority(priority: int) -> None:
     """For the calling thread and for good; on Linux, where a thread has one of its own."""
     if sys.platform == "linux":
         try:
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), priority)
+            own = os.getpriority(os.PRIO_PROCESS, os.getpid())
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), own + priority)
         except OSError as error:
             log.debug("the priority of a thread stays: %s", error)

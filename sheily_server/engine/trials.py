@@ -94,7 +94,7 @@ class Trials:
     def ask(self, id: int, grammar: Grammar, caller: str, done: Done) -> None:
         """Has `done` called with the verdict: at once where it is known, else later, on another
         thread. `id` is the asker's, for `forget`."""
-        digest = hashlib.blake2b(grammar.lark.encode(), digest_size=16).digest()
+        digest = _digest(grammar)
         with self._lock:
             known = self._known.get(digest)
             if known is None:
@@ -231,3 +231,9 @@ class Trials:
             if idle:
                 self._give_up(compilers)
             return idle
+
+
+def _digest(grammar: Grammar) -> bytes:
+    """Of all that a verdict depends on: the same text may come from other places of a request."""
+    parts = msgspec.msgpack.encode(grammar)
+    return hashlib.blake2b(parts, digest_size=16).digest()

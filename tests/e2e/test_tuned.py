@@ -9,7 +9,7 @@ import pytest
 from sheily_native import kernels
 from sheily_native.cpu import current_cpu
 from tests import models, tuned_files
-from tests.real_server import RealServer
+from tests.real_server import RealServer, wait_for
 
 TUNED = {"kernel": "off", "threads": 1, "chunk": 17, "kv_type": "q8_0"}
 
@@ -21,9 +21,12 @@ def tuned(folder: Path, **changes: str) -> Path:
 
 def ready_line(server: RealServer) -> str:
     """What is said when the model is loaded: of it and, in a line of its own, of the KV cache."""
-    found = [line for line in server.lines if " ready: " in line or " KV cache: " in line]
-    assert len(found) == 2
-    return " ".join(found)
+
+    def found() -> list[str]:
+        return [line for line in server.lines if " ready: " in line or " KV cache: " in line]
+
+    wait_for(lambda: len(found()) == 2, what=f"for the lines {server.log}")
+    return " ".join(found())
 
 
 def test_a_tuned_file_is_used(tmp_path: Path) -> None:

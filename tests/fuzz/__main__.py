@@ -1,6 +1,7 @@
 """`python -m tests.fuzz TARGET --cases N [--seed S] [--minutes M]`: one target, with a progress
-bar; the last line is JSON. Failing inputs are left in build/fuzz/TARGET: those worth keeping go
-into tests/fuzz/corpus/TARGET, where every run of the tests replays them."""
+bar; the last line is JSON, in which `over` are the figures that are over a limit. Failing inputs
+are left in build/fuzz/TARGET: those worth keeping go into tests/fuzz/corpus/TARGET, where every
+run of the tests replays them."""
 
 from __future__ import annotations
 
@@ -34,7 +35,7 @@ def main() -> int:
             progress=sys.stderr.isatty(),
         )
     print(report.json())
-    return 1 if report.n_failures else 0
+    return 1 if report.n_failures or report.extra.get("over") else 0
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ _COUNTS = (0, 1, 2, 3, 10, 100, 2000, 2001)
 _NUMBERS = (0, 1, -1, 0.1, -2.5, 7, 100, 1e15, -1e15, 1e308)
 _NAMES = ("a", "b", "name", "city", "é", "", "a b", "$ref", "properties", 'q"q', "\n", "x" * 100)
 _FORMATS = ("date-time", "date", "time", "email", "uuid", "ipv4", "ipv6", "uri", "hostname", "odd")
-_PATTERNS = (
+PATTERNS = (
     "^a+$",
     "[a-z]{2,5}",
     "^(a|b)*c",
@@ -77,7 +77,7 @@ def _string(random: Random, depth: int = 0) -> Json:
         {
             "minLength": lambda: random.choice(_COUNTS),
             "maxLength": lambda: random.choice(_COUNTS),
-            "pattern": lambda: random.choice(_PATTERNS),
+            "pattern": lambda: random.choice(PATTERNS),
             "format": lambda: random.choice(_FORMATS),
             "enum": lambda: [random.choice(_NAMES) for _ in range(3)],
         },
@@ -137,7 +137,7 @@ def _object(random: Random, depth: int) -> Json:
         {
             "required": lambda: [random.choice(_NAMES) for _ in range(2)],
             "additionalProperties": lambda: random.choice((False, True, {"type": "string"})),
-            "patternProperties": lambda: {random.choice(_PATTERNS): below()},
+            "patternProperties": lambda: {random.choice(PATTERNS): below()},
             "propertyNames": below,
             "minProperties": lambda: random.choice(_COUNTS),
             "maxProperties": lambda: random.choice(_COUNTS),

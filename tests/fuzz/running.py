@@ -42,7 +42,8 @@ class UnplannedError(AssertionError):
 @dataclass(frozen=True)
 class Target:
     """`make` gives an input; `check` looks at what is done with one, names the outcome, and raises
-    what the one input does that none may. `extra` is added to the report at the end."""
+    what the one input does that none may. `extra` is added to the report at the end; its `over` are
+    the figures over a limit, which fail `make fuzz` and no test."""
 
     make: Callable[[Random], bytes]
     check: Callable[[bytes], str]

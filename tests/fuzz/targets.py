@@ -13,19 +13,21 @@ from tests.fuzz.running import Target
 _MODULES = {
     "bodies": "bodies",
     "http": "raw_http",
-    "schemas": "schemas",
+    "grammars": "grammars",
     "text": "text",
     "gguf": "gguf_check",
     "gguf-native": "gguf_native",
+    "neighbours": "neighbours",
 }
 NAMES = tuple(_MODULES)
 FULL: dict[str, tuple[int, float | None]] = {
     "bodies": (200_000, None),
     "http": (100_000, None),
-    "schemas": (20_000, None),
+    "grammars": (20_000, None),
     "text": (100_000, None),
     "gguf": (100_000, None),
     "gguf-native": (100_000_000, 20.0),
+    "neighbours": (100, None),
 }
 """The most cases, and the most minutes, of a full run."""
 

@@ -7,13 +7,21 @@ from random import Random
 
 import pytest
 
-from tests.fuzz import running
+from tests.fuzz import neighbours, running
 from tests.fuzz.mutate import changed, mutated
 from tests.fuzz.running import HangError, Target, UnplannedError
 from tests.fuzz.targets import opened
 
 SEED = 1
-SHORT = {"bodies": 400, "http": 200, "schemas": 100, "text": 1000, "gguf": 400, "gguf-native": 100}
+SHORT = {
+    "bodies": 400,
+    "http": 200,
+    "grammars": 100,
+    "text": 1000,
+    "gguf": 400,
+    "gguf-native": 100,
+    "neighbours": 2,
+}
 
 
 @pytest.mark.parametrize(
@@ -21,10 +29,11 @@ SHORT = {"bodies": 400, "http": 200, "schemas": 100, "text": 1000, "gguf": 400, 
     [
         pytest.param("bodies", marks=pytest.mark.http),
         pytest.param("http", marks=pytest.mark.http),
-        pytest.param("schemas", marks=pytest.mark.native),
+        pytest.param("grammars", marks=pytest.mark.native),
         pytest.param("text", marks=pytest.mark.native),
         "gguf",
         pytest.param("gguf-native", marks=pytest.mark.native),
+        pytest.param("neighbours", marks=pytest.mark.e2e),
     ],
 )
 def test_kept_inputs_and_a_short_run(name: str) -> None:
@@ -78,6 +87,24 @@ def test_a_case_is_the_same_whatever_came_before() -> None:
     first = [running.random_of(1, case).random() for case in range(5)]
     assert [running.random_of(1, case).random() for case in (4, 3)] == first[:2:-1]
     assert running.random_of(2, 0).random() != first[0]
+
+
+def test_an_answer_may_part_from_the_first_one_at_a_near_tie_alone() -> None:
+    def token(text: str, logprob: float = -0.7, **others: float) -> neighbours.Token:
+        top = {text.encode(): logprob} | {key.encode(): value for key, value in others.items()}
+        return neighbours.Token(text.encode(), logprob, top, 0.0)
+
+    def verdict(*found: neighbours.Token, greedy: bool = True) -> tuple[bool, bool]:
+        parted, _, problem = neighbours.compared(first, found, greedy)
+        return parted, not problem
+
+    first = [token("a"), token("b", c=-0.8, d=-2.0)]
+    assert verdict(*first) == (False, True)
+    assert verdict(token("a"), token("c", -0.75, b=-0.8)) == (True, True)
+    assert verdict(token("a"), token("d", -2.0, b=-0.7)) == (True, False)
+    assert verdict(token("a"), token("d", -2.0, b=-0.7), greedy=False) == (True, True)
+    assert verdict(token("a", -4.0), token("b"), greedy=False) == (True, False)
+    assert verdict(token("a")) == (False, False)
 
 
 def test_changes_leave_the_original_alone() -> None:

@@ -565,7 +565,7 @@ def test_wrong_methods(server: Server, method: str, path: str) -> None:
 
 
 def connect(server: Server) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", server.port), timeout=20.0)
+    return socket.create_connection(("127.0.0.1", server.port), timeout=WAIT)
 
 
 def ended(connection: socket.socket) -> bool:

@@ -177,7 +177,8 @@ def test_a_quick_trial_runs_beside_slow_ones(
     [
         (signal.SIGABRT, "takes more than 64 MiB of memory: it is too complex"),
         (signal.SIGPROF, "takes more than 1 s to compile: it is too complex"),
-        (signal.SIGSEGV, "ends the compiler"),
+        (signal.SIGSEGV, "takes more than 4 MiB of stack: it is too complex"),
+        (signal.SIGBUS, "ends the compiler"),
         (signal.SIGKILL, "ends the compiler"),
     ],
 )
@@ -282,6 +283,23 @@ def test_the_deepest_part_is_named(schema: Any, place: str) -> None:
 def test_the_keyword_to_blame_is_named() -> None:
     schema = {"properties": {"a": {"type": "string", "maxLength": 5, "pattern": "bad"}}}
     assert blamed(schema) == ("schema0.properties.a.pattern", 'pattern "bad"')
+
+
+@pytest.mark.parametrize(
+    ("n_looks", "place"),
+    [(0, ""), (1, ".properties.a"), (2, ".properties.a.items"), (3, ".properties.a.items.pattern")],
+)
+def test_a_search_that_was_ended_names_what_it_has_found(n_looks: int, place: str) -> None:
+    looks = iter(range(n_looks))
+
+    def to_blame(schema: dict[str, object], root: dict[str, object]) -> bool:
+        if next(looks, None) is None:
+            raise compiler._SearchEndedError
+        return "bad" in json.dumps(schema)
+
+    schema = {"properties": {"a": {"items": {"type": "string", "pattern": "bad"}}}}
+    grammar = Grammar("", "schema", {"schema": json.dumps(schema)})
+    assert compiler._descend_all(grammar, to_blame)[0] == f"schema{place}"
 
 
 def test_of_several_schemas_the_one_to_blame_is_named() -> None:
