@@ -35,6 +35,8 @@ PART_CPU_S = 0.25
 """The same for a part of it, once the whole was too much and the part to blame is looked for."""
 SEARCH_S = 2.0
 """Seconds of a CPU that this search may take."""
+STANDSTILL = 30
+"""Seconds, for each of a CPU that a process may take, after which it is ended: it stands still."""
 MEMORY = 64 << 20
 """Bytes that a grammar may take."""
 MASK_S = 0.1
@@ -134,6 +136,8 @@ def outcome(status: int, answer: bytes, cpu_s: float) -> Cost:
     ended_by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
     if ended_by == signal.SIGPROF:
         raise LimitError(f"takes more than {cpu_s:g} s to compile: it is too complex")
+    if ended_by == signal.SIGALRM:
+        raise LimitError(f"is not compiled within {STANDSTILL * cpu_s:g} s: it is too complex")
     if ended_by == signal.SIGABRT:
         raise LimitError(f"takes more than {MEMORY >> 20} MiB of memory: it is too complex")
     if ended_by == signal.SIGSEGV:
@@ -162,8 +166,7 @@ def _compile_and_leave(
     """The forked process: compiles, walks along random answers, tells what it cost in a line. Of a
     grammar that is none it looks for the part that has the problem, which is a second line."""
     try:
-        signal.signal(signal.SIGPROF, signal.SIG_DFL)
-        signal.setitimer(signal.ITIMER_PROF, cpu_s)
+        _end_after(cpu_s)
         before = _n_bytes()
         limit = before[0] + MEMORY
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -177,6 +180,16 @@ def _compile_and_leave(
         os._exit(0)
     except MemoryError:
         os.abort()
+
+
+def _end_after(cpu_s: float) -> None:
+    """Ends this process after so many seconds of a CPU, or if it stands still."""
+    for number, timer, seconds in (
+        (signal.SIGPROF, signal.ITIMER_PROF, cpu_s),
+        (signal.SIGALRM, signal.ITIMER_REAL, STANDSTILL * cpu_s),
+    ):
+        signal.signal(number, signal.SIG_DFL)
+        signal.setitimer(timer, seconds)
 
 
 def _limit_stack() -> None:
@@ -494,6 +507,7 @@ class Bench:
             if over is None:
                 patterns = _all_patterns(order.grammar)
                 _compile_and_leave(grammars, order.grammar, patterns, CPU_S, pipe)
+            _end_after(2 * SEARCH_S)
             os.write(pipe, msgspec.msgpack.encode(_part_to_blame(grammars, order.grammar)))
             os._exit(0)
 
