@@ -673,6 +673,13 @@ def test_last_words_are_bounded_and_nothing_a_terminal_obeys(
     assert max(len(record.getMessage()) for record in caplog.records) < 10_000
 
 
+def test_last_words_are_bounded_once_they_are_escaped() -> None:
+    process = EngineProcess.__new__(EngineProcess)
+    process._say(b"\x1b" * 8192, 0)
+    assert len(process._last_words) <= engine_process.LAST_WORDS
+    assert process._last_words.startswith("\\x1b\\x1b")
+
+
 CHILD_THAT_STAYS = """
 import os, sys, time
 open(sys.argv[1], "a").write(f"child {os.getpid()}\\n")
@@ -810,6 +817,18 @@ def test_for_other_deaths_nobody_is_blamed(bench: Bench, order: str) -> None:
     assert verdict(supervisor, order) == "free"
 
 
+@pytest.mark.parametrize(("order", "verdict_then"), [("close", "alone"), ("nonsense", "free")])
+def test_nonsense_is_nobodys_fault_however_its_process_ends(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, order: str, verdict_then: str
+) -> None:
+    """Both leave with exit code 0, which is taken for a signal here."""
+    monkeypatch.setattr(engine_process, "_OWN_SIGNALS", {0})
+    supervisor = bench.ready()
+    for _ in range(2):
+        crash(supervisor, order)
+    assert verdict(supervisor, order) == verdict_then
+
+
 def test_a_stopped_engine_is_nobodys_fault(bench: Bench) -> None:
     supervisor = bench.ready()
     for count in (1, 2):
@@ -860,10 +879,14 @@ def test_what_comes_when_the_engine_is_dead_already_is_not_blamed(
         may_read[-1].wait(WAIT)
         relay(process, stderr)
 
+    def until_relayed(count: int) -> None:
+        until(lambda: len(may_read) == count)
+
     monkeypatch.setattr(engine_process, "EXIT_GRACE_S", WAIT)
     monkeypatch.setattr(EngineProcess, "_relay_log", late)
     supervisor = bench.ready()
     for count in (1, 2):
+        until_relayed(count)
         killer = supervisor.submit(request("abort"))
         until(lambda: not alive(bench.pids()[-1]))
         innocent = supervisor.submit(request("hi"))
