@@ -407,8 +407,9 @@ def compared(
         if farthest > CLOSE_LOGPROBS:
             return True, farthest, f"token {i}: a log-probability is {farthest:.2f} off: {said!r}"
         if one.piece != other.piece:
-            if greedy and one.logprob - one.top.get(other.piece, -math.inf) > CLOSE:
-                return True, farthest, f"token {i} is none of the best: {said!r}"
+            gap = one.logprob - one.top.get(other.piece, -math.inf)
+            if greedy and gap > CLOSE:
+                return True, farthest, f"token {i} was worse by {gap:.2f}: {said!r}"
             return True, farthest, ""
     if len(reference) != len(found):
         return False, farthest, f"{len(found)} tokens, not {len(reference)}"

@@ -388,8 +388,9 @@ def late(seconds: float) -> chat.Caller:
 
 @pytest.mark.parametrize("script", [[], [ADMITTED]])
 def test_an_engine_that_says_nothing_is_waited_for_no_longer_than_the_deadline(
-    script: list[RequestEvent],
+    monkeypatch: pytest.MonkeyPatch, script: list[RequestEvent]
 ) -> None:
+    monkeypatch.setattr(chat, "ENGINE_GRACE_S", 1e6)  # which is for answers that have begun
     supervisor = ScriptedSupervisor(script)
     subject = Chat(CONFIG, supervisor)
     with pytest.raises(ApiError) as caught:
