@@ -89,22 +89,25 @@ def test_a_case_is_the_same_whatever_came_before() -> None:
     assert running.random_of(2, 0).random() != first[0]
 
 
-def test_an_answer_may_part_from_the_first_one_at_a_near_tie_alone() -> None:
+def test_an_answer_may_part_from_an_earlier_one_where_logprobs_are_alike() -> None:
     def token(text: str, logprob: float = -0.7, **others: float) -> neighbours.Token:
         top = {text.encode(): logprob} | {key.encode(): value for key, value in others.items()}
         return neighbours.Token(text.encode(), logprob, top, 0.0)
 
     def verdict(*found: neighbours.Token, greedy: bool = True) -> tuple[bool, bool]:
-        parted, _, problem = neighbours.compared(first, found, greedy)
-        return parted, not problem
+        result = neighbours.compared(first, found, greedy)
+        return result.parted, not result.problem
 
     first = [token("a"), token("b", c=-0.8, d=-2.0)]
     assert verdict(*first) == (False, True)
     assert verdict(token("a"), token("c", -0.75, b=-0.8)) == (True, True)
     assert verdict(token("a"), token("d", -2.0, b=-0.7)) == (True, False)
     assert verdict(token("a"), token("d", -2.0, b=-0.7), greedy=False) == (True, True)
-    assert verdict(token("a", -4.0), token("b"), greedy=False) == (True, False)
+    assert verdict(token("a", -4.0), token("b"), greedy=False) == (False, False)
+    assert verdict(token("a"), token("d", -0.1, b=-2.5)) == (True, False)
     assert verdict(token("a")) == (False, False)
+    first = [token("a")] * neighbours.ENOUGH
+    assert verdict(*[token("a", -1.0)] * neighbours.ENOUGH) == (False, False)
 
 
 def test_changes_leave_the_original_alone() -> None:
