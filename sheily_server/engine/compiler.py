@@ -28,6 +28,7 @@ import msgspec
 from .constraint import STACK, Constraint, ConstraintError, Grammars, Vocabulary
 from .frames import Frames
 from .messages import Grammar
+from .priority import give_way
 
 CPU_S = 1.0
 """Seconds of a CPU that a grammar may take, first masks included."""
@@ -48,8 +49,6 @@ AT_ONCE = 2
 """Trials that go on at the same time once they took more than QUICK_S, one for each caller."""
 QUICK_S = 0.05
 """Seconds of a CPU after which a trial is no quick one any more, and gives way to all else."""
-LOWER = 10
-"""By how much nicer: with two busy threads beside it on as many cores it gets a tenth of one."""
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -470,9 +469,7 @@ class Bench:
                 continue
             if self._has_room(trial.order.caller):
                 trial.slow = True
-                with contextlib.suppress(OSError):  # it has left, which its pipe will tell
-                    own = os.getpriority(os.PRIO_PROCESS, 0)
-                    os.setpriority(os.PRIO_PROCESS, trial.pid, own + LOWER)
+                give_way(trial.pid)
             else:
                 self._end(pipe)
                 self._waiting.append((trial.order, trial.over))
@@ -503,7 +500,7 @@ class Bench:
         def run(pipe: int) -> NoReturn:
             os.setpgid(0, 0)  # before it has children, which belong to its group then
             if slow:
-                os.nice(LOWER)
+                give_way(os.getpid())
             if over is None:
                 patterns = _all_patterns(order.grammar)
                 _compile_and_leave(grammars, order.grammar, patterns, CPU_S, pipe)

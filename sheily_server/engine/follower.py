@@ -4,8 +4,6 @@ that is compiled or a mask that is computed. Knows constraints and threads, noth
 from __future__ import annotations
 
 import logging
-import os
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -14,10 +12,10 @@ import numpy as np
 import numpy.typing as npt
 
 from .constraint import STACK, Constraint, ConstraintError
+from .priority import give_way
 
 log = logging.getLogger(__name__)
 
-LOWER_PRIORITY = 10
 PATIENCE_S = 0.02
 """Seconds that a grammar or a mask may take before its thread gives way to all others."""
 
@@ -66,7 +64,7 @@ class Follower:
         late = self._missed and time.monotonic() - self._since > PATIENCE_S
         if late and not self._gives_way:
             self._gives_way = True
-            give_way(self._thread)
+            self._give_way()
         return not self._missed
 
     @property
@@ -93,7 +91,7 @@ class Follower:
     def _run(self) -> None:
         try:
             if self._gives_way:
-                give_way(self._thread)
+                self._give_way()
             self._constraint = self._compile()
             self._follow(self._constraint)
         except ConstraintError as error:
@@ -125,13 +123,6 @@ class Follower:
         if missed:
             self._wake()
 
-
-def give_way(thread: threading.Thread) -> None:
-    """Gives a thread a lower priority than the process has, for good; on Linux, where it can have
-    one of its own."""
-    if sys.platform == "linux" and thread.native_id is not None:
-        try:
-            own = os.getpriority(os.PRIO_PROCESS, os.getpid())
-            os.setpriority(os.PRIO_PROCESS, thread.native_id, own + LOWER_PRIORITY)
-        except OSError as error:
-            log.debug("the priority of a thread stays: %s", error)
+    def _give_way(self) -> None:
+        if self._thread.native_id is not None:
+            give_way(self._thread.native_id)

@@ -5,18 +5,17 @@ from __future__ import annotations
 
 import logging
 import os
-import sys
 import threading
 from typing import Protocol
 
+from .priority import give_way
 from .vitals import Vitals
 
 log = logging.getLogger(__name__)
 
-MOST_OF_A_SLICE = 65_536
+LARGE_SLICE = 65_536
 """Bytes of a slice that keeps other long texts waiting; a larger one, which cannot be cut, is read
 one at a time on a thread of its own."""
-_LOWER_PRIORITY = 10
 
 
 class Text(Protocol):
@@ -48,8 +47,8 @@ class Lanes:
 
     def __init__(self, vitals: Vitals) -> None:
         self._vitals = vitals
-        self._sliced = _Lane("texts", self._a_slice, _LOWER_PRIORITY)
-        self._whole = _Lane("whole-texts", self._a_large_slice, _LOWER_PRIORITY)
+        self._sliced = _Lane("texts", self._a_slice)
+        self._whole = _Lane("whole-texts", self._a_large_slice)
 
     def read(self, text: Text) -> None:
         """Reads a short text now, a long one later."""
@@ -60,7 +59,7 @@ class Lanes:
             pass
 
     def _a_slice(self, text: Text) -> None:
-        if self._go_on(text, MOST_OF_A_SLICE):
+        if self._go_on(text, LARGE_SLICE):
             self._sliced.put(text)
 
     def _a_large_slice(self, text: Text) -> None:
@@ -90,9 +89,8 @@ class Lanes:
 class _Lane:
     """A thread that does something with the shortest text of those it was given."""
 
-    def __init__(self, name: str, work: _Work, priority: int) -> None:
+    def __init__(self, name: str, work: _Work) -> None:
         self._work = work
-        self._priority = priority
         self._texts: list[Text] = []
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -106,7 +104,7 @@ class _Lane:
 
     def _run(self) -> None:
         try:
-            lower_priority(self._priority)
+            give_way(threading.get_native_id())
             while True:
                 self._work(self._next())
         except BaseException:  # a lane that stands still would keep its texts for ever
@@ -123,13 +121,3 @@ class _Lane:
 
 class _Work(Protocol):
     def __call__(self, text: Text) -> None: ...
-
-
-def lower_priority(priority: int) -> None:
-    """For the calling thread and for good; on Linux, where a thread has one of its own."""
-    if sys.platform == "linux":
-        try:
-            own = os.getpriority(os.PRIO_PROCESS, os.getpid())
-            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), own + priority)
-        except OSError as error:
-            log.debug("the priority of a thread stays: %s", error)

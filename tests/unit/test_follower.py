@@ -11,7 +11,8 @@ import pytest
 
 from sheily_server.engine import follower as module
 from sheily_server.engine.constraint import Constraint, ConstraintError
-from sheily_server.engine.follower import LOWER_PRIORITY, Follower
+from sheily_server.engine.follower import Follower
+from sheily_server.engine.priority import LOWER
 from tests.fake_grammars import PATIENCE_S, Path
 
 
@@ -179,7 +180,7 @@ def test_who_takes_long_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
     assert os.getpriority(os.PRIO_PROCESS, number) == own
     follower.take(3)
     assert not follower.wait(0.001)
-    assert os.getpriority(os.PRIO_PROCESS, number) == min(own + LOWER_PRIORITY, 19)
+    assert os.getpriority(os.PRIO_PROCESS, number) == min(own + LOWER, 19)
     assert os.getpriority(os.PRIO_PROCESS, 0) == own
     gate.set()
     follower.close()
@@ -195,5 +196,5 @@ def test_a_costly_grammar_gives_way_from_the_start() -> None:
 
     follower, _ = started(compile, gives_way=True)
     assert follower.wait(PATIENCE_S)
-    assert seen == [min(os.getpriority(os.PRIO_PROCESS, 0) + LOWER_PRIORITY, 19)]
+    assert seen == [min(os.getpriority(os.PRIO_PROCESS, 0) + LOWER, 19)]
     follower.close()

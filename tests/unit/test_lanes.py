@@ -9,11 +9,11 @@ from collections.abc import Callable
 
 import pytest
 
-from sheily_server.engine.lanes import MOST_OF_A_SLICE, Lanes, Text
+from sheily_server.engine.lanes import LARGE_SLICE, Lanes, Text
 from sheily_server.engine.vitals import Vitals
 
 PATIENCE_S = 100
-SMALL, LARGE = 1000, MOST_OF_A_SLICE + 1
+SMALL, LARGE = 1000, LARGE_SLICE + 1
 
 
 class Slices(Text):
@@ -151,7 +151,7 @@ def test_a_large_slice_keeps_no_other_long_text_waiting(desk: Desk) -> None:
     large = desk.text("w", SMALL, LARGE, SMALL).gate(1)
     desk.lanes.read(large)
     wait(large.begun[1])
-    other = desk.text("o", MOST_OF_A_SLICE, SMALL)
+    other = desk.text("o", LARGE_SLICE, SMALL)
     desk.lanes.read(other)
     wait(other.ended)
     assert desk.happened() == ["w0", "o0", "o1", "o: read"]
