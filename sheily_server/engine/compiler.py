@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
-import json
 import os
 import resource
 import select
@@ -18,13 +17,14 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from random import Random
 from typing import NoReturn
 
 import msgspec
 
+from . import blame
 from .constraint import STACK, Constraint, ConstraintError, Grammars, Vocabulary
 from .frames import Frames
 from .messages import Grammar
@@ -54,13 +54,9 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class Begin(msgspec.Struct, tag=True, frozen=True):
-    """The first frame: the bytes of each token, control tokens not to be matched by any text, the
-    tokens that end an answer, and how many states a lexer may have."""
+    """The first frame: the vocabulary, and how many states a lexer may have."""
 
-    tokens: list[bytes]
-    control: list[int]
-    ends: list[int]
-    bos: int | None
+    vocabulary: Vocabulary
     most_states: int
 
 
@@ -103,10 +99,6 @@ class Cost(msgspec.Struct, frozen=True):
 
 class LimitError(Exception):
     """A grammar was over a limit; the message is the end of a sentence about it."""
-
-
-class _SearchEndedError(Exception):
-    """The part to blame was looked for as long as it may be."""
 
 
 def measured(grammars: Grammars, grammar: Grammar, patterns: Iterable[str], cpu_s: float) -> Cost:
@@ -218,43 +210,17 @@ def _cost(grammars: Grammars, lark: str, patterns: Iterable[str], bytes_before: 
     return Cost(compiled - began, mask_s, n_bytes)
 
 
-def _patterns(schema: object, root: dict[str, object]) -> Iterator[str]:
-    """What a schema says of strings by patterns, names of properties among them, as grammars."""
-    seen: set[str] = set()
-    inside = [schema]
-    for part in inside:
-        strings: list[dict[str, object]] = []
-        if isinstance(part, dict):
-            inside += part.values()
-            strings += [part] if isinstance(part.get("pattern"), str) else []
-            names = part.get("patternProperties")
-            for name in names if isinstance(names, dict) else ():
-                strings.append({"type": "string", "pattern": name})
-        elif isinstance(part, list):
-            inside += part
-        for lark in [_part(string, root) for string in strings]:
-            if lark not in seen:
-                seen.add(lark)
-                yield lark
-
-
-def _all_patterns(grammar: Grammar) -> Iterator[str]:
-    for text in grammar.schemas.values():
-        root = json.loads(text)
-        yield from _patterns(root, root)
-
-
 def _wrong_part(grammars: Grammars, grammar: Grammar) -> str:
     """The place of the deepest part that cannot be compiled."""
 
-    def is_wrong(schema: dict[str, object], root: dict[str, object]) -> bool:
+    def is_wrong(schema: blame.Schema, root: blame.Schema) -> bool:
         try:
-            grammars.compile_now(_part(schema, root))
+            grammars.compile_now(blame.part(schema, root))
         except ConstraintError:
             return True
         return False
 
-    return _descend_all(grammar, is_wrong)[0]
+    return blame.find(grammar, is_wrong)[0]
 
 
 def _walk(constraint: Constraint, lark: str) -> float:
@@ -292,96 +258,20 @@ def _part_to_blame(grammars: Grammars, grammar: Grammar) -> tuple[str, str]:
     ends = time.monotonic() + 10 * SEARCH_S
     budget = [SEARCH_S]
 
-    def too_much(schema: dict[str, object], root: dict[str, object]) -> bool:
+    def too_much(schema: blame.Schema, root: blame.Schema) -> bool:
         if budget[0] <= 0 or time.monotonic() > ends:
-            raise _SearchEndedError
-        part = Grammar(_part(schema, root), "")
+            raise blame.SearchEndedError
+        part = Grammar(blame.part(schema, root), "")
         before = _children_cpu_s()
         try:
-            measured(grammars, part, _patterns(schema, root), PART_CPU_S)
+            measured(grammars, part, blame.patterns(schema, root), PART_CPU_S)
         except LimitError:
             return True
         finally:
             budget[0] -= _children_cpu_s() - before
         return False
 
-    return _descend_all(grammar, too_much)
-
-
-def _part(schema: dict[str, object], root: dict[str, object]) -> str:
-    """A part of a schema as a grammar, with the definitions that it may refer to."""
-    known = {name: root[name] for name in ("$defs", "definitions") if name in root}
-    return f"start: %json {json.dumps(known | schema)}"
-
-
-def _descend_all(
-    grammar: Grammar, to_blame: Callable[[dict[str, object], dict[str, object]], bool]
-) -> tuple[str, str]:
-    """The place of the deepest part to blame, and the keyword in it, if it is one."""
-    with contextlib.suppress(_SearchEndedError):
-        for place, text in grammar.schemas.items():
-            root = json.loads(text)
-            if len(grammar.schemas) == 1 or to_blame(root, root):
-                return _descend(place, root, root, to_blame)
-    return grammar.param, ""
-
-
-def _descend(
-    place: str,
-    schema: dict[str, object],
-    root: dict[str, object],
-    to_blame: Callable[[dict[str, object], dict[str, object]], bool],
-) -> tuple[str, str]:
-    deeper = True
-    with contextlib.suppress(_SearchEndedError):
-        while deeper:
-            deeper = False
-            for name, child in _schemas_inside(schema):
-                if to_blame(child, root):
-                    place, schema, deeper = f"{place}.{name}", child, True
-                    break
-        for keyword in sorted(schema, key=_order):
-            rest = {name: value for name, value in schema.items() if name != keyword}
-            if not to_blame(rest, root):
-                return f"{place}.{keyword}", f"{keyword} {json.dumps(schema[keyword])[:60]}"
-    return place, ""
-
-
-_NAMED = ("properties", "patternProperties", "$defs", "definitions")
-# What is looked at first where a part is to blame that has no schemas inside.
-_COSTLY = (
-    "multipleOf",
-    "pattern",
-    "format",
-    "patternProperties",
-    "allOf",
-    "anyOf",
-    "oneOf",
-    "enum",
-    "properties",
-    "items",
-    "$ref",
-    "maxLength",
-    "minLength",
-)
-
-
-def _order(keyword: str) -> int:
-    return _COSTLY.index(keyword) if keyword in _COSTLY else len(_COSTLY)
-
-
-def _schemas_inside(schema: dict[str, object]) -> Iterator[tuple[str, dict[str, object]]]:
-    for name, value in schema.items():
-        if name in _NAMED and isinstance(value, dict):
-            for key, child in value.items():
-                if isinstance(child, dict):
-                    yield f"{name}.{key}"[:100], child
-        elif name in ("anyOf", "oneOf", "allOf", "prefixItems") and isinstance(value, list):
-            for i, child in enumerate(value):
-                if isinstance(child, dict):
-                    yield f"{name}[{i}]", child
-        elif name in ("items", "additionalProperties") and isinstance(value, dict):
-            yield name, value
+    return blame.find(grammar, too_much)
 
 
 def _children_cpu_s() -> float:
@@ -502,7 +392,7 @@ class Bench:
             if slow:
                 give_way(os.getpid())
             if over is None:
-                patterns = _all_patterns(order.grammar)
+                patterns = blame.all_patterns(order.grammar)
                 _compile_and_leave(grammars, order.grammar, patterns, CPU_S, pipe)
             _end_after(2 * SEARCH_S)
             os.write(pipe, msgspec.msgpack.encode(_part_to_blame(grammars, order.grammar)))
@@ -538,9 +428,7 @@ def main(fd: int) -> None:
     begin = frames.receive(msgspec.msgpack.Decoder(Begin))
     if begin is None:
         return
-    grammars = Grammars(
-        Vocabulary(begin.tokens, begin.control, begin.ends, begin.bos), begin.most_states
-    )
+    grammars = Grammars(begin.vocabulary, begin.most_states)
     del begin
     grammars.prepare()
     gc.collect()

@@ -62,13 +62,7 @@ class Trials:
     """
 
     def __init__(self, vocabulary: Vocabulary, most_states: int, idle_s: float = IDLE_S) -> None:
-        self._begin = Begin(
-            list(vocabulary.tokens),
-            list(vocabulary.control),
-            list(vocabulary.ends),
-            vocabulary.bos,
-            most_states,
-        )
+        self._begin = Begin(vocabulary, most_states)
         self._idle_s = idle_s
         self._lock = threading.Lock()
         self._known: OrderedDict[bytes, Verdict] = OrderedDict()

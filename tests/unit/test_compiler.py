@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from sheily_server.engine import compiler
+from sheily_server.engine import blame, compiler
 from sheily_server.engine.compiler import (
     AT_ONCE,
     CPU_S,
@@ -259,7 +259,7 @@ BAD = {"bad": True}
 def blamed(*schemas: Any) -> tuple[str, str]:
     """The part to blame, if each part is that has something bad inside."""
     grammar = Grammar("", "tools", {f"schema{i}": json.dumps(one) for i, one in enumerate(schemas)})
-    return compiler._descend_all(grammar, lambda schema, root: "bad" in json.dumps(schema))
+    return blame.find(grammar, lambda schema, root: "bad" in json.dumps(schema))
 
 
 @pytest.mark.parametrize(
@@ -294,12 +294,12 @@ def test_a_search_that_was_ended_names_what_it_has_found(n_looks: int, place: st
 
     def to_blame(schema: dict[str, object], root: dict[str, object]) -> bool:
         if next(looks, None) is None:
-            raise compiler._SearchEndedError
+            raise blame.SearchEndedError
         return "bad" in json.dumps(schema)
 
     schema = {"properties": {"a": {"items": {"type": "string", "pattern": "bad"}}}}
     grammar = Grammar("", "schema", {"schema": json.dumps(schema)})
-    assert compiler._descend_all(grammar, to_blame)[0] == f"schema{place}"
+    assert blame.find(grammar, to_blame)[0] == f"schema{place}"
 
 
 def test_of_several_schemas_the_one_to_blame_is_named() -> None:
@@ -318,9 +318,7 @@ def test_every_pattern_is_found_once() -> None:
             "named": {"patternProperties": {"^d": {"pattern": "^e"}}},
         },
     }
-    found = [
-        json.loads(lark.removeprefix("start: %json ")) for lark in compiler._patterns(schema, {})
-    ]
+    found = [json.loads(lark.removeprefix("start: %json ")) for lark in blame.patterns(schema, {})]
     assert len(found) == 5
     assert {one["pattern"] for one in found} == {"^a", "^b", "^c", "^d", "^e"}
     assert {"pattern": "^c", "maxLength": 3} in found
