@@ -23,8 +23,8 @@ class Letters(Tokenizer):
     def ends(self) -> frozenset[int]:
         return frozenset([1])
 
-    def n_counted(self, text: str) -> int:
-        return len(text.encode())
+    def n_counted(self, data: bytes) -> int:
+        return len(data)
 
     def least_tokens(self, n_counted: int) -> int:
         return n_counted // 4

@@ -61,8 +61,12 @@ class Reading:
         self._at = 0
         self._slices: Iterator[str] = iter(())
         self._next: str | None = None
-        self.bytes_left = sum(len(segment.text.encode()) for segment in segments)
-        self._counted_left = sum(tokenizer.n_counted(segment.text) for segment in segments)
+        self._next_bytes = b""
+        self.bytes_left = self._counted_left = 0
+        for segment in segments:
+            data = segment.text.encode()
+            self.bytes_left += len(data)
+            self._counted_left += tokenizer.n_counted(data)
         self.is_short = self.bytes_left <= SHORT
         self.tokens: list[int] = []
         self.n_before_last = 0
@@ -79,12 +83,12 @@ class Reading:
         if self._next is None:
             self._next = self._next_slice()
             self.at_end = self._next is None
+            self._next_bytes = b"" if self._next is None else self._next.encode()
         if self._next is None:
             return None
-        n_bytes = len(self._next.encode())
-        if n_bytes > MOST_OF_A_SLICE:
+        if len(self._next_bytes) > MOST_OF_A_SLICE:
             raise SliceTooLongError(self._param)
-        return n_bytes
+        return len(self._next_bytes)
 
     def advance(self) -> None:
         """Reads the slice that `look` has seen. Raises TextTooLongError."""
@@ -94,7 +98,7 @@ class Reading:
                 self.tokens += self._tokenizer.encode_slice(self._next, most)
             except TooManyTokensError as error:
                 raise TextTooLongError(len(self.tokens) + error.count) from None
-            self._leave_behind(self._next)
+            self._leave_behind(self._next_bytes)
             self._next = None
 
     def _next_slice(self) -> str | None:
@@ -117,8 +121,8 @@ class Reading:
             self._slices = self._tokenizer.slices(segment.text)
         else:
             self.tokens += known
-            self._leave_behind(segment.text)
+            self._leave_behind(segment.text.encode())
 
-    def _leave_behind(self, text: str) -> None:
-        self.bytes_left -= len(text.encode())
-        self._counted_left -= self._tokenizer.n_counted(text)
+    def _leave_behind(self, data: bytes) -> None:
+        self.bytes_left -= len(data)
+        self._counted_left -= self._tokenizer.n_counted(data)

@@ -59,10 +59,10 @@ class Tokenizer:
         control = [token for token in range(self.n_vocab) if self._model.is_control(token)]
         return Vocabulary(self._pieces, control, ends, info.token_bos)
 
-    def n_counted(self, text: str) -> int:
+    def n_counted(self, data: bytes) -> int:
         """The bytes of a text that `least_tokens` goes by. Some vocabularies lack bytes, which
         have no token wherever they stand alone."""
-        return len(text.encode().translate(None, self._lacking))
+        return len(data.translate(None, self._lacking))
 
     def least_tokens(self, n_counted: int) -> int:
         """No text of so many counted bytes has fewer tokens."""

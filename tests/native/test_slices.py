@@ -160,16 +160,16 @@ def test_what_cannot_be_cut_is_one_slice(tokenizer: Tokenizer) -> None:
 @thorough
 @given(text=texts)
 def test_no_text_has_fewer_tokens_than_the_bound(tokenizer: Tokenizer, text: str) -> None:
-    assert tokenizer.least_tokens(tokenizer.n_counted(text)) <= len(whole(tokenizer, text))
+    assert tokenizer.least_tokens(tokenizer.n_counted(text.encode())) <= len(whole(tokenizer, text))
 
 
 def test_bytes_that_a_vocabulary_lacks_are_not_counted(tokenizer: Tokenizer) -> None:
     for character in map(chr, range(0x80)):
-        assert (tokenizer.n_counted(character) == 0) == (whole(tokenizer, character) == [])
+        assert (tokenizer.n_counted(character.encode()) == 0) == (whole(tokenizer, character) == [])
     text = "\x04\x06\x13\x14\x16\x1d" * 10_000
     n_tokens = len(whole(tokenizer, text))
     assert n_tokens in (0, len(text))  # the vocabulary of SmolLM2 lacks them
-    assert tokenizer.least_tokens(tokenizer.n_counted(text)) <= n_tokens
+    assert tokenizer.least_tokens(tokenizer.n_counted(text.encode())) <= n_tokens
 
 
 def test_the_bound_is_that_of_the_longest_token(tokenizer: Tokenizer) -> None:
@@ -183,7 +183,7 @@ def test_the_bound_is_that_of_the_longest_token(tokenizer: Tokenizer) -> None:
             continue
         for n in (1, 2, 100):
             n_tokens = len(whole(tokenizer, text * n))
-            least = tokenizer.least_tokens(tokenizer.n_counted(text) * n)
+            least = tokenizer.least_tokens(tokenizer.n_counted(text.encode()) * n)
             assert 1 <= least <= n_tokens
             nearest = min(nearest, n_tokens / least)
     assert nearest < 2

@@ -83,7 +83,7 @@ def test_no_token_has_more_bytes_than_the_longest() -> None:
 def test_where_blanks_are_marks_a_mark_in_the_text_is_one_too() -> None:
     """The 48 bytes of 16 such marks may be the token of 16 blanks."""
     tokenizer = Tokenizer(Vocabulary(*LETTERS, b" " * 16, kind="llama"))
-    assert tokenizer.least_tokens(tokenizer.n_counted("\u2581" * 16)) == 1
+    assert tokenizer.least_tokens(tokenizer.n_counted("\u2581".encode() * 16)) == 1
 
 
 def test_of_a_kind_that_is_not_known_there_is_no_bound() -> None:
@@ -92,7 +92,7 @@ def test_of_a_kind_that_is_not_known_there_is_no_bound() -> None:
 
 def test_bytes_without_a_token_are_not_counted() -> None:
     tokenizer = Tokenizer(Vocabulary(*(one for one in LETTERS if one not in b"\x04\x16"), b"\x04a"))
-    assert tokenizer.n_counted("a\x04\x16b\x16") == 2
+    assert tokenizer.n_counted(b"a\x04\x16b\x16") == 2
 
 
 def test_a_user_defined_marker_is_never_read_whole() -> None:
