@@ -168,7 +168,7 @@ class Tickets:
     def _check_room(self) -> None:
         n = len(self._open)
         if n >= self._parallel + self._queue:
-            waiting = n - min(n, self._parallel)
+            waiting = max(0, n - self._parallel)
             seconds = math.ceil((waiting + 1) / self._parallel * self._mean_seconds)
             counts = self._count()
             raise queue_full(counts.running, counts.queued, max(1, min(seconds, _MOST_RETRY_S)))

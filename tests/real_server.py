@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
 import resource
@@ -62,6 +63,10 @@ class RealServer:
 
     def health(self) -> dict[str, Any]:
         return self.client.health_check()
+
+    def connection(self, seconds: float) -> http.client.HTTPConnection:
+        """One that waits so long for each part of an answer."""
+        return http.client.HTTPConnection(self.url.removeprefix("http://"), timeout=seconds)
 
     def wait_for_state(self, state: str, seconds: float = PATIENCE_S) -> None:
         wait_for(lambda: self.health()["state"] == state, seconds, f"for {state}: {self.log}")

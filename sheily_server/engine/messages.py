@@ -322,10 +322,6 @@ class Channel:
         """Waits until it is written. Raises OSError when the other process is gone."""
         self._frames.send_bytes(frame)
 
-    def send_command(self, command: Command) -> None:
-        """Waits until it is written. Raises OSError when the other process is gone."""
-        self._frames.send(command)
-
     def send_events(self, events: list[Event]) -> None:
         """Waits until they are written. Raises OSError when the other process is gone."""
         if events:

@@ -34,7 +34,7 @@ def body(text: str, **fields: Any) -> bytes:
 
 
 def connect(server: RealServer) -> http.client.HTTPConnection:
-    return http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=WAIT_S)
+    return server.connection(WAIT_S)
 
 
 def end_of(server: RealServer, data: bytes) -> Ending:

@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -18,8 +18,10 @@ from typing import Any
 
 import pytest
 
+from benchmarks.serve_contestants import descendants
 from sheily_server import preflight
 from tests import models
+from tests.at_once import at_once
 from tests.faults.report import amount, decide, note
 from tests.faults.requests import UnderWay, body, connect
 from tests.real_server import RealServer, wait_for
@@ -64,21 +66,6 @@ def ask(server: RealServer, data: bytes, path: str = ROUTE) -> tuple[int, dict[s
 def letters(n: int, seed: int) -> str:
     """One word of so many letters."""
     return "".join(random.Random(seed).choices("abcdefghijklmnopqrstuvwxyz", k=n))
-
-
-def at_once(tasks: Sequence[Callable[[], Any]]) -> list[Any]:
-    """What each gives, all of them at the same time."""
-    found: list[Any] = [None] * len(tasks)
-
-    def run(i: int) -> None:
-        found[i] = tasks[i]()
-
-    threads = [threading.Thread(target=run, args=(i,), daemon=True) for i in range(len(tasks))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return found
 
 
 @contextmanager
@@ -213,19 +200,8 @@ def watched(server: RealServer) -> Iterator[list[int]]:
 
 def memory(server: RealServer) -> int:
     """Bytes of a server's processes that no other has."""
-    return sum(_private_bytes(pid) for pid in _family(server.process.pid))
-
-
-def _family(pid: int) -> list[int]:
-    found = [pid]
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            children = path.read_text().split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        for child in children:
-            found += _family(int(child))
-    return found
+    top = server.process.pid
+    return sum(_private_bytes(pid) for pid in [top, *descendants(top)])
 
 
 def _private_bytes(pid: int) -> int:

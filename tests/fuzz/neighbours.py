@@ -20,6 +20,8 @@ from typing import Any
 import msgspec
 
 from tests import models
+from tests.at_once import at_once
+from tests.faults.report import percentile
 from tests.fuzz import bodies, hostile, json_schemas
 from tests.fuzz.running import HangError, Target, UnplannedError
 from tests.real_server import RealServer
@@ -107,7 +109,7 @@ class _Checker:
         self._victim.stop()
 
     def seen(self) -> Json:
-        ordinary, hostile = _percentile(self._ordinary, 99), _percentile(self._hostile, 99)
+        ordinary, hostile = (percentile(of or [0.0], 99) for of in (self._ordinary, self._hostile))
         ratio = hostile / ordinary if ordinary else math.nan
         enough = min(len(self._ordinary), len(self._hostile)) >= LEAST_GAPS
         return {
@@ -126,7 +128,7 @@ class _Checker:
     def check(self, data: bytes) -> str:
         volley = msgspec.json.decode(data, type=list[Hostile])
         self._ordinary += self._victim.gaps_during(
-            lambda: _at_once([self._ordinary_stream] * (PARALLEL - 1))
+            lambda: at_once([self._ordinary_stream] * (PARALLEL - 1))
         )
         sent = [
             _Sent(self._server, one, body)
@@ -135,7 +137,7 @@ class _Checker:
             for _ in range(one.times)
         ]
         self._n += len(sent)
-        self._hostile += self._victim.gaps_during(lambda: _at_once([one.run for one in sent]))
+        self._hostile += self._victim.gaps_during(lambda: at_once([one.run for one in sent]))
         self._statuses.update(f"{one.asked.kind} {one.outcome}" for one in sent)
         self._same_engine()
         for problem in self._victim.problems():
@@ -168,7 +170,7 @@ class _Sent:
         self.asked = asked
         self.outcome = "no answer"
         self.problem = ""
-        self._connection = _connection(server)
+        self._connection = server.connection(WAIT_S)
         self._body = body
 
     def run(self) -> None:
@@ -287,7 +289,7 @@ class _Victim:
                 "logprobs on average": round(found.mean, 3),
             }
 
-    def gaps_during(self, work: Callable[[], None]) -> list[float]:
+    def gaps_during(self, work: Callable[[], object]) -> list[float]:
         """Seconds between one chunk and the next, of those that came meanwhile."""
         with self._lock:
             self._found.gaps.clear()
@@ -324,7 +326,7 @@ class _Victim:
     def _answer(self, way: Json) -> list[Token] | None:
         """The tokens of an answer, as far as it came before the end of all; None where the queue
         was full."""
-        connection = _connection(self._server)
+        connection = self._server.connection(WAIT_S)
         with contextlib.closing(connection):
             connection.request("POST", bodies.CHAT, _json(_ALWAYS | way), _headers(VICTIM))
             response = connection.getresponse()
@@ -428,29 +430,12 @@ def _moved(moves: Sequence[float], parted: bool, where: str) -> Comparison:
     return Comparison(parted, farthest, mean, problem)
 
 
-def _connection(server: RealServer) -> http.client.HTTPConnection:
-    return http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=WAIT_S)
-
-
 def _headers(caller: str) -> dict[str, str]:
     return {"Content-Type": "application/json", "Authorization": f"Bearer {caller}"}
 
 
 def _json(body: Json) -> bytes:
     return json.dumps(body).encode()
-
-
-def _at_once(tasks: Sequence[Callable[[], None]]) -> None:
-    threads = [threading.Thread(target=task, daemon=True) for task in tasks]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-
-
-def _percentile(values: Sequence[float], percent: float) -> float:
-    ordered = sorted(values)
-    return ordered[max(0, math.ceil(len(ordered) * percent / 100) - 1)] if ordered else 0.0
 
 
 # --- inputs ---------------------------------------------------------------------------------------

@@ -40,6 +40,7 @@ from sheily_server.engine.messages import (
     Tokenized,
     TokenLogprob,
     TooLong,
+    encode_command,
 )
 from sheily_server.prompts import Dialect
 from sheily_server.prompts.message import Segment
@@ -104,13 +105,13 @@ def channels() -> Iterator[tuple[Channel, Channel]]:
 def test_commands_arrive_as_they_were_sent(channels: tuple[Channel, Channel]) -> None:
     server, engine = channels
     for command in COMMANDS:
-        server.send_command(command)
+        server.send_frame(encode_command(command))
     assert [engine.receive_command() for _ in COMMANDS] == COMMANDS
 
 
 def test_segments_stay_named_tuples(channels: tuple[Channel, Channel]) -> None:
     server, engine = channels
-    server.send_command(COMMANDS[1])
+    server.send_frame(encode_command(COMMANDS[1]))
     command = engine.receive_command()
     assert isinstance(command, Submit)
     assert command.segments[0].special is True
@@ -140,7 +141,8 @@ def test_frames_of_many_threads_do_not_mix(channels: tuple[Channel, Channel]) ->
 
     def send(number: int) -> None:
         for i in range(n_each):
-            server.send_command(Submit(number * n_each + i, [], Sampling(), 1, 1, ["x" * 500], 1.0))
+            submit = Submit(number * n_each + i, [], Sampling(), 1, 1, ["x" * 500], 1.0)
+            server.send_frame(encode_command(submit))
 
     threads = [threading.Thread(target=send, args=(number,)) for number in range(n_threads)]
     for thread in threads:
@@ -160,7 +162,7 @@ def test_the_other_end_closed_is_none(channels: tuple[Channel, Channel]) -> None
     engine.close()
     assert server.receive_events() is None
     with pytest.raises(BrokenPipeError):
-        server.send_command(Cancel(7))
+        server.send_frame(encode_command(Cancel(7)))
 
 
 def test_closing_wakes_a_thread_that_receives(channels: tuple[Channel, Channel]) -> None:
@@ -182,7 +184,9 @@ def test_closing_wakes_a_thread_that_sends(channels: tuple[Channel, Channel]) ->
     def send() -> None:
         began.set()
         try:
-            server.send_command(Submit(1, [], Sampling(), 1, 1, ["x" * 20_000_000], 1.0))
+            server.send_frame(
+                encode_command(Submit(1, [], Sampling(), 1, 1, ["x" * 20_000_000], 1.0))
+            )
         except OSError:
             outcome.append("OSError")
 
@@ -199,8 +203,8 @@ def test_a_frame_that_the_other_end_would_not_take_is_not_sent(
 ) -> None:
     server, engine = channels
     with pytest.raises(ProtocolError):
-        server.send_command(Detokenize(1, [2**31] * (MAX_FRAME_BYTES // 5 + 1)))
-    server.send_command(Cancel(7))
+        server.send_frame(encode_command(Detokenize(1, [2**31] * (MAX_FRAME_BYTES // 5 + 1))))
+    server.send_frame(encode_command(Cancel(7)))
     assert engine.receive_command() == Cancel(7)
 
 
@@ -220,7 +224,7 @@ def test_a_frame_cut_off_is_the_end(pair: tuple[Channel, socket.socket], cut: in
 
 def test_the_wire_format(pair: tuple[Channel, socket.socket]) -> None:
     channel, raw = pair
-    channel.send_command(Cancel(7))
+    channel.send_frame(encode_command(Cancel(7)))
     (length,) = struct.unpack("<I", raw.recv(4, socket.MSG_WAITALL))
     assert msgspec.msgpack.decode(raw.recv(length, socket.MSG_WAITALL)) == {
         "type": "Cancel",
