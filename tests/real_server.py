@@ -53,7 +53,11 @@ class RealServer:
             resource.prlimit(self.process.pid, resource.RLIMIT_AS, (address_space, address_space))
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
-        wait_for(lambda: bool(self._match(r"listening on (\S+)")), what=self.log)
+        try:
+            wait_for(lambda: bool(self._match(r"listening on (\S+)")), what=self.log)
+        except BaseException:  # or it would outlive the test
+            self.stop()
+            raise
         self.url = self._match(r"listening on (\S+)")
         self.client = LLMClient(self.url)
 

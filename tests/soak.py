@@ -40,9 +40,9 @@ SURE_AFTER_MIN = 30.0
 WARM_UP, LEAST_WARM_UP_S = 0.25, 300.0
 """The part of a run, and the seconds at least, in which caches fill: they are in no slope."""
 FILLED_FROM_MIN = 10.0
-QUICK_REQUESTS = 50_000
+QUICK_REQUESTS = 120_000
 """A run of so many minutes begins with so many requests: glibc keeps up to 0.2 MiB of freed memory
-for each thread, of which a server has 33, and few of the thousands of an hour add to it then."""
+for each thread, of which a server has 33, and the thousands of an hour add nothing to it then."""
 TOKEN_STEP, TOKENS_AT_ONCE = 8, 700
 """Of the vocabulary every eighth token is read, as many rows of a small model share a page."""
 LEAST_POINTS = 10

@@ -19,7 +19,7 @@ from .admission import Admission
 from .answers import Answers
 from .constraint import Grammars
 from .fingerprint import fingerprint
-from .heap import give_back_large_blocks
+from .heap import give_back_large_blocks, use_one_heap
 from .lanes import Lanes
 from .messages import Channel, LoadFailed, Loading, Ready, Start
 from .runner import Runner, load_model
@@ -51,6 +51,7 @@ def main(fd: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     give_back_large_blocks()
+    use_one_heap()
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_TaggedLines())
     channel = Channel(socket.socket(fileno=fd))

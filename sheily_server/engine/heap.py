@@ -22,7 +22,7 @@ def give_back_large_blocks() -> None:
 def use_one_heap() -> None:
     """Threads have no heaps of their own, whose free parts serve no other thread, so that memory
     would grow for an hour until all have had their largest request. Python's threads take turns
-    anyway."""
+    anyway, and those that compute in native code ask for little meanwhile."""
     if "MALLOC_ARENA_MAX" not in os.environ:
         _mallopt(_M_ARENA_MAX, 1)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import queue
 import socket
 import subprocess
@@ -24,6 +25,8 @@ from .messages import Grammar
 log = logging.getLogger(__name__)
 
 COMMAND = (sys.executable, "-m", "sheily_server.engine.compiler")
+ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+"""What numpy may have threads by. A fork has none of them, nor gives back the locks they hold."""
 MOST_KNOWN = 1024
 """Verdicts that are kept, at most."""
 IDLE_S = 300.0
@@ -160,6 +163,7 @@ class Trials:
                     [*COMMAND, str(theirs.fileno())],
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,
+                    env=os.environ | ONE_THREAD,
                 )
             writer = threading.Thread(
                 target=self._write, args=(compilers, frames), name="orders", daemon=True

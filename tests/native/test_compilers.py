@@ -407,6 +407,14 @@ def test_a_process_that_was_killed_is_replaced(
     assert len(processes) == 2
 
 
+def test_what_is_forked_has_no_other_threads(
+    own: Asking, processes: list[subprocess.Popen[bytes]]
+) -> None:
+    """A lock that one of them holds would never be given back in the fork."""
+    own.ask(ORDINARY)
+    assert os.listdir(f"/proc/{processes[0].pid}/task") == [str(processes[0].pid)]
+
+
 def test_who_waits_when_all_ends_is_told(own: Asking) -> None:
     waiting = [own.begin(schema_grammar(different(i), "schema")) for i in range(3)]
     own.trials.close()

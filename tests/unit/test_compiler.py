@@ -8,6 +8,7 @@ import os
 import select
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -19,13 +20,16 @@ from sheily_server.engine.compiler import (
     AT_ONCE,
     CPU_S,
     MASK_S,
+    STANDSTILL,
     Bench,
     Cost,
     LimitError,
     Try,
     Verdict,
+    measured,
     outcome,
 )
+from sheily_server.engine.constraint import Constraint, Grammars
 from sheily_server.engine.messages import Grammar
 from tests.fake_grammars import Paths
 
@@ -241,6 +245,22 @@ def test_what_nobody_waits_for_is_ended(trials: Trials) -> None:
 def test_what_is_over_a_limit(status: int, answer: bytes, sentence: str) -> None:
     with pytest.raises(LimitError, match=sentence):
         outcome(status, answer, CPU_S)
+
+
+class Sleeper(Grammars):
+    """Takes no time of a CPU, and does not come to an end."""
+
+    def __init__(self) -> None:
+        pass
+
+    def compile_now(self, lark: str) -> Constraint:
+        time.sleep(PATIENCE_S)
+        raise AssertionError("nobody ended it")
+
+
+def test_what_stands_still_is_ended() -> None:
+    with pytest.raises(LimitError, match=r"^is not compiled within 0\.3 s: it is too complex$"):
+        measured(Sleeper(), Grammar("any", "schema"), (), cpu_s=0.3 / STANDSTILL)
 
 
 def test_what_is_within_the_limits() -> None:
