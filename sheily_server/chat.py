@@ -164,7 +164,7 @@ class Chat:
         kept, n_dropped = limit_history(messages, self._config.max_history)
         submit = Submit(
             0,
-            self._render(engine.dialect, messages, kept, offered),
+            self._render(engine.dialect, messages, kept, offered, caller.scope),
             sampling(options),
             options.completion_limit(),
             self._config.max_tokens,
@@ -193,7 +193,7 @@ class Chat:
                     )
                 n_dropped += len(kept) - len(cut)
                 kept = cut
-                segments = self._render(engine.dialect, messages, kept, offered)
+                segments = self._render(engine.dialect, messages, kept, offered, caller.scope)
                 submit = msgspec.structs.replace(submit, segments=segments)
                 self._supervisor.submit_again(ticket, submit)
             return Turn(
@@ -258,7 +258,7 @@ class Chat:
             messages = [to_message(m, i) for i, m in enumerate(request.messages or ())]
             tools = Offer(tuple(request.tools or ()), forced=False, several=False)
             dialect = self._supervisor.engine().dialect
-            segments = self._render(dialect, messages, messages, tools)
+            segments = self._render(dialect, messages, messages, tools, caller.scope)
         deadline = caller.arrived + self._config.timeout
         return _expected(self._ask(Tokenize(0, segments, deadline), caller), Tokenized)
 
@@ -293,13 +293,18 @@ class Chat:
             )
 
     def _render(
-        self, dialect: Dialect, messages: Sequence[Message], kept: Sequence[Message], offered: Offer
+        self,
+        dialect: Dialect,
+        messages: Sequence[Message],
+        kept: Sequence[Message],
+        offered: Offer,
+        scope: str,
     ) -> list[Segment]:
         """The prompt of the messages that are kept; all of them decide on errors and the date."""
         tools = offered.rendered or None
         try:
             check(dialect, messages, tools)
-            date = self._dates.date_for(messages, self._today())
+            date = self._dates.date_for(messages, self._today(), scope)
             return render(dialect, kept, date=date, tools=tools)
         except PromptError as error:
             raise invalid_request(error.message, error.param) from None

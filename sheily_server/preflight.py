@@ -19,9 +19,10 @@ from .gguf import GGUF
 
 BUFFERS = 256 << 20
 """Beside model and KV cache: compute buffers, logits, Python. With the 3B model 209 MB are seen."""
-TEXTS = 320 << 20
-"""What requests need whose texts are as large as they may be. 24 of 4 MiB take 180 MB in the server
-process and 10 in the engine; a word of 1 MiB takes 75 while it is tokenized."""
+TEXTS, A_TEXT = 140 << 20, 9 << 20
+"""What requests need whose texts are as large as they may be, beside that for each that runs or
+waits. 24 of 4 MiB take 180 MB in the server process and 10 in the engine; a word of 1 MiB takes 75
+while it is tokenized; the ids of a prediction take 1."""
 GRAMMARS = 192 << 20
 """The grammars that are kept, and two that are tried: 64 MiB each."""
 LEXERS, A_LEXER = 120_000_000, 4_000_000
@@ -91,10 +92,12 @@ def problem(config: Config, model: GGUF, free: Free) -> str | None:
 def _work(config: Config, model: GGUF, context_size: int | None = None) -> int:
     """What requests may take beside the KV cache, all of them together."""
     context = config.context_size if context_size is None else context_size
-    prompts = PROMPT_A_TOKEN * context * (config.parallel + config.queue)
+    n_requests = config.parallel + config.queue
+    texts = TEXTS + A_TEXT * n_requests
+    prompts = PROMPT_A_TOKEN * context * n_requests
     compilers = COMPILERS + COMPILERS_A_TOKEN * model.lengths.get("tokenizer.ggml.tokens", 0)
     lexers = max(LEXERS, A_LEXER * config.parallel)
-    return TEXTS + GRAMMARS + lexers + compilers + prompts
+    return texts + GRAMMARS + lexers + compilers + prompts
 
 
 def kv_bytes_a_token(config: Config, model: GGUF) -> float | None:

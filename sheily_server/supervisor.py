@@ -54,6 +54,9 @@ log = logging.getLogger(__name__)
 
 ENGINE_COMMAND = (sys.executable, "-m", "sheily_server.engine")
 BACKOFF_S = (0.0, 0.5, 2.0, 10.0, 30.0)
+WARY_AFTER = 2
+"""Deaths in a row of the engine by itself after which requests go one at a time, until one ends
+well: so it is known whose fault the next death is, and it counts for nobody else."""
 MOST_REASON = 2000
 """Characters of a reason, which may have words of the engine in it."""
 
@@ -90,7 +93,8 @@ class Supervisor:
 
     A crash fails the requests in flight; none is repeated by itself. One that was in native code
     when the engine died by itself, and again at another such death, goes alone the next time it is
-    asked, and is refused from then on if the engine dies of it.
+    asked, and is refused from then on if the engine dies of it. Deaths of what went alone are its
+    own fault: the service goes on for all others, however many there are.
 
     `on_load` is called, on the supervisor's thread, with the fraction of the model that is loaded.
     `command` starts the engine, with the number of its socket's file descriptor behind it.
@@ -117,6 +121,7 @@ class Supervisor:
         self._header: tuple[tuple[int, ...] | None, gguf.GGUF] | None = None
         self._restarts = 0
         self._crashes_in_row = 0
+        self._own_deaths_in_row = 0
         self._stopping = threading.Event()
         self._draining = False
         self._beat: tuple[float, Beat] | None = None
@@ -213,7 +218,8 @@ class Supervisor:
                 verdict = self._suspects.verdict(fingerprint)
                 if verdict == "refused":
                     raise request_crashes_engine()
-                self._pass(self._gate.arrive(ticket.id, fingerprint, frame, verdict == "alone"))
+                alone = verdict == "alone" or self._own_deaths_in_row >= WARY_AFTER
+                self._pass(self._gate.arrive(ticket.id, fingerprint, frame, alone))
         except BaseException:
             ticket.cancel()
             raise
@@ -350,7 +356,7 @@ class Supervisor:
                     self._suspects.clear(self._gate.fingerprint(event.id))
                 self._pass(self._gate.left(event.id))
             if self._tickets.deliver(event) and isinstance(event, Finished):
-                self._crashes_in_row = 0
+                self._crashes_in_row = self._own_deaths_in_row = 0
 
     def _log_ready(self, engine: Ready) -> None:
         log.info(
@@ -383,25 +389,34 @@ class Supervisor:
         reason = f"the engine process {escaped(end.death)}"[:MOST_REASON]
         log.error("%s", reason)
         with self._lock:
-            culprit = self._culprit() if end.by_itself else None
+            alone = self._alone() if end.by_itself else None
+            culprit = self._culprit(alone) if end.by_itself else None
             self._state, self._reason, self._progress = "restarting", reason, 0.0
             self._engine = self._process = self._beat = None
             self._restarts += 1
-            if culprit is None:
+            self._own_deaths_in_row += end.by_itself
+            if alone is None:
                 self._crashes_in_row += 1
         self._end_all(engine_crashed(reason), culprit)
 
-    def _culprit(self) -> int | None:
-        """Blames what was in native code when the engine died by itself; the request that was
-        alone in it, which is refused from now on. The lock is held."""
+    def _alone(self) -> int | None:
+        """The request that was alone in the engine, if it had come there. The lock is held."""
         unwritten = self._process.outbox.unwritten() if self._process is not None else ()
         alone = self._gate.alone
-        if alone is None or alone in unwritten:
-            self._suspects.blame(self._gate.native(unwritten))
-            return None
-        self._suspects.convict(self._gate.fingerprint(alone))
-        log.error("a request that the engine died of again, alone in it, is refused from now on")
-        return alone
+        return None if alone in unwritten else alone
+
+    def _culprit(self, alone: int | None) -> int | None:
+        """Blames what was in native code when the engine died by itself. A suspect that was alone
+        in it is the culprit, and refused from now on. The lock is held."""
+        if alone is not None:
+            fingerprint = self._gate.fingerprint(alone)
+            if self._suspects.verdict(fingerprint) != "free":
+                self._suspects.convict(fingerprint)
+                log.error("a request that the engine died of again, alone in it, is now refused")
+                return alone
+        unwritten = self._process.outbox.unwritten() if self._process is not None else ()
+        self._suspects.blame(self._gate.native(unwritten))
+        return None
 
     def _end_all(self, error: ApiError, culprit: int | None = None) -> None:
         """Ends every request with an error; the culprit's says that it is not to come again."""

@@ -30,7 +30,8 @@ alternatives are `alt0`, `alt1`, ... Every word of a prediction is drafted, in e
 are those that the answer has in the same place. A byte of text is a token with its number; a marker
 is one too, above 255; Detokenize refuses 999 and what is above.
 
-    stall               admitted; from then on its step stands still, as it tells itself
+    stall               admitted; from then on its step stands still, as it tells itself;
+                        `stall-reading`: or what it reads
     stop                admitted, then SIGSTOP
 
 `--load` is `ok`, `fail` (LoadFailed), `crash` or `exit`; `--gate FILE` stops the load at a quarter
@@ -176,6 +177,7 @@ class Answer:
             "nonsense": self._nonsense,
             "close": self._close,
             "stall": self._stall,
+            "stall-reading": self._stall_reading,
             "stop": self._stop,
         }
         if order in orders:
@@ -339,6 +341,10 @@ class Answer:
     def _stall(self, arguments: list[str]) -> None:
         self._admit()
         self._channel.send_events([Beat(step_s=1e6)])
+
+    def _stall_reading(self, arguments: list[str]) -> None:
+        self._admit()
+        self._channel.send_events([Beat(reading_s=1e6)])
 
     def _stop(self, arguments: list[str]) -> None:
         self._admit()

@@ -61,7 +61,7 @@ def main(fd: int) -> None:
     logging.basicConfig(handlers=[handler], level=start.log_level.upper())
     try:
         _serve(channel, start)
-    except OSError:  # the server process is gone
+    except ConnectionError:  # the server process is gone
         os._exit(0)
 
 
@@ -92,6 +92,7 @@ def _serve(channel: Channel, start: Start) -> None:
             start.kv_type,
             tokenizer,
         )
+        mark = _fingerprint(start.model_path)
     except (NativeError, UnknownDialectError, UnusableModelError) as error:
         channel.send_events([LoadFailed(str(error))])
         channel.receive_command()  # stay until the server process has read that
@@ -115,7 +116,7 @@ def _serve(channel: Channel, start: Start) -> None:
                 runner.kv_bytes,
                 model.info.n_ctx_train,
                 runner.n_threads,
-                fingerprint(start.model_path),
+                mark,
                 model.info.kernel,
                 start.chunk,
                 start.kv_type,
@@ -125,6 +126,14 @@ def _serve(channel: Channel, start: Start) -> None:
     )
     scheduler = Scheduler(start.parallel, start.context_size, runner.n_sequences, start.chunk)
     Engine(channel, tokenizer, runner, scheduler, answers, grammars, inbox, vitals).run()
+
+
+def _fingerprint(path: str) -> str:
+    """Raises UnusableModelError when the file can no longer be read."""
+    try:
+        return fingerprint(path)
+    except OSError as error:
+        raise UnusableModelError(f"The model {path} cannot be read: {error.strerror}.") from error
 
 
 class Compiling:

@@ -222,6 +222,9 @@ class Admission:
             if verdict is None:
                 message = "the process that compiles grammars ended"
                 self._end(RequestFailed(job.id, "engine_error", message))
+            elif verdict.failure is not None:
+                message = f"the process that tried the grammar {verdict.failure}"
+                self._end(RequestFailed(job.id, "engine_error", message))
             elif verdict.problem is not None:
                 message = f"The schema cannot be honoured: {verdict.problem}."
                 self._end(Refused(job.id, verdict.param, message))

@@ -49,6 +49,8 @@ AT_ONCE = 2
 """Trials that go on at the same time once they took more than QUICK_S, one for each caller."""
 QUICK_S = 0.05
 """Seconds of a CPU after which a trial is no quick one any more, and gives way to all else."""
+_SYSTEM_FAILED = 3
+"""Exit code of a forked process that ran into an OSError."""
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -76,7 +78,8 @@ class Forget(msgspec.Struct, tag=True, frozen=True):
 
 class Verdict(msgspec.Struct, tag=True, frozen=True):
     """What came of a Try. `problem` says why the grammar cannot be honoured, `param` which part of
-    the request it is about. Times are CPU seconds: of compiling, and of the dearest first mask."""
+    the request it is about. `failure` says why nothing was found out, which tells nothing of the
+    grammar. Times are CPU seconds: of compiling, and of the dearest first mask."""
 
     id: int
     problem: str | None = None
@@ -84,6 +87,7 @@ class Verdict(msgspec.Struct, tag=True, frozen=True):
     compile_s: float = 0.0
     mask_s: float = 0.0
     n_bytes: int = 0
+    failure: str | None = None
 
 
 class Cost(msgspec.Struct, frozen=True):
@@ -101,9 +105,14 @@ class LimitError(Exception):
     """A grammar was over a limit; the message is the end of a sentence about it."""
 
 
+class TrialEndedError(Exception):
+    """A trial ended by what is not the grammar's fault; the message is the end of a sentence about
+    it."""
+
+
 def measured(grammars: Grammars, grammar: Grammar, patterns: Iterable[str], cpu_s: float) -> Cost:
     """What a grammar costs, with those of its patterns, found in a process of its own. Raises
-    LimitError."""
+    LimitError and TrialEndedError."""
     pid, pipe = _forked(lambda pipe: _compile_and_leave(grammars, grammar, patterns, cpu_s, pipe))
     with os.fdopen(pipe, "rb") as file:
         answer = file.read()
@@ -112,8 +121,8 @@ def measured(grammars: Grammars, grammar: Grammar, patterns: Iterable[str], cpu_
 
 
 def outcome(status: int, answer: bytes, cpu_s: float) -> Cost:
-    """What the process that compiled a grammar says by its answer and its end. Raises
-    LimitError."""
+    """What the process that compiled a grammar says by its answer and its end. Raises LimitError,
+    and TrialEndedError for an end that is not its own doing."""
     said, whole, place = answer.partition(b"\n")
     if whole:
         cost = msgspec.json.decode(said, type=Cost)
@@ -127,12 +136,16 @@ def outcome(status: int, answer: bytes, cpu_s: float) -> Cost:
     ended_by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
     if ended_by == signal.SIGPROF:
         raise LimitError(f"takes more than {cpu_s:g} s to compile: it is too complex")
-    if ended_by == signal.SIGALRM:
-        raise LimitError(f"is not compiled within {STANDSTILL * cpu_s:g} s: it is too complex")
     if ended_by == signal.SIGABRT:
         raise LimitError(f"takes more than {MEMORY >> 20} MiB of memory: it is too complex")
     if ended_by == signal.SIGSEGV:
         raise LimitError(f"takes more than {STACK >> 20} MiB of stack: it is too complex")
+    if ended_by == signal.SIGALRM:
+        raise TrialEndedError(f"stood still for {STANDSTILL * cpu_s:g} s")
+    if ended_by == signal.SIGKILL:
+        raise TrialEndedError("was killed")
+    if status == _SYSTEM_FAILED << 8:
+        raise TrialEndedError("did not get what it needed from the system")
     raise LimitError("ends the compiler")
 
 
@@ -145,6 +158,8 @@ def _forked(run: Callable[[int], NoReturn]) -> tuple[int, int]:
             _dies_with_its_parent()
             os.close(reading)
             run(writing)
+        except OSError:
+            os._exit(_SYSTEM_FAILED)
         finally:  # whatever it raised
             os._exit(1)
     os.close(writing)
@@ -267,6 +282,8 @@ def _part_to_blame(grammars: Grammars, grammar: Grammar) -> tuple[str, str]:
             measured(grammars, part, blame.patterns(schema, root), PART_CPU_S)
         except LimitError:
             return True
+        except TrialEndedError:
+            raise blame.SearchEndedError from None
         finally:
             budget[0] -= _children_cpu_s() - before
         return False
@@ -343,6 +360,8 @@ class Bench:
         except LimitError as error:
             self._waiting.append((trial.order, str(error)))
             return None
+        except TrialEndedError as error:
+            return Verdict(trial.order.id, failure=str(error))
         return Verdict(
             trial.order.id,
             cost.problem,
@@ -462,5 +481,5 @@ def _serve(frames: Frames, bench: Bench) -> None:
 if __name__ == "__main__":
     try:
         main(int(sys.argv[1]))
-    except OSError:  # the engine is gone
+    except ConnectionError:  # the engine is gone
         os._exit(0)

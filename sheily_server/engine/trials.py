@@ -197,7 +197,8 @@ class Trials:
             waiting = compilers.waiting.pop(verdict.id, None)
             if waiting is None:  # forgotten; or the first one: the process says that it is there
                 return
-            self._known[waiting.digest] = verdict
+            if verdict.failure is None:
+                self._known[waiting.digest] = verdict
             while len(self._known) > MOST_KNOWN:
                 self._known.popitem(last=False)
         for done in waiting.done.values():

@@ -82,7 +82,7 @@ def tell(vitals: Vitals, channel: Channel) -> None:
         while True:
             channel.send_events([vitals.beat()])
             time.sleep(BEAT_S)
-    except OSError:
+    except ConnectionError:
         os._exit(0)
     except BaseException:
         log.exception("the engine cannot say how it is")

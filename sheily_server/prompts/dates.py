@@ -17,10 +17,10 @@ class ConversationDates:
     A prompt names the date near its start. If a conversation that runs over midnight were told
     the new date, nothing of its cached prompt could be used again.
 
-    A conversation is known by its system text and its first user text, of which only a hash is
-    kept, and the `capacity` last used stay. One in which nobody has answered yet is beginning: it
-    gets today's date, even if another began with the same words before, so that a common opening
-    does not keep its first date for ever.
+    A conversation is known by whose it is, its system text and its first user text, of which only
+    a hash is kept, and the `capacity` last used stay. One in which nobody has answered yet is
+    beginning: it gets today's date, even if another began with the same words before, so that a
+    common opening does not keep its first date for ever.
     """
 
     def __init__(self, capacity: int = 1024) -> None:
@@ -30,9 +30,12 @@ class ConversationDates:
         self._dates: OrderedDict[bytes, datetime.date] = OrderedDict()
         self._lock = threading.Lock()
 
-    def date_for(self, messages: Sequence[Message], today: datetime.date) -> datetime.date:
-        """The date to tell the model; `messages` is the conversation before its history is cut."""
-        key = _key(messages)
+    def date_for(
+        self, messages: Sequence[Message], today: datetime.date, scope: str = ""
+    ) -> datetime.date:
+        """The date to tell the model; `messages` is the conversation before its history is cut,
+        `scope` whose it is."""
+        key = _key(messages, scope)
         begins = all(message.role in ("system", "user") for message in messages)
         with self._lock:
             date = today if begins else self._dates.get(key, today)
@@ -43,11 +46,11 @@ class ConversationDates:
             return date
 
 
-def _key(messages: Sequence[Message]) -> bytes:
+def _key(messages: Sequence[Message], scope: str) -> bytes:
     system = messages[0].text if messages and messages[0].role == "system" else ""
     user = next((message.text for message in messages if message.role == "user"), "")
     digest = hashlib.blake2b(digest_size=16)
-    for text in (system, user):
+    for text in (scope, system, user):
         data = text.encode("utf-8", "surrogatepass")
         digest.update(len(data).to_bytes(8, "little"))
         digest.update(data)

@@ -430,6 +430,15 @@ def test_few_open_files_are_few_connections(start: Start) -> None:
     assert "Traceback" not in program.errors()
 
 
+def test_connections_end_before_the_open_files_do(start: Start) -> None:
+    program = start("--port=0", wrapper=limited("-n 100")).listening()
+    with ExitStack() as stack:
+        for _ in range(120):
+            stack.enter_context(connect(program.port))
+        until(lambda: "all connections are taken" in program.errors())
+    assert "no connection can be accepted" not in program.errors()
+
+
 def test_too_few_open_files_end_the_program_with_one_sentence(start: Start) -> None:
     program = start("--port=0", wrapper=limited("-n 50"))
     assert program.ended() == 1

@@ -407,6 +407,24 @@ def test_a_process_that_was_killed_is_replaced(
     assert len(processes) == 2
 
 
+def test_a_trial_that_was_killed_is_tried_anew(
+    own: Asking, processes: list[subprocess.Popen[bytes]]
+) -> None:
+    own.ask(ORDINARY)
+    number = own.begin(schema_grammar(LARGE_PRIME, "schema"))
+    children = Path(f"/proc/{processes[0].pid}/task/{processes[0].pid}/children")
+    end = time.monotonic() + PATIENCE_S
+    while not (pids := children.read_text().split()):
+        assert time.monotonic() < end
+    os.kill(int(pids[0]), signal.SIGKILL)
+    verdict = own.wait(number)[number]
+    assert verdict is not None
+    assert (verdict.problem, verdict.failure) == (None, "was killed")
+    verdict = own.ask(LARGE_PRIME)
+    assert verdict.problem is not None
+    assert "too complex" in verdict.problem
+
+
 def test_what_is_forked_has_no_other_threads(
     own: Asking, processes: list[subprocess.Popen[bytes]]
 ) -> None:

@@ -50,6 +50,8 @@ class Verdicts(Trials):
             self.waiting[id] = done
         elif "fatal" in grammar.lark:
             done(None)
+        elif "killed" in grammar.lark:
+            done(Verdict(1, failure="was killed"))
         elif "bad" in grammar.lark:
             done(Verdict(1, "bad is not good", grammar.param))
         else:
@@ -195,6 +197,13 @@ def test_when_the_compilers_process_ended_one_request_fails() -> None:
     event, job = answer(grammar=Grammar("fatal", "response_format"))
     assert isinstance(event, RequestFailed)
     assert event.code == "engine_error"
+    assert job is None
+
+
+def test_when_a_trial_was_killed_one_request_fails() -> None:
+    event, job = answer(grammar=Grammar("killed", "response_format"))
+    message = "the process that tried the grammar was killed"
+    assert event == RequestFailed(5, "engine_error", message)
     assert job is None
 
 

@@ -3,6 +3,7 @@ processes are `cat`: what a test writes to one is what it says."""
 
 from __future__ import annotations
 
+import faulthandler
 import json
 import os
 import select
@@ -20,16 +21,18 @@ from sheily_server.engine.compiler import (
     AT_ONCE,
     CPU_S,
     MASK_S,
+    MEMORY,
     STANDSTILL,
     Bench,
     Cost,
     LimitError,
+    TrialEndedError,
     Try,
     Verdict,
     measured,
     outcome,
 )
-from sheily_server.engine.constraint import Constraint, Grammars
+from sheily_server.engine.constraint import Constraint, ConstraintError, Grammars
 from sheily_server.engine.messages import Grammar
 from tests.fake_grammars import Paths
 
@@ -183,7 +186,6 @@ def test_a_quick_trial_runs_beside_slow_ones(
         (signal.SIGPROF, "takes more than 1 s to compile: it is too complex"),
         (signal.SIGSEGV, "takes more than 4 MiB of stack: it is too complex"),
         (signal.SIGBUS, "ends the compiler"),
-        (signal.SIGKILL, "ends the compiler"),
     ],
 )
 def test_of_what_is_over_a_limit_the_part_to_blame_is_looked_for(
@@ -259,8 +261,80 @@ class Sleeper(Grammars):
 
 
 def test_what_stands_still_is_ended() -> None:
-    with pytest.raises(LimitError, match=r"^is not compiled within 0\.3 s: it is too complex$"):
+    with pytest.raises(TrialEndedError, match=r"^stood still for 0\.3 s$"):
         measured(Sleeper(), Grammar("any", "schema"), (), cpu_s=0.3 / STANDSTILL)
+
+
+class Working(Grammars):
+    """Does something in the place of compiling."""
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        self._work = work
+
+    def compile_now(self, lark: str) -> Constraint:
+        self._work()
+        raise ConstraintError("it is none")
+
+
+def spin() -> None:
+    while True:
+        pass
+
+
+def hoard() -> None:
+    faulthandler.disable()  # it would tell where this process ended, which is to end
+    bytes(4 * MEMORY)
+
+
+def fail() -> None:
+    raise OSError("there is no room for another file")
+
+
+def cost_of(work: Callable[[], object], cpu_s: float = 0.1) -> Cost:
+    return measured(Working(work), Grammar("any", "schema"), (), cpu_s)
+
+
+def test_the_time_of_a_cpu_is_limited() -> None:
+    with pytest.raises(LimitError, match=r"^takes more than 0\.1 s to compile: it is too complex$"):
+        cost_of(spin)
+
+
+def test_time_in_which_it_does_nothing_does_not_count() -> None:
+    assert cost_of(lambda: time.sleep(0.5)).problem == "it is none"
+
+
+def test_memory_is_limited() -> None:
+    with pytest.raises(LimitError, match="takes more than 64 MiB of memory"):
+        cost_of(hoard, cpu_s=10)
+
+
+@pytest.mark.parametrize(
+    ("work", "words"),
+    [
+        (fail, "did not get what it needed from the system"),
+        (lambda: os.kill(os.getpid(), signal.SIGKILL), "was killed"),
+    ],
+)
+def test_what_is_not_the_grammar_s_fault_tells_nothing_of_it(
+    work: Callable[[], object], words: str
+) -> None:
+    with pytest.raises(TrialEndedError, match=words):
+        cost_of(work)
+
+
+def test_a_trial_that_was_killed_has_no_verdict_on_the_grammar(trials: Trials) -> None:
+    trials.begin(1)
+    verdict = trials.dies(0, signal.SIGKILL)
+    assert verdict == Verdict(1, failure="was killed")
+
+
+def test_a_search_that_was_killed_names_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*_: object) -> Cost:
+        raise TrialEndedError("was killed")
+
+    monkeypatch.setattr(compiler, "measured", killed)
+    grammar = Grammar("any", "schema", {"schema": json.dumps({"anyOf": [{}, {}]}), "other": "{}"})
+    assert compiler._part_to_blame(Paths({}), grammar) == ("schema", "")
 
 
 def test_what_is_within_the_limits() -> None:

@@ -324,3 +324,20 @@ def test_compressed_bodies_are_not_taken(content_encoding: str) -> None:
     with pytest.raises(ApiError) as caught:
         check_body_type("application/json", content_encoding)
     assert (caught.value.status, caught.value.code) == (415, "unsupported_media_type")
+
+
+# --- whose a request is ---------------------------------------------------------------------------
+
+
+def test_each_key_has_a_scope_of_its_own_that_does_not_tell_it() -> None:
+    guard = Guard("127.0.0.1", (), ("first-key", "second-key"))
+    first, second = guard.scope("Bearer first-key"), guard.scope("Bearer second-key")
+    assert first == guard.scope("bearer  first-key") != second
+    assert "" not in (first, second)
+    assert "first" not in first
+    assert first != Guard("127.0.0.1", (), ("first-key",)).scope("Bearer first-key")
+
+
+def test_without_keys_all_callers_are_one() -> None:
+    guard = Guard("127.0.0.1", (), ())
+    assert guard.scope(None) == guard.scope("Bearer anything") == ""

@@ -233,3 +233,9 @@ def test_instruction_set_files_include_nothing_that_the_linker_could_share() -> 
         if path.name not in glue:
             included = set(include.findall(path.read_text(encoding="utf-8")))
             assert included <= {*own, "immintrin.h", "stdint.h"}, path
+
+
+def test_threads_share_atomics_and_nothing_volatile() -> None:
+    for path in (ROOT / "sheily_native" / "csrc").rglob("*.*"):
+        text = path.read_text(encoding="utf-8")
+        assert not re.search(r"(?<!__asm__ )(?<!asm )\bvolatile\b", text), path

@@ -33,6 +33,7 @@ CONFIG = Config(context_size=4096, parallel=4)
 KV = 4 * 4096 * 28 * 8 * 256 * 2
 WORK = (
     preflight.TEXTS
+    + preflight.A_TEXT * (CONFIG.parallel + CONFIG.queue)
     + preflight.GRAMMARS
     + preflight.LEXERS
     + preflight.COMPILERS
@@ -68,6 +69,14 @@ def test_a_larger_vocabulary_needs_more() -> None:
     larger = replace(LLAMA_3B, lengths={"tokenizer.ggml.tokens": 128_257})
     assert problem(CONFIG, larger, free(needed + preflight.COMPILERS_A_TOKEN)) is None
     assert problem(CONFIG, larger, free(needed + preflight.COMPILERS_A_TOKEN - 1)) is not None
+
+
+def test_more_requests_need_more() -> None:
+    config = replace(CONFIG, queue=400)
+    room = LLAMA_3B.tensor_bytes + KV + BUFFERS + WORK + 4096 * PROMPTS
+    more = (400 - CONFIG.queue) * (preflight.A_TEXT + 4096 * preflight.PROMPT_A_TOKEN)
+    assert problem(config, LLAMA_3B, free(room + more)) is None
+    assert problem(config, LLAMA_3B, free(room + more - 1)) is not None
 
 
 def test_the_largest_context_that_fits_is_told() -> None:

@@ -809,6 +809,41 @@ def test_the_death_of_one_alone_is_none_in_a_row(bench: Bench) -> None:
     assert (health.state, health.restarts) == ("ready", 6)
 
 
+def test_killers_that_differ_each_time_do_not_end_the_service(bench: Bench) -> None:
+    """Of no two deaths the same request was there; from the third on each was alone."""
+    supervisor = bench.ready()
+    for i in range(8):
+        crash(supervisor, f"abort {i}")
+    assert ask(supervisor, "hi") == "Finished"
+    health = supervisor.health()
+    assert (health.state, health.restarts) == ("ready", 8)
+    assert verdict(supervisor, "abort 7") == "free"
+
+
+def test_after_two_deaths_requests_go_one_at_a_time_until_one_ends_well(bench: Bench) -> None:
+    supervisor = bench.ready(queue=20)
+    for i in range(2):
+        crash(supervisor, f"abort {i}")
+    first = supervisor.submit(request("slow 3 0.01"))
+    second = supervisor.submit(request("hang"))
+    assert isinstance(first.next(WAIT), Admitted)
+    assert f"submit {second.id}" not in bench.lines()
+    assert isinstance(events(first)[-1], Finished)
+    bench.logged(f"submit {second.id}")
+    second.cancel()
+    beside = [supervisor.submit(request("hang")) for _ in range(2)]
+    for ticket in beside:
+        bench.logged(f"submit {ticket.id}")
+
+
+def test_deaths_by_a_kill_make_nobody_wait(bench: Bench) -> None:
+    supervisor = bench.ready(queue=20)
+    for _ in range(2):
+        crash(supervisor, "crash")
+    for ticket in [supervisor.submit(request("hang")) for _ in range(2)]:
+        bench.logged(f"submit {ticket.id}")
+
+
 @pytest.mark.parametrize("order", ["crash", "crash-early", "exit 7 words", "nonsense", "close"])
 def test_for_other_deaths_nobody_is_blamed(bench: Bench, order: str) -> None:
     supervisor = bench.ready()
@@ -847,10 +882,11 @@ def stopped(bench: Bench, supervisor: Supervisor) -> Ticket:
     return ticket
 
 
-def test_a_hang_is_the_fault_of_what_is_there(bench: Bench) -> None:
+@pytest.mark.parametrize("order", ["stall", "stall-reading"])
+def test_a_hang_is_the_fault_of_what_is_there(bench: Bench, order: str) -> None:
     supervisor = bench.ready()
-    convict(supervisor, "stall")
-    assert ask(supervisor, "stall") == CULPRIT
+    convict(supervisor, order)
+    assert ask(supervisor, order) == CULPRIT
 
 
 def test_who_waits_until_one_alone_is_gone_is_told_to_come_again(bench: Bench) -> None:
@@ -939,6 +975,7 @@ def test_a_suspect_that_gives_up_waiting_is_never_sent(bench: Bench) -> None:
     supervisor = bench.ready(queue=20)
     for _ in range(2):
         crash(supervisor, "abort")
+    assert ask(supervisor, "hi") == "Finished"
     before = supervisor.submit(request("hang"))
     suspect = supervisor.submit(request("abort"))
     later = supervisor.submit(request("hi"))
@@ -1094,14 +1131,18 @@ def test_an_engine_killed_from_outside(bench: Bench) -> None:
 
 @pytest.mark.parametrize(
     ("order", "reason"),
-    [("stall", "a step has stood still"), ("stop", "nothing came from it for")],
+    [
+        ("stall", "a step has stood still"),
+        ("stall-reading", "a request has been read for"),
+        ("stop", "nothing came from it for"),
+    ],
 )
 def test_an_engine_that_hangs_is_killed_and_started_again(
     bench: Bench, order: str, reason: str
 ) -> None:
     supervisor = bench.ready()
     bystander = supervisor.submit(request("hang"))
-    culprit = stopped(bench, supervisor) if order == "stop" else supervisor.submit(request("stall"))
+    culprit = stopped(bench, supervisor) if order == "stop" else supervisor.submit(request(order))
     for ticket in (culprit, bystander):
         error = error_of(ticket)
         assert (error.status, error.code) == (503, "engine_crashed")

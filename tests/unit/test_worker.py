@@ -9,7 +9,7 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 import pytest
@@ -352,6 +352,49 @@ def test_each_choice_follows_the_grammar_for_itself() -> None:
         assert last.completion_tokens == 3 * len(SAYS["a"])
         assert {engine.text(1, choice) for choice in range(3)} == {SAYS["a"]}
         assert engine.grammars.compiled == [("one", 1234)] * 3
+
+
+def test_what_waits_for_a_slot_has_neither_a_grammar_nor_an_index() -> None:
+    hold = path_of(SAYS["a"], 3)
+    with running(SAYS, hold=hold, one=path_of(SAYS["b"])) as engine:
+        engine.inbox.put(job(1, "a", grammar="hold", n=3))
+        engine.until(*[Started(1, choice) for choice in range(3)])
+        waiting = [job(2, "b", grammar="one"), job(3, "c", prediction="short")]
+        for one in waiting:
+            engine.inbox.put(one)
+        engine.inbox.put(Cancel(4))  # when this is taken, so are those before it
+        wait_until(engine.inbox.empty)
+        assert [name for name, _ in engine.grammars.compiled] == ["hold"] * 3
+        assert [one.sequences[0].drafter for one in waiting] == [None, None]
+        hold.gates[3].set()
+        engine.ended(1, 2, 3)
+        assert engine.grammars.compiled[-1] == ("one", 1234)
+
+
+def test_the_times_of_several_choices_are_those_of_the_first_that_began() -> None:
+    """Of four there is one slot at first, beside two others."""
+    hold = path_of(SAYS["a"], 3)
+    with running(SAYS, hold=hold) as engine:
+        began = time.monotonic()
+        engine.inbox.put(job(1, "a", grammar="hold", n=2))
+        engine.until(Started(1, 0), Started(1, 1))
+        engine.inbox.put(job(2, "b", n=4))
+        engine.until(Started(2, 0))
+        engine.until(ChoiceFinished(2, 0, "stop", False))
+        hold.gates[3].set()
+        last = engine.ended(1, 2)[2]
+        elapsed = time.monotonic() - began
+        assert isinstance(last, Finished)
+        times = (last.queued_s, last.prefill_s, last.decode_s)
+        assert all(seconds >= 0 for seconds in times)
+        assert sum(times) <= elapsed
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.001)
 
 
 # --- drafts ---------------------------------------------------------------------------------------

@@ -100,3 +100,10 @@ def test_threads_share_a_table() -> None:
         thread.join()
     assert failures == []
     assert dates.date_for(continued("3"), MONDAY) == MONDAY
+
+
+def test_another_caller_s_conversation_is_another_one() -> None:
+    dates = ConversationDates()
+    dates.date_for(opening(), MONDAY, "one")
+    assert dates.date_for(continued(), TUESDAY, "another") == TUESDAY
+    assert dates.date_for(continued(), TUESDAY, "one") == MONDAY
