@@ -60,6 +60,8 @@ def main(arguments: list[str] | None = None) -> int:
     except ConfigError as error:
         print(f"sheily_server: {logs.escaped(str(error))}", file=sys.stderr)
         return 2
+    heap.use_one_heap()  # before the first thread, which would have one already
+    heap.give_back_large_blocks()
     writer = logs.begin(config.log_level)
     try:
         return _run(config, writer)
@@ -71,8 +73,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(config: Config, writer: logs.Writer) -> int:
-    heap.use_one_heap()
-    heap.give_back_large_blocks()
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # admission is the app's
     for sentence in [*unknown_variables(os.environ), *open_doors(config)]:
         log.warning("%s", sentence)

@@ -13,6 +13,7 @@ VARIABLE = "SHEILY_TEST_RUN"
 """An environment variable: children inherit which run of the tests they belong to."""
 
 _PROC = Path("/proc")
+_HEAP = 64 << 20
 
 
 def of(run: str) -> dict[int, str]:
@@ -39,6 +40,19 @@ def hearing_interrupts(command: Sequence[str]) -> list[str]:
         "os.execv(sys.argv[1], sys.argv[1:])"
     )
     return [sys.executable, "-c", program, *command]
+
+
+def heaps_of_threads(pid: int) -> int:
+    """How many heaps glibc has made in a process for threads beside the main one: 64 MiB each, of
+    which the first part is used and the rest is nobody's."""
+    heaps, before, rest = 0, (0, 0), "rw-p 00000000 00:00 0"
+    for line in (_PROC / f"{pid}/maps").read_text().splitlines():
+        place, _, what = line.partition(" ")
+        begin, end = (int(number, 16) for number in place.split("-"))
+        is_rest = what.strip() == rest.replace("rw-", "---") and before[1] == begin
+        heaps += is_rest and before[0] % _HEAP == 0 and end - before[0] == _HEAP
+        before = (begin, end) if what.strip() == rest else (0, 0)
+    return heaps
 
 
 def described(processes: Mapping[int, str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import signal
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 
 from sheily_server.client import LLMAPIError
 from tests import models
+from tests.e2e.asking import complete
+from tests.processes import heaps_of_threads
 from tests.real_server import RealServer, wait_for
 
 
@@ -23,6 +26,13 @@ def test_health_says_that_the_engine_is_restarting() -> None:
         if health["state"] == "restarting":
             assert "SIGKILL" in health["reason"]
         server.wait_for_state("ready")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the heaps of glibc")
+def test_no_thread_has_a_heap_of_its_own(llama3_server: RealServer) -> None:
+    assert complete(llama3_server, max_tokens=2).status == 200
+    for pid in (llama3_server.process.pid, llama3_server.engine_pid()):
+        assert heaps_of_threads(pid) == 0
 
 
 def test_sigterm_ends_both_processes() -> None:

@@ -21,6 +21,7 @@ from sheily_server.client import LLMClient
 from tests import tuned_files
 from tests.http.serving import WAIT, Endpoint, completion, engine_command, read_until, until
 from tests.models import EMPTY_GGUF
+from tests.processes import heaps_of_threads
 
 pytestmark = pytest.mark.http
 
@@ -469,8 +470,16 @@ def test_the_server_process_loads_no_native_code() -> None:
     assert found.stdout.strip() == "[]"
 
 
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the heaps of glibc")
+def test_no_thread_has_a_heap_of_its_own(program: Program) -> None:
+    for _ in range(3):
+        assert program.complete("hi").status == 200
+    assert heaps_of_threads(program.process.pid) == 0
+
+
 _HEAPS = """
-import ctypes, threading
+import ctypes, os, threading
+from tests.processes import heaps_of_threads
 from sheily_server.engine.heap import use_one_heap
 use_one_heap()
 libc = ctypes.CDLL(None)
@@ -485,6 +494,7 @@ for _ in range(8):
     threading.Thread(target=allocate).start()
 gate.wait()
 libc.malloc_stats()
+print(heaps_of_threads(os.getpid()))
 gate.wait()
 """
 
@@ -498,3 +508,4 @@ def test_threads_share_one_heap(variables: dict[str, str], one: bool) -> None:
         command, env=environment | variables, cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert (done.stderr.count("Arena ") == 1) == one, done.stderr
+    assert (int(done.stdout) == 0) == one
