@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import fcntl
 import json
 import os
@@ -388,8 +389,20 @@ def test_standard_descriptors_that_are_closed(start: Start, port: int) -> None:
 
 
 def test_no_path_can_forge_a_line_of_the_log(start: Start) -> None:
-    """Of a client that leaves, waitress logs the path as it was asked for."""
-    program = start("--port=0", "--log-level=debug").listening()
+    """Of a client that has left when it is answered, waitress logs the path as it was asked for."""
+    script = PROGRAM.replace(
+        "sys.exit(",
+        "import time\n"
+        "call = program.App.__call__\n"
+        "def late(app, environ, start_response):\n"
+        "    gone = environ['waitress.client_disconnected']\n"
+        "    while 'forged' in environ['PATH_INFO'] and not gone():\n"
+        "        time.sleep(0.01)\n"
+        "    return call(app, environ, start_response)\n"
+        "program.App.__call__ = late\n"
+        "sys.exit(",
+    )
+    program = start("--port=0", "--log-level=debug", program=script).listening()
     body = json.dumps(completion("slow 1000000 0.001", stream=True))
     path = "/v1/chat/completions%0a2026-01-01%20CRITICAL%20forged%1b%5b2J%e2%80%a8/.."
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
@@ -399,6 +412,7 @@ def test_no_path_can_forge_a_line_of_the_log(start: Start) -> None:
             connection.sendall((head + body).encode())
     program.complete("x", temperature=9)
     program.request_lines(1)
+    until(lambda: "forged" in program.errors())
     program.process.terminate()
     assert program.ended() == 0
     for line in program.errors().splitlines():
@@ -509,3 +523,43 @@ def test_threads_share_one_heap(variables: dict[str, str], one: bool) -> None:
     )
     assert (done.stderr.count("Arena ") == 1) == one, done.stderr
     assert (int(done.stdout) == 0) == one
+
+
+_BLOCKS = """
+import ctypes
+from sheily_server.engine.heap import give_back_large_blocks
+
+class Info(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in (
+        "arena", "ordblks", "smblks", "hblks", "hblkhd",
+        "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")]
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.malloc.argtypes = [ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
+libc.mallinfo2.restype = Info
+give_back_large_blocks()
+libc.free(libc.malloc(30 << 20))
+before = libc.mallinfo2().hblks
+libc.malloc(2 << 20)
+print(libc.mallinfo2().hblks - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the heap of glibc")
+@pytest.mark.parametrize(
+    ("variables", "apart"), [({}, "1"), ({"MALLOC_MMAP_THRESHOLD_": str(16 << 20)}, "0")]
+)
+def test_a_large_block_is_the_system_s_when_it_is_free(
+    variables: dict[str, str], apart: str
+) -> None:
+    """Though a larger one was freed before."""
+    if not hasattr(ctypes.CDLL(None), "mallinfo2"):
+        pytest.skip("this glibc does not tell")
+    environment = {k: v for k, v in os.environ.items() if k != "MALLOC_MMAP_THRESHOLD_"}
+    command = [sys.executable, "-c", _BLOCKS]
+    done = subprocess.run(
+        command, env=environment | variables, cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == apart
