@@ -39,7 +39,7 @@ help:
 	@echo 'make fuzz            every fuzz target in full (an hour or more); make fuzz CASES=1000'
 	@echo 'make fuzz-NAME       one of them: $(FUZZ)'
 	@echo 'make soak            a server under mixed traffic: MINUTES=60, MODEL=FILE'
-	@echo 'make torture         every fault in full (an hour or more); MODEL_3B=FILE for a large model'
+	@echo 'make torture         every fault in full (half an hour); MODEL_3B=FILE for a large model'
 	@echo 'make check           lint, types, format-check'
 	@echo 'make format          format Python and C++ files'
 	@echo 'make test-packaging  build and install sdist and wheels (minutes)'

@@ -72,7 +72,7 @@ class Metrics:
         )
         self._first_token = Histogram(
             "sheily_first_token_seconds",
-            "Time from a request's place in the queue to its first token.",
+            "Time from a request's arrival to its first token.",
             buckets=FIRST_TOKEN_BUCKETS,
             registry=registry,
         )

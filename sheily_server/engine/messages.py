@@ -155,8 +155,9 @@ class Ready(msgspec.Struct, tag=True, frozen=True):
 class Beat(msgspec.Struct, tag=True, frozen=True):
     """A sign of life, twice a second from the first moment on. Times in seconds.
 
-    `step_s`: since the last sign from inside the step that is computed; `reading_s`: since the
-    command came that is being tokenized and compiled; None where there is none. `idle_s`: since the
+    `step_s`: since the last sign from inside the step that is computed; `reading_s`: CPU
+    seconds of the slice that is tokenized, beyond what one of its size may take; None where there
+    is none. `idle_s`: since the
     last step ended, None before the first. KV cells that running sequences have, and that hold a
     prefix alone.
     """

@@ -167,7 +167,8 @@ def test_memory_is_bounded_and_given_back(server: RealServer) -> None:
     for name, kind in kinds.items():
         with watched(server) as peak:
             statuses = Counter(at_once([partial(kind, i) for i in range(n)]))
-        assert set(statuses) <= {200, 400}, (name, statuses)
+        # Words that are read one after the other may take longer than a request has.
+        assert set(statuses) <= {200, 400, 504}, (name, statuses)
         most = max(most, *peak)
     texts = preflight.TEXTS + preflight.A_TEXT * (SETTINGS["parallel"] + SETTINGS["queue"])
     bound = texts + preflight.GRAMMARS + preflight.LEXERS
