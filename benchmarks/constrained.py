@@ -1,4 +1,5 @@
-"""What a JSON Schema costs: decoding with and without a grammar, alternating in one run.
+"""What a JSON Schema costs: decoding with and without a grammar, alternating in one run; and how
+long a request with a new one waits for its trial.
 
 `python -m benchmarks.constrained [--model FILE] [--tokens N] [--rounds R]`
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import queue
 import statistics
 import time
 from pathlib import Path
@@ -14,8 +16,10 @@ from pathlib import Path
 from benchmarks.shapes import write_shape
 from sheily_native import Context, Entry, Model, Sampler, SamplingParams
 from sheily_server.engine.__main__ import lexer_states
+from sheily_server.engine.compiler import Verdict
 from sheily_server.engine.constraint import Constraint, Grammars
 from sheily_server.engine.tokenizer import Tokenizer
+from sheily_server.engine.trials import Trials
 from sheily_server.schemas import schema_grammar
 
 SHAPE_3B = Path("build/bench-models/llama3-3b.gguf")
@@ -58,6 +62,23 @@ def decode_s(context: Context, constraint: Constraint | None, n_tokens: int) -> 
         return (time.perf_counter() - begin) / n_tokens
 
 
+def trials_s(tokenizer: Tokenizer, n: int) -> list[float]:
+    """How long the trial of an ordinary schema takes, for n that are new."""
+    trials = Trials(tokenizer.vocabulary, lexer_states(1))
+    verdicts: queue.SimpleQueue[Verdict | None] = queue.SimpleQueue()
+    found = []
+    for i in range(n + 1):
+        began = time.perf_counter()
+        grammar = schema_grammar({"title": f"number {i}"} | SCHEMA, "schema")
+        trials.ask(i, grammar, "me", verdicts.put)
+        verdict = verdicts.get()
+        found.append(time.perf_counter() - began)
+        if verdict is None or verdict.problem or verdict.failure:
+            raise RuntimeError(f"an ordinary schema does not pass: {verdict}")
+    trials.close()
+    return found[1:]  # the first one waits for the process
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.constrained")
     parser.add_argument("--model", type=Path, default=SHAPE_3B, help="default: the 3B shape")
@@ -77,10 +98,15 @@ def main() -> None:
             free.append(decode_s(context, None, options.tokens))
             bound.append(decode_s(context, grammars.compile_now(grammar.lark), options.tokens))
             ratios.append(free[-1] / bound[-1])
+        tried = trials_s(tokenizer, 100)
     print(f"free          {1 / statistics.median(free):8.2f} tokens/s")
     print(f"constrained   {1 / statistics.median(bound):8.2f} tokens/s")
     print(
         f"ratio         {statistics.median(ratios):8.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
+    )
+    print(
+        f"a new schema  {1000 * statistics.median(tried):8.1f} ms "
+        f"(100 of them: to {1000 * max(tried):.1f})"
     )
     line = {
         "benchmark": "constrained",
@@ -88,6 +114,8 @@ def main() -> None:
         "free_tokens_per_s": 1 / statistics.median(free),
         "constrained_tokens_per_s": 1 / statistics.median(bound),
         "ratio": statistics.median(ratios),
+        "trial_median_s": statistics.median(tried),
+        "trial_max_s": max(tried),
     }
     print(json.dumps(line))
 

@@ -151,10 +151,11 @@ def test_when_to_come_back_goes_by_how_long_requests_take(serve: Serve) -> None:
     for _ in range(10):
         assert server.complete("hi").status == 200
     assert unmeasured == 5  # a second for each of those before
-    assert seconds() == 1
+    quick = seconds()
+    assert quick < unmeasured
     for _ in range(3):
-        assert server.complete("slow 1 0.5").status == 200
-    assert seconds() > 1
+        assert server.complete("slow 1 3").status == 200
+    assert seconds() > quick
 
 
 def test_a_crash_in_the_middle_of_a_stream(serve: Serve) -> None:
