@@ -20,7 +20,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -40,9 +40,12 @@ SURE_AFTER_MIN = 30.0
 WARM_UP, LEAST_WARM_UP_S = 0.25, 300.0
 """The part of a run, and the seconds at least, in which caches fill: they are in no slope."""
 FILLED_FROM_MIN = 10.0
-QUICK_REQUESTS = 120_000
-"""A run of so many minutes begins with so many requests: glibc keeps up to 0.2 MiB of freed memory
-for each thread, of which a server has 33, and the thousands of an hour add nothing to it then."""
+QUICK_REQUESTS, BRIEF_REQUESTS = 50_000, 30_000
+"""A run of so many minutes begins with so many requests, of some kinds and of all with answers of
+one token: glibc keeps up to 0.2 MiB of freed memory for each thread, of which a server has 33. Over
+a fake engine that is full after 28,000 of all kinds, which the real traffic takes hours for."""
+N_BRIEF = 200
+"""So many different ones, whose prompts are cached after the first time."""
 TOKEN_STEP, TOKENS_AT_ONCE = 8, 700
 """Of the vocabulary every eighth token is read, as many rows of a small model share a page."""
 LEAST_POINTS = 10
@@ -220,6 +223,17 @@ def _ask(
         connection.close()
 
 
+def _brief(number: int) -> Asked:
+    """A request of any kind that takes the engine a step or two."""
+    asked = request(Random(number % N_BRIEF))
+    if asked.kind == "bad":
+        return asked
+    body = json.loads(asked.body)
+    if "max_tokens" in body:
+        body["max_tokens"] = 1
+    return replace(asked, body=json.dumps(body).encode())
+
+
 def _leave(connection: http.client.HTTPConnection, asked: Asked, random: Random) -> None:
     """Goes in the middle of sending, of waiting, or of reading."""
     head = (
@@ -240,15 +254,17 @@ def _leave(connection: http.client.HTTPConnection, asked: Asked, random: Random)
 
 def _fill(server: RealServer, port: int, n_clients: int, seed: int, progress: bool) -> Outcomes:
     """What a server comes to in days and an hour does not bring it to: the allocator's caches are
-    filled by many quick requests, and the model file's pages by prompts with tokens of the whole
+    filled by many quick and brief requests, and the model file's pages by prompts with tokens of the whole
     vocabulary."""
     outcomes = Outcomes()
-    with tqdm(total=QUICK_REQUESTS, unit="request", disable=not progress) as bar:
+    most = QUICK_REQUESTS + BRIEF_REQUESTS
+    with tqdm(total=most, unit="request", disable=not progress) as bar:
 
         def client(number: int) -> None:
             random = Random(f"{seed}/{number}/quick")
-            while (done := outcomes.total()) < QUICK_REQUESTS and not outcomes.wrong:
-                _ask(port, request(random, _QUICK), random, outcomes, aborted=0.0)
+            while (done := outcomes.total()) < most and not outcomes.wrong:
+                asked = request(random, _QUICK) if done < QUICK_REQUESTS else _brief(done)
+                _ask(port, asked, random, outcomes, aborted=0.0)
                 bar.update(done - bar.n)
 
         threads = [threading.Thread(target=client, args=(i,)) for i in range(n_clients)]
