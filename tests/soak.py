@@ -254,8 +254,8 @@ def _leave(connection: http.client.HTTPConnection, asked: Asked, random: Random)
 
 def _fill(server: RealServer, port: int, n_clients: int, seed: int, progress: bool) -> Outcomes:
     """What a server comes to in days and an hour does not bring it to: the allocator's caches are
-    filled by many quick and brief requests, and the model file's pages by prompts with tokens of the whole
-    vocabulary."""
+    filled by many quick and brief requests, and the model file's pages by prompts with tokens of
+    the whole vocabulary."""
     outcomes = Outcomes()
     most = QUICK_REQUESTS + BRIEF_REQUESTS
     with tqdm(total=most, unit="request", disable=not progress) as bar:
