@@ -19,11 +19,13 @@ Passed = list[tuple[int, bytes]]
 
 @dataclass(slots=True)
 class _Entry:
-    """`native`: it is being read, or has a slot. `cancelled`: when nobody waited any more."""
+    """`suspect`: it goes alone in any case; `alone`: it went so. `native`: it is being read, or has
+    a slot. `cancelled`: when nobody waited any more."""
 
     fingerprint: bytes
     frame: bytes
-    alone: bool
+    suspect: bool
+    alone: bool = False
     native: bool = True
     cancelled: float | None = None
 
@@ -39,6 +41,8 @@ class Gate:
     def __init__(self) -> None:
         self._waiting: dict[int, _Entry] = {}
         self._inside: dict[int, _Entry] = {}
+        self.wary = False
+        """Whether all go alone that pass from now on."""
         self._forgotten: float | None = None
         """When the last one was cancelled of those inside that are no longer listed."""
 
@@ -51,8 +55,12 @@ class Gate:
         """Of a request that is inside."""
         return self._inside[id].fingerprint
 
-    def arrive(self, id: int, fingerprint: bytes, frame: bytes, alone: bool) -> Passed:
-        self._waiting[id] = _Entry(fingerprint, frame, alone)
+    def arrive(
+        self, id: int, fingerprint: bytes, frame: bytes, suspect: bool, first: bool = False
+    ) -> Passed:
+        """`first`: before all others, as it was inside already."""
+        entry = _Entry(fingerprint, frame, suspect)
+        self._waiting = {id: entry} | self._waiting if first else self._waiting | {id: entry}
         return self._pass()
 
     def admitted(self, id: int) -> None:
@@ -117,6 +125,7 @@ class Gate:
         passed: Passed = []
         while self._waiting and self.alone is None:
             id, entry = next(iter(self._waiting.items()))
+            entry.alone = entry.suspect or self.wary
             if entry.alone and (self._inside or self._forgotten is not None):
                 break
             del self._waiting[id]

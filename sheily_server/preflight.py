@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from . import gguf
@@ -20,8 +20,8 @@ from .gguf import GGUF
 BUFFERS = 256 << 20
 """Beside model and KV cache: compute buffers, logits, Python. With the 3B model 209 MB are seen."""
 TEXTS, A_TEXT = 140 << 20, 9 << 20
-"""What requests need whose texts are as large as they may be, beside that for each that runs or
-waits. 24 of 4 MiB take 180 MB in the server process and 10 in the engine; a word of 1 MiB takes 75
+"""What requests need whose texts are as large as they may be: the former once, the latter for each
+that runs or waits. 24 of 4 MiB take 180 MB in the server process and 10 in the engine; a word of 1 MiB takes 75
 while it is tokenized; the ids of a prediction take 1."""
 GRAMMARS = 192 << 20
 """The grammars that are kept, and two that are tried: 64 MiB each."""
@@ -81,8 +81,9 @@ def problem(config: Config, model: GGUF, free: Free) -> str | None:
         f"the work on requests {_gb(work)}, together {_gb(needed)}, and {_gb(free.n_bytes)} are "
         f"free ({free.limit})."
     )
-    left = free.n_bytes - model.tensor_bytes - BUFFERS - _work(config, model, 0)
     for n in (config.parallel, 1):
+        work = _work(replace(config, parallel=n), model, 0)
+        left = free.n_bytes - model.tensor_bytes - BUFFERS - work
         room = int(left // (a_token * n + PROMPT_A_TOKEN * (n + config.queue)))
         if room >= LEAST_CONTEXT:
             return f"{sentence} LLM_CONTEXT_SIZE={room} would fit with LLM_PARALLEL={n}."

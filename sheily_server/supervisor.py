@@ -55,8 +55,11 @@ log = logging.getLogger(__name__)
 ENGINE_COMMAND = (sys.executable, "-m", "sheily_server.engine")
 BACKOFF_S = (0.0, 0.5, 2.0, 10.0, 30.0)
 WARY_AFTER = 2
-"""Deaths in a row of the engine by itself after which requests go one at a time, until one ends
-well: so it is known whose fault the next death is, and it counts for nobody else."""
+"""Deaths in a row of the engine by itself after which requests go one at a time, until one is
+answered: so it is known whose fault the next death is. It does not count among those after which
+the engine is given up, if that has ever answered a request."""
+MOST_OWN_BACKOFF = 3
+"""As if so many crashes had been in a row, at most, is waited after deaths that do not count."""
 MOST_REASON = 2000
 """Characters of a reason, which may have words of the engine in it."""
 
@@ -94,7 +97,8 @@ class Supervisor:
     A crash fails the requests in flight; none is repeated by itself. One that was in native code
     when the engine died by itself, and again at another such death, goes alone the next time it is
     asked, and is refused from then on if the engine dies of it. Deaths of what went alone are its
-    own fault: the service goes on for all others, however many there are.
+    own fault: the service goes on for all others, however many there are, with an engine that has
+    answered a request before.
 
     `on_load` is called, on the supervisor's thread, with the fraction of the model that is loaded.
     `command` starts the engine, with the number of its socket's file descriptor behind it.
@@ -122,6 +126,7 @@ class Supervisor:
         self._restarts = 0
         self._crashes_in_row = 0
         self._own_deaths_in_row = 0
+        self._has_answered = False
         self._stopping = threading.Event()
         self._draining = False
         self._beat: tuple[float, Beat] | None = None
@@ -203,12 +208,17 @@ class Supervisor:
             self._ready()
             choices = command.n if isinstance(command, Submit) else 0
             ticket = self._tickets.open(self._cancel, choices, trims)
-        self.submit_again(ticket, command)
+        self._send(ticket, command)
         return ticket
 
     def submit_again(self, ticket: Ticket, command: Submit | Tokenize | Detokenize) -> None:
         """Sends a command in the place of one that was too long, under its id. Raises ApiError
         (400), and then the ticket is at its end."""
+        self._send(ticket, command, first=True)
+
+    def _send(
+        self, ticket: Ticket, command: Submit | Tokenize | Detokenize, first: bool = False
+    ) -> None:
         try:
             frame = _frame(msgspec.structs.replace(command, id=ticket.id))
             fingerprint = self._suspects.fingerprint(command)
@@ -218,8 +228,8 @@ class Supervisor:
                 verdict = self._suspects.verdict(fingerprint)
                 if verdict == "refused":
                     raise request_crashes_engine()
-                alone = verdict == "alone" or self._own_deaths_in_row >= WARY_AFTER
-                self._pass(self._gate.arrive(ticket.id, fingerprint, frame, alone))
+                suspect = verdict == "alone"
+                self._pass(self._gate.arrive(ticket.id, fingerprint, frame, suspect, first))
         except BaseException:
             ticket.cancel()
             raise
@@ -278,7 +288,8 @@ class Supervisor:
                     f"because: {self._reason}"
                 )
                 return
-            self._stopping.wait(BACKOFF_S[max(0, self._crashes_in_row - 1)])
+            n_crashes = max(self._crashes_in_row, min(self._own_deaths_in_row, MOST_OWN_BACKOFF))
+            self._stopping.wait(BACKOFF_S[max(0, n_crashes - 1)])
 
     def _model(self) -> gguf.GGUF:
         """What the header of the model's file says, which is read again when the file is another.
@@ -352,11 +363,20 @@ class Supervisor:
             elif isinstance(event, Started):
                 self._gate.started(event.id)
             elif isinstance(event, LAST_EVENTS):
+                if isinstance(event, Finished):
+                    self._works()
                 if event.id == self._gate.alone and not isinstance(event, RequestFailed):
                     self._suspects.clear(self._gate.fingerprint(event.id))
                 self._pass(self._gate.left(event.id))
-            if self._tickets.deliver(event) and isinstance(event, Finished):
-                self._crashes_in_row = self._own_deaths_in_row = 0
+            self._tickets.deliver(event)
+
+    def _works(self) -> None:
+        """A request was answered to its end. The lock is held."""
+        self._has_answered = True
+        self._crashes_in_row = self._own_deaths_in_row = 0
+        if self._gate.wary:
+            self._gate.wary = False
+            log.warning("a request was answered: they are worked on together again")
 
     def _log_ready(self, engine: Ready) -> None:
         log.info(
@@ -395,8 +415,11 @@ class Supervisor:
             self._engine = self._process = self._beat = None
             self._restarts += 1
             self._own_deaths_in_row += end.by_itself
-            if alone is None:
+            if culprit is None and (alone is None or not self._has_answered):
                 self._crashes_in_row += 1
+            if self._own_deaths_in_row == WARY_AFTER:
+                self._gate.wary = True
+                log.warning("requests are worked on one at a time until one is answered")
         self._end_all(engine_crashed(reason), culprit)
 
     def _alone(self) -> int | None:

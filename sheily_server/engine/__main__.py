@@ -63,6 +63,9 @@ def main(fd: int) -> None:
         _serve(channel, start)
     except ConnectionError:  # the server process is gone
         os._exit(0)
+    except BaseException:  # not by way of Python's end: threads may be in native code
+        log.exception("the engine failed")
+        os._exit(1)
 
 
 def _serve(channel: Channel, start: Start) -> None:
@@ -74,6 +77,7 @@ def _serve(channel: Channel, start: Start) -> None:
     compiling = Compiling(lexer_states(start.parallel))
     try:
         sheily_native.set_log_level(_NATIVE_LOG_LEVELS[start.log_level])
+        mark = _fingerprint(start.model_path)
         model, dialect, tokenizer = load_model(
             start.model_path,
             lambda fraction: channel.send_events([Loading(fraction)]),
@@ -92,7 +96,6 @@ def _serve(channel: Channel, start: Start) -> None:
             start.kv_type,
             tokenizer,
         )
-        mark = _fingerprint(start.model_path)
     except (NativeError, UnknownDialectError, UnusableModelError) as error:
         channel.send_events([LoadFailed(str(error))])
         channel.receive_command()  # stay until the server process has read that
@@ -133,7 +136,9 @@ def _fingerprint(path: str) -> str:
     try:
         return fingerprint(path)
     except OSError as error:
-        raise UnusableModelError(f"The model {path} cannot be read: {error.strerror}.") from error
+        raise UnusableModelError(
+            f"The model {path} cannot be read: {error.strerror or error}."
+        ) from error
 
 
 class Compiling:

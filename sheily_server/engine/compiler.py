@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import gc
 import os
 import resource
@@ -144,7 +145,7 @@ def outcome(status: int, answer: bytes, cpu_s: float) -> Cost:
         raise TrialEndedError(f"stood still for {STANDSTILL * cpu_s:g} s")
     if ended_by == signal.SIGKILL:
         raise TrialEndedError("was killed")
-    if status == _SYSTEM_FAILED << 8:
+    if os.WIFEXITED(status) and os.WEXITSTATUS(status) == _SYSTEM_FAILED:
         raise TrialEndedError("did not get what it needed from the system")
     raise LimitError("ends the compiler")
 
@@ -174,9 +175,10 @@ def _compile_and_leave(
     try:
         _end_after(cpu_s)
         before = _n_bytes()
-        limit = before[0] + MEMORY
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
-        _limit_stack()
+        _limit(resource.RLIMIT_AS, before[0] + MEMORY)
+        # Of the main thread, from now on. The one that follows an answer has twice as much,
+        # whatever this machine gives to threads.
+        _limit(resource.RLIMIT_STACK, STACK)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # Rust says there why it aborts
         cost = _cost(grammars, grammar.lark, patterns, before[1])
@@ -186,6 +188,10 @@ def _compile_and_leave(
         os._exit(0)
     except MemoryError:
         os.abort()
+    except OSError as error:
+        if error.errno == errno.ENOMEM:
+            os.abort()
+        raise
 
 
 def _end_after(cpu_s: float) -> None:
@@ -198,12 +204,11 @@ def _end_after(cpu_s: float) -> None:
         signal.setitimer(timer, seconds)
 
 
-def _limit_stack() -> None:
-    """Of the main thread, from now on. The one that follows an answer has twice as much, whatever
-    this machine gives to threads."""
-    _, most = resource.getrlimit(resource.RLIMIT_STACK)
-    stack = STACK if most == resource.RLIM_INFINITY else min(STACK, most)
-    resource.setrlimit(resource.RLIMIT_STACK, (stack, most))
+def _limit(what: int, most: int) -> None:
+    """Lowers a limit of this process, for good; one that is lower already stays."""
+    _, hard = resource.getrlimit(what)
+    least = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(what, (least, hard if what == resource.RLIMIT_STACK else least))
 
 
 def _cost(grammars: Grammars, lark: str, patterns: Iterable[str], bytes_before: int) -> Cost:

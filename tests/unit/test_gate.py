@@ -124,3 +124,36 @@ def test_none_goes_alone_beside_cancelled_ones_that_are_no_longer_listed() -> No
     assert arrive(gate, 1000, alone=True) == []
     assert gate.beat(100.5, None, None, None) == []
     assert ids(gate.beat(101.5, None, None, None)) == [1000]
+
+
+def test_a_wary_gate_lets_one_at_a_time_in_until_it_is_none_any_more() -> None:
+    gate = Gate()
+    gate.wary = True
+    assert [arrive(gate, id) for id in (1, 2, 3, 4)] == [[1], [], [], []]
+    assert gate.alone == 1
+    assert ids(gate.left(1)) == [2]
+    gate.wary = False
+    assert ids(gate.left(2)) == [3, 4]
+    assert gate.alone is None
+
+
+def test_a_suspect_goes_alone_behind_a_wary_time_too() -> None:
+    gate = Gate()
+    gate.wary = True
+    arrive(gate, 1)
+    arrive(gate, 2, alone=True)
+    arrive(gate, 3)
+    gate.wary = False
+    assert ids(gate.left(1)) == [2]
+    assert ids(gate.left(2)) == [3]
+
+
+def test_what_is_sent_again_is_the_first() -> None:
+    gate = Gate()
+    gate.wary = True
+    for id in (1, 2, 3):
+        arrive(gate, id)
+    assert ids(gate.left(1)) == [2]
+    assert gate.arrive(1, b"f1", b"shorter", False, first=True) == []
+    assert gate.left(2) == [(1, b"shorter")]
+    assert ids(gate.left(1)) == [3]

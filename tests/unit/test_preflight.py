@@ -90,7 +90,7 @@ def test_the_largest_context_that_fits_is_told() -> None:
 
 
 def test_where_only_one_conversation_fits_or_none() -> None:
-    least = LLAMA_3B.tensor_bytes + BUFFERS + WORK
+    least = LLAMA_3B.tensor_bytes + BUFFERS + WORK - 3 * preflight.A_TEXT
     one = KV // (4 * 4096) + preflight.PROMPT_A_TOKEN * (1 + CONFIG.queue)
     words = problem(CONFIG, LLAMA_3B, free(least + 100 * one)) or ""
     assert "LLM_CONTEXT_SIZE=100 would fit with LLM_PARALLEL=1" in words

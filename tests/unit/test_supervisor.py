@@ -812,6 +812,7 @@ def test_the_death_of_one_alone_is_none_in_a_row(bench: Bench) -> None:
 def test_killers_that_differ_each_time_do_not_end_the_service(bench: Bench) -> None:
     """Of no two deaths the same request was there; from the third on each was alone."""
     supervisor = bench.ready()
+    assert ask(supervisor, "hi") == "Finished"
     for i in range(8):
         crash(supervisor, f"abort {i}")
     assert ask(supervisor, "hi") == "Finished"
@@ -834,6 +835,15 @@ def test_after_two_deaths_requests_go_one_at_a_time_until_one_ends_well(bench: B
     beside = [supervisor.submit(request("hang")) for _ in range(2)]
     for ticket in beside:
         bench.logged(f"submit {ticket.id}")
+
+
+def test_an_engine_that_has_never_answered_is_given_up_after_five_deaths(bench: Bench) -> None:
+    """Whatever it is asked it dies of: that is no request's fault."""
+    supervisor = bench.ready()
+    for i in range(4):
+        crash(supervisor, f"abort {i}")
+    assert ask(supervisor, "abort 4") == "engine_crashed"
+    wait_for(supervisor, "failed")
 
 
 def test_deaths_by_a_kill_make_nobody_wait(bench: Bench) -> None:
