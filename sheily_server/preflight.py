@@ -21,8 +21,8 @@ BUFFERS = 256 << 20
 """Beside model and KV cache: compute buffers, logits, Python. With the 3B model 209 MB are seen."""
 TEXTS, A_TEXT = 140 << 20, 9 << 20
 """What requests need whose texts are as large as they may be: the former once, the latter for each
-that runs or waits. 24 of 4 MiB take 180 MB in the server process and 10 in the engine; a word of 1 MiB takes 75
-while it is tokenized; the ids of a prediction take 1."""
+that runs or waits. 24 of 4 MiB take 180 MB in the server process and 10 in the engine; a word of
+1 MiB takes 75 while it is tokenized; the ids of a prediction take 1."""
 GRAMMARS = 192 << 20
 """The grammars that are kept, and two that are tried: 64 MiB each."""
 LEXERS, A_LEXER = 120_000_000, 4_000_000

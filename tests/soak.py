@@ -44,8 +44,8 @@ QUICK_REQUESTS, BRIEF_REQUESTS = 50_000, 30_000
 """A run of so many minutes begins with so many requests, of some kinds and of all with answers of
 one token: glibc keeps up to 0.2 MiB of freed memory for each thread, of which a server has 33. Over
 a fake engine that is full after 28,000 of all kinds, which the real traffic takes hours for."""
-N_BRIEF = 200
-"""So many different ones, whose prompts are cached after the first time."""
+N_BRIEF = 20
+"""So many different ones, whose prompts stay in the KV cache after the first time."""
 TOKEN_STEP, TOKENS_AT_ONCE = 8, 700
 """Of the vocabulary every eighth token is read, as many rows of a small model share a page."""
 LEAST_POINTS = 10

@@ -30,8 +30,8 @@ class SliceTooLongError(Exception):
 
     def __init__(self, param: str) -> None:
         super().__init__(
-            f"It has more than {MOST_OF_A_SLICE} bytes in a row in which it cannot be cut: one word, "
-            "or, in some scripts, text without ASCII punctuation and line breaks."
+            f"It has more than {MOST_OF_A_SLICE} bytes in a row in which it cannot be cut: one "
+            "word, or, in some scripts, text without ASCII punctuation and line breaks."
         )
         self.param = param
 
