@@ -44,8 +44,6 @@ QUICK_REQUESTS, BRIEF_REQUESTS = 50_000, 30_000
 """A run of so many minutes begins with so many requests, of some kinds and of all with answers of
 one token: glibc keeps up to 0.2 MiB of freed memory for each thread, of which a server has 33. Over
 a fake engine that is full after 28,000 of all kinds, which the real traffic takes hours for."""
-N_BRIEF = 20
-"""So many different ones, whose prompts stay in the KV cache after the first time."""
 TOKEN_STEP, TOKENS_AT_ONCE = 8, 700
 """Of the vocabulary every eighth token is read, as many rows of a small model share a page."""
 LEAST_POINTS = 10
@@ -224,8 +222,10 @@ def _ask(
 
 
 def _brief(number: int) -> Asked:
-    """A request of any kind that takes the engine a step or two."""
-    asked = request(Random(number % N_BRIEF))
+    """A request that takes the engine a step or two: each kind in turn, always with the same words,
+    so that its prompt stays in the KV cache."""
+    kind = number % len(_KINDS)
+    asked = request(Random(kind), _KINDS[kind : kind + 1])
     if asked.kind == "bad":
         return asked
     body = json.loads(asked.body)
