@@ -409,8 +409,7 @@ class Supervisor:
         reason = f"the engine process {escaped(end.death)}"[:MOST_REASON]
         log.error("%s", reason)
         with self._lock:
-            alone = self._alone() if end.by_itself else None
-            culprit = self._culprit(alone) if end.by_itself else None
+            alone, culprit = self._blame() if end.by_itself else (None, None)
             self._state, self._reason, self._progress = "restarting", reason, 0.0
             self._engine = self._process = self._beat = None
             self._restarts += 1
@@ -422,24 +421,20 @@ class Supervisor:
                 log.warning("requests are worked on one at a time until one is answered")
         self._end_all(engine_crashed(reason), culprit)
 
-    def _alone(self) -> int | None:
-        """The request that was alone in the engine, if it had come there. The lock is held."""
+    def _blame(self) -> tuple[int | None, int | None]:
+        """Blames what was in native code when the engine died by itself: the request that was alone
+        in it, and the same once more where it was a suspect, which is refused from now on. The lock
+        is held."""
         unwritten = self._process.outbox.unwritten() if self._process is not None else ()
         alone = self._gate.alone
-        return None if alone in unwritten else alone
-
-    def _culprit(self, alone: int | None) -> int | None:
-        """Blames what was in native code when the engine died by itself. A suspect that was alone
-        in it is the culprit, and refused from now on. The lock is held."""
-        if alone is not None:
+        if alone is not None and alone not in unwritten:
             fingerprint = self._gate.fingerprint(alone)
             if self._suspects.verdict(fingerprint) != "free":
                 self._suspects.convict(fingerprint)
                 log.error("a request that the engine died of again, alone in it, is now refused")
-                return alone
-        unwritten = self._process.outbox.unwritten() if self._process is not None else ()
+                return alone, alone
         self._suspects.blame(self._gate.native(unwritten))
-        return None
+        return (None if alone in unwritten else alone), None
 
     def _end_all(self, error: ApiError, culprit: int | None = None) -> None:
         """Ends every request with an error; the culprit's says that it is not to come again."""

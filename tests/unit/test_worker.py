@@ -9,7 +9,7 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 import pytest
@@ -41,6 +41,7 @@ from sheily_server.engine.worker import Engine, Inbox
 from sheily_server.prompts.message import Segment
 from tests.fake_grammars import Path, Paths
 from tests.fake_tokenizer import Letters
+from tests.real_server import wait_for
 
 PATIENCE_S = 100
 CONTEXT = 400
@@ -363,7 +364,7 @@ def test_what_waits_for_a_slot_has_neither_a_grammar_nor_an_index() -> None:
         for one in waiting:
             engine.inbox.put(one)
         engine.inbox.put(Cancel(4))  # when this is taken, so are those before it
-        wait_until(engine.inbox.empty)
+        wait_for(engine.inbox.empty)
         assert [name for name, _ in engine.grammars.compiled] == ["hold"] * 3
         assert [one.sequences[0].drafter for one in waiting] == [None, None]
         hold.gates[3].set()
@@ -388,13 +389,6 @@ def test_the_times_of_several_choices_are_those_of_the_first_that_began() -> Non
         times = (last.queued_s, last.prefill_s, last.decode_s)
         assert all(seconds >= 0 for seconds in times)
         assert sum(times) <= elapsed
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.001)
 
 
 # --- drafts ---------------------------------------------------------------------------------------
