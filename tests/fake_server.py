@@ -58,6 +58,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
+        # Without it a client may send its next request here, into a connection that is closing.
+        self.send_header("Connection", "close")
         self.end_headers()
 
     def events(self, *pieces: bytes, chunked: bool = True) -> None:

@@ -80,6 +80,8 @@ class Dashboard:
         """The text of the last answer, so far."""
         return self.turns.last.locator(".answer .text").text_content() or ""
 
-    def fact(self, id: str) -> str:
-        """A figure of the model's panel."""
-        return self.page.locator(f"#{id}").text_content() or ""
+    def wait_for_fact(self, id: str, text: str | re.Pattern[str]) -> None:
+        """Until a figure of the model's panel reads `text`; it is asked for in the background."""
+        from playwright.sync_api import expect  # who runs other tests need not have it
+
+        expect(self.page.locator(f"#{id}")).to_have_text(text, timeout=WAIT_MS)

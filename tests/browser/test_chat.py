@@ -19,8 +19,8 @@ from tests.real_server import RealServer, wait_for
 def test_an_answer_streams_in(open_dashboard: OpenDashboard, smollm2_server: RealServer) -> None:
     dashboard = open_dashboard(smollm2_server.url)
     dashboard.wait_for_state("ready")
-    assert dashboard.fact("model-id") == "SmolLM2-135M-Instruct.Q4_1"
-    assert dashboard.fact("context-size") == "2,048 tokens"
+    dashboard.wait_for_fact("model-id", "SmolLM2-135M-Instruct.Q4_1")
+    dashboard.wait_for_fact("context-size", "2,048 tokens")
 
     # Every state of the text, as somebody who looks at it would see it grow.
     dashboard.page.evaluate(
@@ -45,9 +45,9 @@ def test_an_answer_streams_in(open_dashboard: OpenDashboard, smollm2_server: Rea
     assert turn.locator(".asked .text").text_content() == question
     figures = turn.locator(".figures").text_content() or ""
     assert re.search(r"\d+ tokens · \d+\.\d tokens/s$", figures), figures
-    assert re.fullmatch(r"\d+\.\d tokens/s", dashboard.fact("last-speed"))
-    assert re.fullmatch(r"\d+, \d+ cached", dashboard.fact("last-prompt"))
-    assert re.fullmatch(r"\d+ of 2,048", dashboard.fact("last-used"))
+    dashboard.wait_for_fact("last-speed", re.compile(r"^\d+\.\d tokens/s$"))
+    dashboard.wait_for_fact("last-prompt", re.compile(r"^\d+, \d+ cached$"))
+    dashboard.wait_for_fact("last-used", re.compile(r"^\d+ of 2,048$"))
     assert dashboard.send.is_visible()
     assert not dashboard.stop.is_visible()
 
@@ -151,13 +151,14 @@ def test_a_server_that_goes_away_and_comes_back(
     open_dashboard: OpenDashboard, endless_server: RealServer
 ) -> None:
     dashboard = open_dashboard(endless_server.url)
+    dashboard.wait_for_fact("model-id", "llama3-tiny")
     dashboard.ask("Tell me a story without an end.")
     dashboard.wait_for_outcome("streaming")
     endless_server.process.kill()
     turn = dashboard.wait_for_outcome("error")
     assert turn.locator("code").text_content() == "stream_interrupted"
     dashboard.wait_for_state("offline")
-    assert dashboard.fact("model-id") == "llama3-tiny"  # which it still is
+    dashboard.wait_for_fact("model-id", "llama3-tiny")  # which it still is
     port = endless_server.url.rsplit(":", 1)[1]
     with RealServer(models.tiny_llama3(), port=port) as again:
         again.wait_for_state("ready")

@@ -235,8 +235,8 @@ def test_loading_shows_how_far_it_is(open_dashboard: OpenDashboard, server: Fake
     say(server, chat, 503, state="loading", progress=0.42)
     dashboard = open_dashboard(server.url)
     dashboard.wait_for_state("loading")
-    assert dashboard.fact("state-text") == "Loading the model"
-    assert dashboard.fact("state-percent") == "42 %"
+    dashboard.wait_for_fact("state-text", "Loading the model")
+    dashboard.wait_for_fact("state-percent", "42 %")
     assert dashboard.page.get_by_role("progressbar").evaluate("(bar) => bar.value") == 0.42
     dashboard.ask("Hello?")
     turn = dashboard.wait_for_outcome("error")
@@ -261,7 +261,7 @@ def test_nothing_becomes_html(open_dashboard: OpenDashboard, server: FakeServer)
     assert turn.locator(".asked .text").text_content() == evil
     assert turn.locator(".message").text_content() == "<b>bold</b>"
     assert turn.locator("code").text_content() == "<i>c</i>"
-    assert dashboard.fact("model-id") == evil
+    dashboard.wait_for_fact("model-id", evil)
     assert dashboard.page.locator("b, i, .turn img, .turn script").count() == 0
     assert dashboard.page.evaluate("window.hit") is None
 
