@@ -64,9 +64,14 @@ $(VENV)/.build-options: FORCE | $(BIN)/python
 	@echo '$(BUILD_OPTIONS)' | cmp -s - $@ || \
 		{ echo '$(BUILD_OPTIONS)' > $@; rm -f '$(BUILD)/CMakeCache.txt'; }
 
+# Changed only when there are other modules than last time: an editable package lists them.
+$(VENV)/.modules: FORCE | $(BIN)/python
+	@find sheily_native sheily_server -name '*.py' | sort | cmp -s - $@ || \
+		find sheily_native sheily_server -name '*.py' | sort > $@
+
 # One build for all: a stamp for each set of extras, the larger set standing for the smaller. The
 # first line shows the compiler's progress; the second finds everything compiled.
-NEEDS := $(VENV)/.tools $(VENV)/.build-options $(BUILT_FROM)
+NEEDS := $(VENV)/.tools $(VENV)/.build-options $(VENV)/.modules $(BUILT_FROM)
 INSTALL := $(PIP) install --no-build-isolation -C build-dir='$(BUILD)' $(BUILD_OPTIONS)
 define install
 @echo 'Building in $(BUILD): minutes the first time, then seconds.'
@@ -91,7 +96,7 @@ $(VENV)/.installed-dev: $(NEEDS)
 	@touch $(VENV)/.installed $(VENV)/.installed-test $(VENV)/.installed-browser $@
 
 $(SMOLLM2): | $(VENV)/.installed
-	$(BIN)/python -m sheily_server.models fetch smollm2
+	$(BIN)/python -m sheily_server.cli.fetch fetch smollm2
 
 # --- first run ------------------------------------------------------------------------------------
 

@@ -19,12 +19,12 @@ from benchmarks.prompt_ids import prompt_ids
 from benchmarks.report import BenchmarkError, Stream, UnusableRoundError
 from benchmarks.words import WORDS
 from sheily_native import Context, Entry, Model, Sampler, SamplingParams
-from sheily_server.engine.prefix_tree import common_prefix
+from sheily_server.engine.kvcache.prefix_tree import common_prefix
 from sheily_server.engine.runner import CHUNK
 from sheily_server.engine.text import TextStream
 from sheily_server.engine.tokenizer import Tokenizer
-from sheily_server.prompts import recognize, render
-from sheily_server.prompts.message import Message
+from sheily_server.templates.base import Message
+from sheily_server.templates.registry import recognize, render
 
 ROOT = Path(__file__).resolve().parent.parent
 _REQUEST = "Write a long story with all of these words."

@@ -15,12 +15,12 @@ from pathlib import Path
 
 from benchmarks.shapes import write_shape
 from sheily_native import Context, Entry, Model, Sampler, SamplingParams
+from sheily_server.chat.schemas import schema_grammar
 from sheily_server.engine.__main__ import lexer_states
-from sheily_server.engine.compiler import Verdict
-from sheily_server.engine.constraint import Constraint, Grammars
+from sheily_server.engine.grammar.compiler import Verdict
+from sheily_server.engine.grammar.constraint import Constraint, Grammars
+from sheily_server.engine.grammar.trials import Trials
 from sheily_server.engine.tokenizer import Tokenizer
-from sheily_server.engine.trials import Trials
-from sheily_server.schemas import schema_grammar
 
 SHAPE_3B = Path("build/bench-models/llama3-3b.gguf")
 # Long enough that it never ends by itself: strings and numbers, nested.

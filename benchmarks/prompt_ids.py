@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from sheily_server.engine.reading import Reading
 from sheily_server.engine.tokenizer import Tokenizer
-from sheily_server.prompts import Segment
+from sheily_server.protocol.messages import Segment
 
 
 def prompt_ids(tokenizer: Tokenizer, segments: Sequence[Segment]) -> list[int]:

@@ -42,8 +42,8 @@ from benchmarks.serve_texts import N_CLIENTS, Plan, mean_tokens, visits, write_p
 from benchmarks.server_process import cpu_s, machine_cpu_s
 from sheily_native import Model
 from sheily_server.engine.tokenizer import Tokenizer
-from sheily_server.prompts import recognize, render
-from sheily_server.prompts.message import Message
+from sheily_server.templates.base import Message
+from sheily_server.templates.registry import recognize, render
 
 PEERS = (LLAMA_SERVER, LLAMA_CPP_PYTHON)
 ALL = "all"

@@ -27,15 +27,16 @@ from typing import IO, Any
 from benchmarks.report import BenchmarkError, Memory, Stream, UnusableRoundError
 from benchmarks.serve_client import events
 from sheily_server.engine.admission import Job
-from sheily_server.engine.answers import Answers
-from sheily_server.engine.follower import Follower
-from sheily_server.engine.messages import Channel, Sampling, Submit
+from sheily_server.engine.grammar.follower import Follower
+from sheily_server.engine.kvcache.answers import Answers
 from sheily_server.engine.runner import Output, Runner
-from sheily_server.engine.scheduler import Plan, Scheduler
-from sheily_server.engine.sequence import Sequence as TokenSequence
+from sheily_server.engine.scheduling.scheduler import Plan, Scheduler
+from sheily_server.engine.scheduling.sequence import Sequence as TokenSequence
 from sheily_server.engine.tokenizer import Tokenizer
 from sheily_server.engine.vitals import Vitals
 from sheily_server.engine.worker import Engine, Inbox
+from sheily_server.protocol.channel import Channel
+from sheily_server.protocol.messages import Sampling, Submit
 
 HOST = "127.0.0.1"
 _REQUEST_TIMEOUT_S = 3600

@@ -11,11 +11,11 @@ from typing import Any
 
 from tqdm import tqdm
 
-from . import http_server, logs
-from .app import App
+from . import heap, logs
+from .backend.supervisor import Supervisor
 from .config import Config, ConfigError, load, open_doors, unknown_variables
-from .engine import heap
-from .supervisor import Supervisor
+from .web import server as http_server
+from .web.app import App
 
 log = logging.getLogger("sheily_server")
 

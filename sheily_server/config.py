@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
-from .guard import KeyFile, is_host, is_loopback, parse_keys, read_keys
+from .hosts import is_host, is_loopback
+from .keys import KeyFile, parse_keys, read_keys
 from .tuned import KERNEL_PATTERN, MOST_CHUNK, MOST_THREADS, KVType, Tuned, read
 
 DEFAULT_MODEL_PATH = "models/Llama-3.2-3B-Instruct-Q8_0.gguf"

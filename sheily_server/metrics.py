@@ -17,10 +17,10 @@ from prometheus_client import (
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from . import openapi
-from .engine.messages import Finished
+from .backend.health import STATES, Health
 from .errors import ApiError
-from .supervisor import Health
+from .protocol.messages import Finished
+from .version import package_version
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 OTHER_ROUTE = "other"
@@ -128,7 +128,7 @@ class _State(Collector):
 
     def __init__(self, health: Callable[[], Health]) -> None:
         self._health = health
-        self._version = openapi.package_version()
+        self._version = package_version()
 
     def collect(self) -> Iterator[Metric]:
         health = self._health()
@@ -143,7 +143,7 @@ class _State(Collector):
         state = GaugeMetricFamily(
             "sheily_engine_state", "1 for the state the engine is in, else 0.", labels=["state"]
         )
-        for name in openapi.STATES:
+        for name in STATES:
             state.add_metric([name], name == health.state)
         yield state
         yield CounterMetricFamily(

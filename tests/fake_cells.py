@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sheily_server.engine.prefix_tree import Operation, Share
-from sheily_server.engine.scheduler import Plan
-from sheily_server.engine.sequence import Sequence as TokenSequence
+from sheily_server.engine.kvcache.prefix_tree import Operation, Share
+from sheily_server.engine.scheduling.scheduler import Plan
+from sheily_server.engine.scheduling.sequence import Sequence as TokenSequence
 
 
 class Cell:

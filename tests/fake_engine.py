@@ -1,4 +1,4 @@
-"""An engine without a model, for tests: it speaks `sheily_server.engine.messages` as the real one
+"""An engine without a model, for tests: it speaks `sheily_server.protocol.messages` as the real one
 does, and each request's last user message says how it is to be answered.
 
 `python tests/fake_engine.py [--log FILE] [--dialect NAME] [--gate FILE] [--load WAY] [--stay]
@@ -61,14 +61,15 @@ if __name__ == "__main__":  # in the place of this folder, which has an `http` i
 
 import msgspec
 
-from sheily_server.engine.messages import (
+from sheily_server.protocol.channel import Channel
+from sheily_server.protocol.messages import (
     Admitted,
     Beat,
     Cancel,
-    Channel,
     ChoiceFinished,
     Detokenize,
     Detokenized,
+    Dialect,
     Event,
     Finished,
     LoadFailed,
@@ -76,6 +77,7 @@ from sheily_server.engine.messages import (
     Ready,
     Refused,
     RequestFailed,
+    Segment,
     Start,
     Started,
     Submit,
@@ -85,8 +87,6 @@ from sheily_server.engine.messages import (
     TokenLogprob,
     TooLong,
 )
-from sheily_server.prompts import Dialect
-from sheily_server.prompts.message import Segment
 
 PATIENCE_S = 100.0
 WORD = re.compile(r"\s*\S+|\s+")

@@ -7,7 +7,7 @@ import threading
 
 import numpy as np
 
-from sheily_server.engine.constraint import Constraint, ConstraintError, Grammars
+from sheily_server.engine.grammar.constraint import Constraint, ConstraintError, Grammars
 
 PATIENCE_S = 100
 

@@ -14,19 +14,20 @@ import sheily_native
 from sheily_native import NativeError
 from sheily_native.cpu import current_cpu
 
-from ..prompts import UnknownDialectError
+from ..heap import give_back_large_blocks, use_one_heap
+from ..protocol.channel import Channel
+from ..protocol.messages import LoadFailed, Loading, Ready, Start
+from ..templates.registry import UnknownDialectError
 from .admission import Admission
-from .answers import Answers
-from .constraint import Grammars
 from .fingerprint import fingerprint
-from .heap import give_back_large_blocks, use_one_heap
+from .grammar.constraint import Grammars
+from .grammar.trials import Trials
+from .kvcache.answers import Answers
 from .lanes import Lanes
-from .messages import Channel, LoadFailed, Loading, Ready, Start
 from .runner import Runner, load_model
-from .scheduler import Scheduler
+from .scheduling.scheduler import Scheduler
 from .settled import settled
 from .tokenizer import Tokenizer, UnusableModelError
-from .trials import Trials
 from .vitals import Vitals, tell
 from .worker import Engine, Inbox, answer_to, read_commands
 

@@ -14,11 +14,7 @@ import msgspec
 
 from sheily_native import InvalidArgumentError, NativeError
 
-from ..prompts.message import Segment
-from .answers import Answers
-from .compiler import Verdict
-from .lanes import Lanes
-from .messages import (
+from ..protocol.messages import (
     Admitted,
     Detokenize,
     Detokenized,
@@ -26,16 +22,20 @@ from .messages import (
     RequestEvent,
     RequestFailed,
     Sampling,
+    Segment,
     Start,
     Submit,
     Tokenize,
     Tokenized,
     TooLong,
 )
+from .grammar.compiler import Verdict
+from .grammar.trials import Trials
+from .kvcache.answers import Answers
+from .lanes import Lanes
 from .reading import Reading, SliceTooLongError, TextTooLongError
-from .sequence import Sequence
+from .scheduling.sequence import Sequence
 from .tokenizer import Tokenizer
-from .trials import Trials
 
 log = logging.getLogger(__name__)
 

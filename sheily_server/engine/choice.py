@@ -6,8 +6,8 @@ from collections import deque
 from collections.abc import Sequence as Strings
 from dataclasses import dataclass
 
-from .messages import Text, TokenLogprob
-from .sequence import Sequence
+from ..protocol.messages import Text, TokenLogprob
+from .scheduling.sequence import Sequence
 from .text import TextStream
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 
 from sheily_native import TooManyTokensError
 
-from ..prompts.message import Segment
-from .answers import Answers
+from ..protocol.messages import Segment
+from .kvcache.answers import Answers
 from .tokenizer import Tokenizer
 
 SHORT = 16_384

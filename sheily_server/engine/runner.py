@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from sheily_native import Context, Entry, Model, Sampled, Sampler, SamplingParams
 from sheily_native import TokenLogprob as NativeLogprob
 
-from ..prompts import Dialect, recognize
-from .drafts import MOST as MOST_DRAFTS
-from .follower import Follower
-from .messages import KVType, Sampling, TokenLogprob
-from .prefix_tree import Operation, Share
-from .scheduler import Plan, Work
+from ..protocol.messages import Dialect, KVType, Sampling, TokenLogprob
+from ..templates.registry import recognize
+from .grammar.follower import Follower
+from .kvcache.prefix_tree import Operation, Share
+from .scheduling.drafts import MOST as MOST_DRAFTS
+from .scheduling.scheduler import Plan, Work
 from .tokenizer import Tokenizer, UnusableModelError
 
 CHUNK = 128

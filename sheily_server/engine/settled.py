@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from .messages import Start
+from ..protocol.messages import Start
 
 
 def settled(start: Start, cpu: str) -> tuple[Start, list[str]]:

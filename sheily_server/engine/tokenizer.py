@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 
 from sheily_native import InvalidArgumentError, Model
 
-from ..prompts import Dialect, markers
-from .constraint import Vocabulary
+from ..protocol.messages import Dialect
+from ..templates.registry import markers
+from .grammar.constraint import Vocabulary
 
 SLICE = 8192
 """Characters after which a text is cut at the next place where that changes no token."""

@@ -10,7 +10,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from .messages import Beat, Channel
+from ..protocol.channel import Channel
+from ..protocol.messages import Beat
 
 log = logging.getLogger(__name__)
 

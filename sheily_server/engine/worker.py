@@ -19,16 +19,10 @@ from dataclasses import dataclass
 
 from sheily_native import InvalidArgumentError, NativeError
 
-from .admission import Admission, Job
-from .answers import Answers
-from .choice import Choice
-from .constraint import Grammars
-from .drafts import Drafter, Index
-from .follower import Follower
-from .messages import (
+from ..protocol.channel import Channel
+from ..protocol.messages import (
     SCHEMA_TOO_COMPLEX,
     Cancel,
-    Channel,
     ChoiceFinished,
     Event,
     Finished,
@@ -37,8 +31,14 @@ from .messages import (
     Start,
     Started,
 )
+from .admission import Admission, Job
+from .choice import Choice
+from .grammar.constraint import Grammars
+from .grammar.follower import Follower
+from .kvcache.answers import Answers
 from .runner import Output, Runner
-from .scheduler import Plan, Scheduler, Work
+from .scheduling.drafts import Drafter, Index
+from .scheduling.scheduler import Plan, Scheduler, Work
 from .tokenizer import Tokenizer
 from .vitals import Vitals
 

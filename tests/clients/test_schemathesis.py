@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sheily_server import openapi
+from sheily_server.api import openapi
 from tests.real_server import RealServer
 
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis needs Python 3.11")

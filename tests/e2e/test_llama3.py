@@ -6,7 +6,9 @@ import datetime
 from typing import Any
 
 from sheily_native import Model
-from sheily_server.prompts import Dialect, Message, render
+from sheily_server.protocol.messages import Dialect
+from sheily_server.templates.base import Message
+from sheily_server.templates.registry import render
 from tests import models
 from tests.real_server import RealServer
 

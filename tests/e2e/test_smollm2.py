@@ -12,7 +12,8 @@ import pytest
 from openai import OpenAI
 
 from sheily_native import Context, Entry, Model, Sampler, SamplingParams
-from sheily_server.prompts import Message, recognize, render
+from sheily_server.templates.base import Message
+from sheily_server.templates.registry import recognize, render
 from tests import models
 from tests.real_server import RealServer, wait_for
 

@@ -16,9 +16,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from sheily_server.app import App
+from sheily_server.backend.supervisor import Supervisor
 from sheily_server.config import Config
-from sheily_server.supervisor import Supervisor
+from sheily_server.web.app import App
 from tests.fuzz import json_schemas
 from tests.fuzz.mutate import STRINGS, changed, mutated
 from tests.fuzz.running import HANG_S, HangError, Target, UnplannedError, seeds

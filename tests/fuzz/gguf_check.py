@@ -41,7 +41,7 @@ def opened(folder: Path) -> Iterator[Target]:
 
 
 def check(data: bytes, path: Path) -> str:
-    from sheily_server import gguf
+    from sheily_server.backend import gguf
 
     gguf_bytes.write(data, path)
     try:
@@ -54,7 +54,7 @@ def check(data: bytes, path: Path) -> str:
 
 def passes(path: Path) -> bool:
     """Whether our own check lets a file go on to native code."""
-    from sheily_server import gguf
+    from sheily_server.backend import gguf
 
     try:
         gguf.check(path)

@@ -21,31 +21,38 @@ from typing import Any
 import msgspec
 
 from sheily_native import Model
+from sheily_server.api.openai_chat.protocol import ChatRequest, decode_request
+from sheily_server.chat.schemas import check_schema, schema_grammar
+from sheily_server.chat.tools import offer
 from sheily_server.engine.__main__ import lexer_states
 from sheily_server.engine.admission import Admission, Job
-from sheily_server.engine.answers import Answers
-from sheily_server.engine.compiler import CPU_S, MASK_S, MEMORY, N_MASKS, PART_CPU_S, SEARCH_S
-from sheily_server.engine.constraint import MOST_KEPT_BYTES, Constraint, Grammars
-from sheily_server.engine.follower import Follower
-from sheily_server.engine.heap import give_back_large_blocks
+from sheily_server.engine.grammar.compiler import (
+    CPU_S,
+    MASK_S,
+    MEMORY,
+    N_MASKS,
+    PART_CPU_S,
+    SEARCH_S,
+)
+from sheily_server.engine.grammar.constraint import MOST_KEPT_BYTES, Constraint, Grammars
+from sheily_server.engine.grammar.follower import Follower
+from sheily_server.engine.grammar.trials import Trials
+from sheily_server.engine.kvcache.answers import Answers
 from sheily_server.engine.lanes import Lanes
-from sheily_server.engine.messages import (
+from sheily_server.engine.tokenizer import Tokenizer
+from sheily_server.engine.vitals import Vitals
+from sheily_server.errors import ApiError
+from sheily_server.heap import give_back_large_blocks
+from sheily_server.protocol.messages import (
     Admitted,
     Grammar,
     Refused,
     RequestEvent,
     Sampling,
+    Segment,
     Start,
     Submit,
 )
-from sheily_server.engine.tokenizer import Tokenizer
-from sheily_server.engine.trials import Trials
-from sheily_server.engine.vitals import Vitals
-from sheily_server.errors import ApiError
-from sheily_server.openai import ChatRequest, decode_request
-from sheily_server.prompts.message import Segment
-from sheily_server.schemas import check_schema, schema_grammar
-from sheily_server.tools import offer
 from tests import models
 from tests.fuzz import hostile, json_schemas
 from tests.fuzz.mutate import STRINGS, VALUES, changed, mutated
@@ -312,7 +319,10 @@ def _compilers() -> int:
     """The compilers' process."""
     for path in Path("/proc/self/task").glob("*/children"):
         for pid in path.read_text().split():
-            if b"sheily_server.engine.compiler" in Path(f"/proc/{pid}/cmdline").read_bytes():
+            if (
+                b"sheily_server.engine.grammar.compiler"
+                in Path(f"/proc/{pid}/cmdline").read_bytes()
+            ):
                 return int(pid)
     raise AssertionError("there is no compilers' process")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sheily_server import supervisor
+from sheily_server.backend import supervisor
 from sheily_server.config import Config
 from tests.http.serving import Server
 from tests.models import EMPTY_GGUF

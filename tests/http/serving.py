@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sheily_server import http_server
-from sheily_server.app import App
+from sheily_server.backend.supervisor import Supervisor
 from sheily_server.config import Config
-from sheily_server.supervisor import Supervisor
+from sheily_server.web import server as http_server
+from sheily_server.web.app import App
 
 FAKE_ENGINE = Path(__file__).resolve().parents[1] / "fake_engine.py"
 WAIT = 100.0

@@ -286,13 +286,13 @@ def test_a_missing_model_is_not_asked_for_again(
     serve: Serve, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The official client repeats every 500 twice, unless x-should-retry tells it not to."""
-    caplog.set_level("INFO", "sheily_server.app")
+    caplog.set_level("INFO", "sheily_server.web.app")
     server = serve(missing=True)
     server.wait_for("failed")
     patient = connect(server).with_options(max_retries=2)
     with patient, pytest.raises(openai.InternalServerError, match="does not exist"):
         ask(patient, "hi")
-    logged = [record for record in caplog.records if record.name == "sheily_server.app"]
+    logged = [record for record in caplog.records if record.name == "sheily_server.web.app"]
     assert len(logged) == 1
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from sheily_server import app
+from sheily_server.web import app
 from tests.http.conftest import Serve
 from tests.http.serving import WAIT, Server, completion, parse_events, read_until
 

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from sheily_server import http_server
-from sheily_server.app import ARRIVED, MAX_BODY_BYTES, App
+from sheily_server.backend.supervisor import Supervisor
 from sheily_server.config import Config
-from sheily_server.supervisor import Supervisor
+from sheily_server.web import server as http_server
+from sheily_server.web.app import ARRIVED, MAX_BODY_BYTES, App
 from tests.http.conftest import Serve
 from tests.http.serving import WAIT, Server, completion, read_until, until
 from tests.http.test_main import Start, read_to_end, start

@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
-from sheily_server import app, completion, http_server
+from sheily_server.api.openai_chat import encode as completion
+from sheily_server.web import app
+from sheily_server.web import server as http_server
 from tests.http import serving
 from tests.http.conftest import Serve
 from tests.http.serving import Server, read_until, until

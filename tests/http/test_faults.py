@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from openai import BadRequestError, OpenAI
 
-from sheily_server import chat
+from sheily_server.chat import turn as chat
 from tests.http.conftest import Serve
 from tests.http.serving import WAIT, Answer, Server, completion, read_until, until
 

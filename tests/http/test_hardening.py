@@ -13,11 +13,13 @@ from typing import Any
 
 import pytest
 
-from sheily_server import http_server, openai, schemas
-from sheily_server.app import MAX_BODY_BYTES
-from sheily_server.guard import KeyFile
-from sheily_server.http_server import MAX_HEAD_BYTES
-from sheily_server.prompts import UnknownDialectError, recognize
+from sheily_server.api.openai_chat import protocol as openai
+from sheily_server.chat import schemas
+from sheily_server.keys import KeyFile
+from sheily_server.templates.registry import UnknownDialectError, recognize
+from sheily_server.web import server as http_server
+from sheily_server.web.app import MAX_BODY_BYTES
+from sheily_server.web.server import MAX_HEAD_BYTES
 from tests.http.conftest import Serve
 from tests.http.serving import WAIT, Answer, Server, completion, read_until, until
 

@@ -494,7 +494,7 @@ def test_no_thread_has_a_heap_of_its_own(program: Program) -> None:
 _HEAPS = """
 import ctypes, os, threading
 from tests.processes import heaps_of_threads
-from sheily_server.engine.heap import use_one_heap
+from sheily_server.heap import use_one_heap
 use_one_heap()
 libc = ctypes.CDLL(None)
 gate = threading.Barrier(9)
@@ -527,7 +527,7 @@ def test_threads_share_one_heap(variables: dict[str, str], one: bool) -> None:
 
 _BLOCKS = """
 import ctypes
-from sheily_server.engine.heap import give_back_large_blocks
+from sheily_server.heap import give_back_large_blocks
 
 class Info(ctypes.Structure):
     _fields_ = [(name, ctypes.c_size_t) for name in (

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from sheily_server import chat
-from sheily_server.engine_process import is_stopped
+from sheily_server.backend.process import is_stopped
+from sheily_server.chat import turn as chat
 from sheily_server.metrics import CONTENT_TYPE
 from tests.http.conftest import Serve
 from tests.http.serving import Answer, Server, completion, read_until, until

@@ -1,4 +1,4 @@
-"""What http_server.py uses of waitress's inside, which a new version may do in another way."""
+"""What web/server.py uses of waitress's inside, which a new version may do in another way."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import waitress
 from waitress import channel, parser, receiver, server, task, trigger, utilities, wasyncore
 from waitress.adjustments import Adjustments
 
-from sheily_server import http_server
+from sheily_server.web import server as http_server
 
 CLASSES: dict[Any, set[str]] = {
     channel.HTTPChannel: {
@@ -92,7 +92,7 @@ def assigned(method: Any) -> Iterator[str]:
 def lacking(owner: Any, names: set[str]) -> str:
     missing = ", ".join(sorted(names))
     return (
-        f"This version of waitress has no {missing} in {owner.__name__}: http_server.py has to be "
+        f"This version of waitress has no {missing} in {owner.__name__}: web/server.py has to be "
         "read again before the upper limit in pyproject.toml is raised."
     )
 

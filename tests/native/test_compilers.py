@@ -18,14 +18,14 @@ from typing import Any
 import pytest
 
 from sheily_native import Model
+from sheily_server.chat.schemas import schema_grammar
 from sheily_server.engine.__main__ import lexer_states
-from sheily_server.engine.compiler import AT_ONCE, Verdict
-from sheily_server.engine.constraint import Grammars, Vocabulary
-from sheily_server.engine.follower import Follower
-from sheily_server.engine.messages import Grammar
+from sheily_server.engine.grammar.compiler import AT_ONCE, Verdict
+from sheily_server.engine.grammar.constraint import Grammars, Vocabulary
+from sheily_server.engine.grammar.follower import Follower
+from sheily_server.engine.grammar.trials import Trials
 from sheily_server.engine.tokenizer import Tokenizer
-from sheily_server.engine.trials import Trials
-from sheily_server.schemas import schema_grammar
+from sheily_server.protocol.messages import Grammar
 from tests import models
 
 PATIENCE_S = 100
@@ -110,7 +110,7 @@ def processes(monkeypatch: pytest.MonkeyPatch) -> list[subprocess.Popen[bytes]]:
         started.append(popen(*arguments, **options))
         return started[-1]
 
-    monkeypatch.setattr("sheily_server.engine.trials.subprocess.Popen", start)
+    monkeypatch.setattr("sheily_server.engine.grammar.trials.subprocess.Popen", start)
     return started
 
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from sheily_native import Context, Entry, Model
-from sheily_server.engine.drafts import Drafter, Index
-from sheily_server.engine.messages import Sampling
 from sheily_server.engine.runner import Runner
-from sheily_server.engine.scheduler import Scheduler
-from sheily_server.engine.sequence import Sequence
+from sheily_server.engine.scheduling.drafts import Drafter, Index
+from sheily_server.engine.scheduling.scheduler import Scheduler
+from sheily_server.engine.scheduling.sequence import Sequence
+from sheily_server.protocol.messages import Sampling
 
 N_CONVERSATIONS = 500
 N_SLOTS = 8

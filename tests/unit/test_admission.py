@@ -8,10 +8,13 @@ import msgspec
 import pytest
 
 from sheily_server.engine.admission import MOST_TOKENIZED, Admission, Job
-from sheily_server.engine.answers import Answers
-from sheily_server.engine.compiler import Verdict
+from sheily_server.engine.grammar.compiler import Verdict
+from sheily_server.engine.grammar.trials import Done, Trials
+from sheily_server.engine.kvcache.answers import Answers
 from sheily_server.engine.lanes import Lanes
-from sheily_server.engine.messages import (
+from sheily_server.engine.reading import MOST_OF_A_SLICE, SHORT
+from sheily_server.engine.vitals import Vitals
+from sheily_server.protocol.messages import (
     Admitted,
     Detokenize,
     Detokenized,
@@ -20,16 +23,13 @@ from sheily_server.engine.messages import (
     RequestEvent,
     RequestFailed,
     Sampling,
+    Segment,
     Start,
     Submit,
     Tokenize,
     Tokenized,
     TooLong,
 )
-from sheily_server.engine.reading import MOST_OF_A_SLICE, SHORT
-from sheily_server.engine.trials import Done, Trials
-from sheily_server.engine.vitals import Vitals
-from sheily_server.prompts.message import Segment
 from tests.fake_tokenizer import Letters
 
 CONTEXT = 20

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sheily_server.answer import AnswerReader, Piece
-from sheily_server.engine.messages import ChoiceFinished, Text, TokenLogprob
-from sheily_server.openai import Function, Tool
-from sheily_server.tools import Call, Offer
+from sheily_server.api.openai_chat.protocol import Function, Tool
+from sheily_server.chat.reader import AnswerReader, Piece
+from sheily_server.chat.tools import Call, Offer
+from sheily_server.protocol.messages import ChoiceFinished, Text, TokenLogprob
 
 F = Tool(Function(name="f"))
 NOTHING = Offer((), forced=False, several=False)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sheily_server.engine.answers import Answers
+from sheily_server.engine.kvcache.answers import Answers
 
 
 def test_ids_are_found_by_the_text() -> None:

@@ -11,16 +11,23 @@ from typing import Any
 
 import pytest
 
-from sheily_server import chat, openai, schemas
-from sheily_server.answer import Piece
-from sheily_server.chat import Chat, ClientGoneError, Turn, simple_messages, simple_param
+from sheily_server.api.openai_chat import protocol as openai
+from sheily_server.backend.supervisor import Supervisor
+from sheily_server.backend.tickets import Ticket
+from sheily_server.chat import schemas
+from sheily_server.chat import turn as chat
+from sheily_server.chat.history import drop_oldest
+from sheily_server.chat.reader import Piece
+from sheily_server.chat.turn import Chat, ClientGoneError, Turn, simple_messages, simple_param
 from sheily_server.config import Config
-from sheily_server.engine.messages import (
+from sheily_server.errors import ApiError, engine_crashed, not_ready, queue_full
+from sheily_server.protocol.messages import (
     SCHEMA_TOO_COMPLEX,
     Admitted,
     ChoiceFinished,
     Detokenize,
     Detokenized,
+    Dialect,
     Finished,
     Grammar,
     Ready,
@@ -35,12 +42,7 @@ from sheily_server.engine.messages import (
     TokenLogprob,
     TooLong,
 )
-from sheily_server.errors import ApiError, engine_crashed, not_ready, queue_full
-from sheily_server.history import drop_oldest
-from sheily_server.prompts import Dialect
-from sheily_server.prompts.message import Message, ToolCall
-from sheily_server.supervisor import Supervisor
-from sheily_server.tickets import Ticket
+from sheily_server.templates.base import Message, ToolCall
 
 CONFIG = Config(
     model_path=Path("/models/tiny.Q8_0.gguf"),
@@ -459,7 +461,7 @@ def test_an_error_after_admission_frees_the_slot(
     class Failing(ScriptedSupervisor):
         def submit_again(self, ticket: Ticket, command: Submit | Tokenize | Detokenize) -> None:
             super().submit_again(ticket, command)
-            monkeypatch.setattr(f"sheily_server.chat.{fails}", fail)
+            monkeypatch.setattr(f"sheily_server.chat.turn.{fails}", fail)
 
     def fail(*arguments: Any, **options: Any) -> None:
         raise RuntimeError("no such luck")

@@ -10,8 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sheily_server.engine.choice import Choice
-from sheily_server.engine.messages import Text, TokenLogprob
-from sheily_server.engine.sequence import Sequence as EngineSequence
+from sheily_server.engine.scheduling.sequence import Sequence as EngineSequence
+from sheily_server.protocol.messages import Text, TokenLogprob
 
 
 def token(piece: bytes) -> TokenLogprob:

@@ -16,8 +16,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from sheily_server.engine import blame, compiler
-from sheily_server.engine.compiler import (
+from sheily_server.engine.grammar import blame, compiler
+from sheily_server.engine.grammar.compiler import (
     AT_ONCE,
     CPU_S,
     MASK_S,
@@ -32,8 +32,8 @@ from sheily_server.engine.compiler import (
     measured,
     outcome,
 )
-from sheily_server.engine.constraint import Constraint, ConstraintError, Grammars
-from sheily_server.engine.messages import Grammar
+from sheily_server.engine.grammar.constraint import Constraint, ConstraintError, Grammars
+from sheily_server.protocol.messages import Grammar
 from tests.fake_grammars import Paths
 
 PATIENCE_S = 100

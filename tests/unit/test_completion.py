@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sheily_server import completion, openai
-from sheily_server.answer import Piece
-from sheily_server.chat import NO_OFFER, Turn
-from sheily_server.engine.messages import Finished, TokenLogprob
-from sheily_server.tickets import Ticket
-from sheily_server.tools import Call
+from sheily_server.api.openai_chat import encode as completion
+from sheily_server.api.openai_chat import protocol as openai
+from sheily_server.backend.tickets import Ticket
+from sheily_server.chat.reader import Piece
+from sheily_server.chat.tools import Call
+from sheily_server.chat.turn import NO_OFFER, Turn
+from sheily_server.protocol.messages import Finished, TokenLogprob
 
 CALL = Call("f", '{"a": "é"}')
 LOGPROB = TokenLogprob(b"\xc3\xa9", -0.25, [(b"\xc3\xa9", -0.25), (b"\xff", -2.0)])

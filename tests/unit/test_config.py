@@ -18,7 +18,7 @@ from sheily_server.config import (
     unknown_variables,
     variable,
 )
-from sheily_server.guard import read_keys
+from sheily_server.keys import read_keys
 from sheily_server.tuned import read
 from tests import tuned_files
 

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from sheily_server.engine.constraint import (
+from sheily_server.engine.grammar.constraint import (
     MOST_KEPT,
     MOST_KEPT_BYTES,
     Constraint,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sheily_server.cors import allowed_origin, headers, preflight_headers
+from sheily_server.web.cors import allowed_origin, headers, preflight_headers
 
 LOOPBACK = [
     "http://localhost",

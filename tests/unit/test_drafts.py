@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sheily_server.engine.drafts import MOST, N_GRAM, Drafter, Index
+from sheily_server.engine.scheduling.drafts import MOST, N_GRAM, Drafter, Index
 
 Cost = Callable[[int], float]
 

@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import pytest
 
-from sheily_server.engine import follower as module
-from sheily_server.engine.constraint import Constraint, ConstraintError
-from sheily_server.engine.follower import Follower
+from sheily_server.engine.grammar import follower as module
+from sheily_server.engine.grammar.constraint import Constraint, ConstraintError
+from sheily_server.engine.grammar.follower import Follower
 from sheily_server.engine.priority import LOWER
 from tests.fake_grammars import PATIENCE_S, Path
 

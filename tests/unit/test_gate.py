@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sheily_server.gate import MOST_CANCELLED, Gate, Passed
+from sheily_server.backend.gate import MOST_CANCELLED, Gate, Passed
 
 
 def arrive(gate: Gate, id: int, alone: bool = False) -> list[int]:

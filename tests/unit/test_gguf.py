@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sheily_server.gguf import GGUF, GGUFError, check
+from sheily_server.backend.gguf import GGUF, GGUFError, check
 from tests.models import EMPTY_GGUF, VOCABULARY
 
 

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sheily_server.errors import ApiError
-from sheily_server.guard import Guard, check_body_type, parse_keys, read_keys
+from sheily_server.keys import parse_keys, read_keys
+from sheily_server.web.guard import Guard, check_body_type
 
 METHODS = ["GET", "POST", "HEAD", "OPTIONS", "DELETE"]
 

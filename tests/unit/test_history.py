@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sheily_server import history
-from sheily_server.history import drop_oldest, limit_history
-from sheily_server.prompts.message import Message, ToolCall
+from sheily_server.chat import history
+from sheily_server.chat.history import drop_oldest, limit_history
+from sheily_server.templates.base import Message, ToolCall
 
 CALLS = (ToolCall("f", {}),)
 

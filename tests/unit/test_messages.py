@@ -13,25 +13,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sheily_server.engine.messages import (
-    MAX_FRAME_BYTES,
+from sheily_server.protocol.channel import Channel, encode_command
+from sheily_server.protocol.frames import MAX_FRAME_BYTES, ProtocolError
+from sheily_server.protocol.messages import (
     Admitted,
     Cancel,
-    Channel,
     ChoiceFinished,
     Command,
     Detokenize,
     Detokenized,
+    Dialect,
     Event,
     Finished,
     Grammar,
     LoadFailed,
     Loading,
-    ProtocolError,
     Ready,
     Refused,
     RequestFailed,
     Sampling,
+    Segment,
     Start,
     Started,
     Submit,
@@ -40,10 +41,7 @@ from sheily_server.engine.messages import (
     Tokenized,
     TokenLogprob,
     TooLong,
-    encode_command,
 )
-from sheily_server.prompts import Dialect
-from sheily_server.prompts.message import Segment
 
 COMMANDS: list[Command] = [
     Start("/models/é.gguf", 4096, 4, 0, "info"),

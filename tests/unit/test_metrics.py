@@ -9,11 +9,12 @@ from typing import get_args
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from sheily_server import errors, openapi
+from sheily_server import errors
+from sheily_server.api import openapi
+from sheily_server.backend.health import STATES, Health
 from sheily_server.config import Config, variable
 from sheily_server.errors import ApiError
 from sheily_server.metrics import FIRST_TOKEN_BUCKETS, GAP_BUCKETS, Metrics, Outcome, outcome
-from sheily_server.supervisor import Health
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
@@ -76,7 +77,7 @@ def test_every_outcome_and_state_is_documented() -> None:
     cells = [row.split("|")[1] for row in table.splitlines()[2:]]
     named = [name for cell in cells for name in re.findall(r"`(\w+)`", cell)]
     assert sorted(named) == sorted(get_args(Outcome))
-    for state in openapi.STATES:
+    for state in STATES:
         assert f"`{state}`" in DEPLOY
 
 

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sheily_server import openai
+from sheily_server.api.openai_chat import protocol as openai
+from sheily_server.api.openai_chat.protocol import ChatRequest, SimpleChatRequest, decode_request
 from sheily_server.errors import ApiError
-from sheily_server.openai import ChatRequest, SimpleChatRequest, decode_request
 
 USER = {"role": "user", "content": "hi"}
 CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
@@ -910,7 +910,7 @@ def test_a_request_cut_or_changed_anywhere_is_a_request_or_an_error(data: st.Dat
 
 FIRST_REQUESTS = """
 import gc, sys, threading
-from sheily_server import openai
+from sheily_server.api.openai_chat import protocol as openai
 
 gc.set_threshold(5)  # threads take turns in the middle of many things
 start = threading.Barrier(8)

@@ -8,8 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from sheily_server.engine.messages import Cancel, Channel, Detokenize, encode_command
-from sheily_server.outbox import Outbox
+from sheily_server.backend.outbox import Outbox
+from sheily_server.protocol.channel import Channel, encode_command
+from sheily_server.protocol.messages import Cancel, Detokenize
 from tests.unit.test_supervisor import WAIT, until
 
 FULL = 20_000_000

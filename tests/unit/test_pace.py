@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sheily_server.engine.pace import MOST_STRETCH, REFRESH, Pace
+from sheily_server.engine.scheduling.pace import MOST_STRETCH, REFRESH, Pace
 
 MOST = 128
 PROMISED = 1.5

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from sheily_server.engine.prefix_tree import TRIM, PrefixTree, common_prefix
+from sheily_server.engine.kvcache.prefix_tree import TRIM, PrefixTree, common_prefix
 from tests.fake_cells import FakeCells
 
 N_CELLS, N_SEQUENCES = 40, 6

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from sheily_server import preflight
+from sheily_server.backend import preflight
+from sheily_server.backend.gguf import GGUF
+from sheily_server.backend.preflight import BUFFERS, Free, free_memory, kv_bytes_a_token, problem
 from sheily_server.config import Config
 from sheily_server.engine import __main__ as engine
-from sheily_server.engine import compiler, constraint, reading
-from sheily_server.gguf import GGUF
-from sheily_server.preflight import BUFFERS, Free, free_memory, kv_bytes_a_token, problem
+from sheily_server.engine import reading
+from sheily_server.engine.grammar import compiler, constraint
 
 LLAMA_3B = GGUF(
     3_421_898_624,

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sheily_server.engine.answers import Answers
+from sheily_server.engine.kvcache.answers import Answers
 from sheily_server.engine.reading import (
     MOST_OF_A_SLICE,
     SHORT,
@@ -14,7 +14,7 @@ from sheily_server.engine.reading import (
     SliceTooLongError,
     TextTooLongError,
 )
-from sheily_server.prompts.message import Segment
+from sheily_server.protocol.messages import Segment
 from tests.fake_tokenizer import Letters
 
 

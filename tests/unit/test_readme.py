@@ -15,9 +15,9 @@ import pytest
 import sheily_native.tune.__main__ as tune
 import sheily_server.client as client
 from sheily_native.tune import plan
-from sheily_server.app import App
+from sheily_server.backend.supervisor import Supervisor
 from sheily_server.config import Config, variable
-from sheily_server.supervisor import Supervisor
+from sheily_server.web.app import App
 
 ROOT = Path(__file__).resolve().parents[2]
 ENGLISH, SPANISH = "README.md", "README.es.md"

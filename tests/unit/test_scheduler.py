@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from sheily_server.engine.drafts import MOST as MOST_DRAFTS
-from sheily_server.engine.drafts import Drafter, Index
-from sheily_server.engine.scheduler import Plan, Scheduler
-from sheily_server.engine.sequence import Sequence
+from sheily_server.engine.scheduling.drafts import MOST as MOST_DRAFTS
+from sheily_server.engine.scheduling.drafts import Drafter, Index
+from sheily_server.engine.scheduling.scheduler import Plan, Scheduler
+from sheily_server.engine.scheduling.sequence import Sequence
 from tests.fake_cells import FakeModel, computed, expected
 
 CHUNK = 8

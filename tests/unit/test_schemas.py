@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sheily_server import schemas
+from sheily_server.chat import schemas
+from sheily_server.chat.schemas import check_schema, schema_fragment, schema_grammar
 from sheily_server.errors import ApiError
-from sheily_server.schemas import check_schema, schema_fragment, schema_grammar
 
 
 def nested(depth: int) -> dict[str, Any]:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from sheily_server import http_server
-from sheily_server.app import MAX_BODY_BYTES
+from sheily_server.web import server as http_server
+from sheily_server.web.app import MAX_BODY_BYTES
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "SECURITY.md").read_text(encoding="utf-8")

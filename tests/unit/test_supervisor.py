@@ -19,12 +19,17 @@ from typing import IO, Any
 import msgspec
 import pytest
 
-from sheily_server import engine_process, preflight
-from sheily_server import supervisor as module
+from sheily_server.backend import preflight
+from sheily_server.backend import process as engine_process
+from sheily_server.backend import supervisor as module
+from sheily_server.backend.process import EngineProcess
+from sheily_server.backend.supervisor import Supervisor
+from sheily_server.backend.tickets import Ticket
 from sheily_server.config import Config
-from sheily_server.engine.messages import (
+from sheily_server.errors import ApiError
+from sheily_server.protocol.frames import MAX_FRAME_BYTES
+from sheily_server.protocol.messages import (
     LAST_EVENTS,
-    MAX_FRAME_BYTES,
     Admitted,
     ChoiceFinished,
     Detokenize,
@@ -34,17 +39,13 @@ from sheily_server.engine.messages import (
     Refused,
     RequestEvent,
     Sampling,
+    Segment,
     Submit,
     Text,
     Tokenize,
     Tokenized,
     TooLong,
 )
-from sheily_server.engine_process import EngineProcess
-from sheily_server.errors import ApiError
-from sheily_server.prompts.message import Segment
-from sheily_server.supervisor import Supervisor
-from sheily_server.tickets import Ticket
 from tests.models import EMPTY_GGUF
 
 CULPRIT = "request_crashes_engine"

@@ -7,9 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from sheily_server.engine.messages import Detokenize, Sampling, Submit, Tokenize
-from sheily_server.prompts.message import Segment
-from sheily_server.suspects import MOST, Suspects
+from sheily_server.backend.suspects import MOST, Suspects
+from sheily_server.protocol.messages import Detokenize, Sampling, Segment, Submit, Tokenize
 
 SUBMIT = Submit(7, [Segment("a secret", False)], Sampling(seed=1), 5, 64, ["x"], 10.0, arrived=5.0)
 

@@ -15,18 +15,19 @@ from typing import Any
 import pytest
 
 from sheily_server import __main__ as program
+from sheily_server.backend.supervisor import Supervisor
 from sheily_server.config import Config
 from sheily_server.engine import __main__ as engine
 from sheily_server.engine import vitals, worker
 from sheily_server.engine.admission import Admission
-from sheily_server.engine.compiler import Verdict
-from sheily_server.engine.constraint import Grammars, Vocabulary
-from sheily_server.engine.messages import Channel, Command, Grammar, Tokenize
+from sheily_server.engine.grammar.compiler import Verdict
+from sheily_server.engine.grammar.constraint import Grammars, Vocabulary
+from sheily_server.engine.grammar.trials import Trials
 from sheily_server.engine.tokenizer import UnusableModelError
-from sheily_server.engine.trials import Trials
 from sheily_server.engine.vitals import Vitals
 from sheily_server.engine.worker import read_commands
-from sheily_server.supervisor import Supervisor
+from sheily_server.protocol.channel import Channel
+from sheily_server.protocol.messages import Command, Grammar, Tokenize
 from tests.models import ROOT
 from tests.unit.test_worker import LINE, job, running
 
@@ -36,15 +37,18 @@ PACKAGE = ROOT / "sheily_server"
 # In which file how many threads are begun, and which test has the end of each.
 THREADS = {
     "__main__.py": (2, "http: tests/http/test_main.py; drain: here"),
+    "backend/outbox.py": (1, "test_outbox.py"),
+    "backend/process.py": (2, "test_supervisor.py"),
+    "backend/supervisor.py": (1, "test_supervisor.py"),
     "engine/__main__.py": (3, "vitals, reader, prepare: here"),
-    "engine/follower.py": (1, "test_follower.py"),
+    "engine/grammar/follower.py": (1, "test_follower.py"),
+    "engine/grammar/trials.py": (
+        2,
+        "here; its writer closes the connection, which ends the process",
+    ),
     "engine/lanes.py": (1, "test_lanes.py"),
-    "engine/trials.py": (2, "here; its writer closes the connection, which ends the process"),
     "engine/worker.py": (1, "test_worker.py"),
-    "engine_process.py": (2, "test_supervisor.py"),
     "logs.py": (1, "test_logs.py"),
-    "outbox.py": (1, "test_outbox.py"),
-    "supervisor.py": (1, "test_supervisor.py"),
 }
 
 

@@ -7,7 +7,9 @@ import threading
 
 import pytest
 
-from sheily_server.engine.messages import (
+from sheily_server.backend.tickets import Counts, Ticket, Tickets
+from sheily_server.errors import ApiError
+from sheily_server.protocol.messages import (
     Admitted,
     ChoiceFinished,
     Finished,
@@ -15,8 +17,6 @@ from sheily_server.engine.messages import (
     Started,
     TooLong,
 )
-from sheily_server.errors import ApiError
-from sheily_server.tickets import Counts, Ticket, Tickets
 
 
 def finished(id: int) -> Finished:
@@ -126,7 +126,7 @@ def test_a_ticket_is_cancelled_by_its_id() -> None:
 
 def test_retry_after_follows_how_long_requests_take(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 0.0
-    monkeypatch.setattr("sheily_server.tickets.time.monotonic", lambda: now)
+    monkeypatch.setattr("sheily_server.backend.tickets.time.monotonic", lambda: now)
     tickets = Tickets(parallel=1, queue=1)
 
     def retry_after() -> int | None:

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sheily_server import openai, schemas
+from sheily_server.api.openai_chat import protocol as openai
+from sheily_server.chat import schemas
+from sheily_server.chat.tools import Offer, begins_like_a_call, offer, parse_calls
 from sheily_server.errors import ApiError
-from sheily_server.tools import Offer, begins_like_a_call, offer, parse_calls
 
 TAG = "<|python_tag|>"
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}

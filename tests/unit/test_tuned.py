@@ -9,11 +9,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from sheily_server.backend.supervisor import _start
 from sheily_server.config import Config, ConfigError, load, untuned
-from sheily_server.engine.messages import Ready, Start, TunedFor
 from sheily_server.engine.settled import settled
-from sheily_server.prompts import Dialect
-from sheily_server.supervisor import _start
+from sheily_server.protocol.messages import Dialect, Ready, Start, TunedFor
 from sheily_server.tuned import Tuned, read
 from tests import tuned_files
 

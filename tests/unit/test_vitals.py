@@ -9,8 +9,9 @@ import time
 
 import pytest
 
-from sheily_server.engine.messages import Beat, Channel
 from sheily_server.engine.vitals import Vitals, tell
+from sheily_server.protocol.channel import Channel
+from sheily_server.protocol.messages import Beat
 
 
 def test_an_idle_engine_has_nothing_that_stands_still() -> None:

@@ -17,28 +17,28 @@ import pytest
 from sheily_native import NativeError
 from sheily_server.engine import worker
 from sheily_server.engine.admission import Job
-from sheily_server.engine.answers import Answers
-from sheily_server.engine.compiler import Verdict
-from sheily_server.engine.follower import Follower
-from sheily_server.engine.messages import (
+from sheily_server.engine.grammar.compiler import Verdict
+from sheily_server.engine.grammar.follower import Follower
+from sheily_server.engine.kvcache.answers import Answers
+from sheily_server.engine.runner import Output, Runner
+from sheily_server.engine.scheduling.scheduler import Plan, Scheduler
+from sheily_server.engine.scheduling.sequence import Sequence as TokenSequence
+from sheily_server.engine.vitals import Vitals
+from sheily_server.engine.worker import Engine, Inbox
+from sheily_server.protocol.channel import Channel
+from sheily_server.protocol.messages import (
     Cancel,
-    Channel,
     ChoiceFinished,
     Event,
     Finished,
     Grammar,
     RequestFailed,
     Sampling,
+    Segment,
     Started,
     Submit,
     Text,
 )
-from sheily_server.engine.runner import Output, Runner
-from sheily_server.engine.scheduler import Plan, Scheduler
-from sheily_server.engine.sequence import Sequence as TokenSequence
-from sheily_server.engine.vitals import Vitals
-from sheily_server.engine.worker import Engine, Inbox
-from sheily_server.prompts.message import Segment
 from tests.fake_grammars import Path, Paths
 from tests.fake_tokenizer import Letters
 from tests.real_server import wait_for

@@ -7,16 +7,10 @@ from typing import Any
 
 import pytest
 
-from sheily_server.prompts import (
-    Dialect,
-    Message,
-    PromptError,
-    Segment,
-    ToolCall,
-    chatml,
-    check,
-    render,
-)
+from sheily_server.protocol.messages import Dialect, Segment
+from sheily_server.templates import chatml
+from sheily_server.templates.base import Message, PromptError, ToolCall
+from sheily_server.templates.registry import check, render
 
 PLAIN = Dialect("chatml")
 WITH_DEFAULT = Dialect("chatml", "You help.")

@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from sheily_server.prompts.dates import ConversationDates
-from sheily_server.prompts.message import Message
+from sheily_server.chat.dates import ConversationDates
+from sheily_server.templates.base import Message
 
 MONDAY = datetime.date(2025, 3, 3)
 TUESDAY = datetime.date(2025, 3, 4)

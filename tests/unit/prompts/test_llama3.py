@@ -10,16 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sheily_server.prompts import (
-    Dialect,
-    Message,
-    PromptError,
-    Segment,
-    ToolCall,
-    check,
-    markers,
-    render,
-)
+from sheily_server.protocol.messages import Dialect, Segment
+from sheily_server.templates.base import Message, PromptError, ToolCall
+from sheily_server.templates.registry import check, markers, render
 
 LLAMA3 = Dialect("llama3")
 DATE = datetime.date(2024, 7, 26)

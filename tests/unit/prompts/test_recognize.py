@@ -7,10 +7,10 @@ import datetime
 import msgspec
 import pytest
 
-from sheily_server.prompts import (
+from sheily_server.protocol.messages import Dialect
+from sheily_server.templates.base import Message
+from sheily_server.templates.registry import (
     SUPPORTED,
-    Dialect,
-    Message,
     UnknownDialectError,
     check,
     markers,

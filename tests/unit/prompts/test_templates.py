@@ -15,16 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sheily_server.prompts import (
-    Dialect,
-    Message,
-    Segment,
-    ToolCall,
-    UnknownDialectError,
-    markers,
-    recognize,
-    render,
-)
+from sheily_server.protocol.messages import Dialect, Segment
+from sheily_server.templates.base import Message, ToolCall
+from sheily_server.templates.registry import UnknownDialectError, markers, recognize, render
 
 TEMPLATES = Path(__file__).parents[3] / "vendor" / "llama.cpp" / "models" / "templates"
 

@@ -1,0 +1,1 @@
+"""What each dialect of the API takes and sends, as typed structs."""

@@ -1,0 +1,173 @@
+"""What can be said of a model before it is loaded: whether its file is one, and whether it fits
+into the memory that is free; knows headers and sizes alone.
+
+Sizes in bytes. What is free is the least of what the machine has (MemAvailable of /proc/meminfo)
+and what the control groups that this process is in leave (cgroup v2, or v1's memory controller).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..config import Config
+from . import gguf
+from .gguf import GGUF
+
+BUFFERS = 256 << 20
+"""Beside model and KV cache: compute buffers, logits, Python. With the 3B model 209 MB are seen."""
+TEXTS, A_TEXT = 140 << 20, 9 << 20
+"""What requests need whose texts are as large as they may be: the former once, the latter for each
+that runs or waits. 24 of 4 MiB take 180 MB in the server process and 10 in the engine; a word of
+1 MiB takes 75 while it is tokenized; the ids of a prediction take 1."""
+GRAMMARS = 192 << 20
+"""The grammars that are kept, and two that are tried: 64 MiB each."""
+LEXERS, A_LEXER = 120_000_000, 4_000_000
+"""What running answers come to while they follow their grammars, or the least for each, if that is
+more."""
+COMPILERS, COMPILERS_A_TOKEN = 40 << 20, 512
+"""The process in which grammars are tried, beside that for each token of the vocabulary."""
+PROMPT_A_TOKEN = 40
+"""A prompt that waits or runs, in Python's numbers."""
+LEAST_CONTEXT = 64
+_KV_BITS = {"f16": 16.0, "q8_0": 8.5}
+_NO_LIMIT = 1 << 60
+
+
+class ModelError(Exception):
+    """The file is no model; the message says so."""
+
+
+def header(path: Path) -> GGUF:
+    """What the header says of a model. Raises ModelError."""
+    try:
+        if stat.S_ISREG(os.stat(path).st_mode):
+            return gguf.check(path)
+        what = "is no file"
+    except (FileNotFoundError, NotADirectoryError):
+        what = "does not exist"
+    except OSError as error:
+        what = f"cannot be read ({error.strerror})"
+    except gguf.GGUFError as error:
+        what = f"{error}"
+    raise ModelError(f"The model {path} {what}. Set LLM_MODEL_PATH to a GGUF file.")
+
+
+@dataclass(frozen=True, slots=True)
+class Free:
+    """Memory that could be had, and what limits it."""
+
+    n_bytes: int
+    limit: str
+
+
+def problem(config: Config, model: GGUF, free: Free) -> str | None:
+    """Why the model cannot be loaded with these settings, with the largest context that could;
+    None when it fits, or its file does not say how large its KV cache will be."""
+    a_token = kv_bytes_a_token(config, model)
+    if a_token is None:
+        return None
+    kv = a_token * config.parallel * config.context_size
+    work = _work(config, model)
+    needed = model.tensor_bytes + kv + BUFFERS + work
+    if needed <= free.n_bytes:
+        return None
+    sentence = (
+        f"The model does not fit into memory: it needs {_gb(model.tensor_bytes)}, its KV cache for "
+        f"{config.parallel} x {config.context_size} tokens {_gb(kv)}, buffers {_gb(BUFFERS)} and "
+        f"the work on requests {_gb(work)}, together {_gb(needed)}, and {_gb(free.n_bytes)} are "
+        f"free ({free.limit})."
+    )
+    for n in (config.parallel, 1):
+        work = _work(replace(config, parallel=n), model, 0)
+        left = free.n_bytes - model.tensor_bytes - BUFFERS - work
+        room = int(left // (a_token * n + PROMPT_A_TOKEN * (n + config.queue)))
+        if room >= LEAST_CONTEXT:
+            return f"{sentence} LLM_CONTEXT_SIZE={room} would fit with LLM_PARALLEL={n}."
+    return f"{sentence} No context would fit."
+
+
+def _work(config: Config, model: GGUF, context_size: int | None = None) -> int:
+    """What requests may take beside the KV cache, all of them together."""
+    context = config.context_size if context_size is None else context_size
+    n_requests = config.parallel + config.queue
+    texts = TEXTS + A_TEXT * n_requests
+    prompts = PROMPT_A_TOKEN * context * n_requests
+    compilers = COMPILERS + COMPILERS_A_TOKEN * model.lengths.get("tokenizer.ggml.tokens", 0)
+    lexers = max(LEXERS, A_LEXER * config.parallel)
+    return texts + GRAMMARS + lexers + compilers + prompts
+
+
+def kv_bytes_a_token(config: Config, model: GGUF) -> float | None:
+    """K and V of one token in all layers; None when the file does not say."""
+    n_layers = model.of_architecture("block_count")
+    n_heads = model.of_architecture("attention.head_count")
+    n_kv_heads = model.of_architecture("attention.head_count_kv") or n_heads
+    width = model.of_architecture("embedding_length")
+    if not (n_layers and n_heads and n_kv_heads and width):
+        return None
+    keys = model.of_architecture("attention.key_length") or width // n_heads
+    values = model.of_architecture("attention.value_length") or width // n_heads
+    return n_layers * n_kv_heads * (keys + values) * _KV_BITS[config.kv_type] / 8
+
+
+def free_memory(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> Free:
+    """What is free now; as good as endless where the system does not say."""
+    found = [Free(_NO_LIMIT, "no limit is known")]
+    machine = _field(proc / "meminfo", "MemAvailable:")
+    if machine is not None:
+        found.append(Free(1024 * machine, "of this machine"))
+    for group in _groups(proc, groups):
+        limit = _number(group / "memory.max")
+        used = _number(group / "memory.current")
+        cache = _field(group / "memory.stat", "inactive_file")
+        if limit is None:
+            limit = _number(group / "memory.limit_in_bytes")
+            used = _number(group / "memory.usage_in_bytes")
+            cache = _field(group / "memory.stat", "total_inactive_file")
+        if limit is not None and limit < _NO_LIMIT:
+            left = limit - (used or 0) + (cache or 0)
+            found.append(Free(max(left, 0), "under the limit of its control group"))
+    return min(found, key=lambda free: free.n_bytes)
+
+
+def _groups(proc: Path, groups: Path) -> Iterator[Path]:
+    """The folders of this process's control groups and of all above them."""
+    for line in _text(proc / "self" / "cgroup").splitlines():
+        _, _, rest = line.partition(":")
+        controllers, _, place = rest.partition(":")
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        root = groups / "memory" if controllers else groups
+        folder = root / place.strip("/")
+        for one in (folder, *folder.parents):
+            yield one
+            if one == root:
+                break
+
+
+def _field(path: Path, name: str) -> int | None:
+    for line in _text(path).splitlines():
+        words = line.split()
+        if len(words) >= 2 and words[0] == name and words[1].isdigit():
+            return int(words[1])
+    return None
+
+
+def _number(path: Path) -> int | None:
+    text = _text(path).strip()
+    return int(text) if text.isdigit() else None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+def _gb(n_bytes: float) -> str:
+    return f"{n_bytes / 1e9:.2f} GB"

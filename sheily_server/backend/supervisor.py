@@ -1,0 +1,477 @@
+"""The parent's side of the engine: keeps a process of it alive, admits requests, and hands each
+one's events to whoever waits for them. Knows nothing of HTTP, prompts or native code."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from ..config import Config, untuned
+from ..errors import (
+    ApiError,
+    engine_crashed,
+    invalid_request,
+    model_unavailable,
+    not_ready,
+    request_crashes_engine,
+)
+from ..logs import escaped
+from ..protocol.channel import encode_command
+from ..protocol.frames import ProtocolError
+from ..protocol.messages import (
+    LAST_EVENTS,
+    Admitted,
+    Beat,
+    Detokenize,
+    Event,
+    Finished,
+    LoadFailed,
+    Loading,
+    Ready,
+    RequestEvent,
+    RequestFailed,
+    Start,
+    Started,
+    Submit,
+    Tokenize,
+    TunedFor,
+)
+from . import gguf, preflight
+from . import process as engine_process
+from .gate import Gate, Passed
+from .health import Health
+from .process import End, EngineProcess
+from .suspects import Suspects
+from .tickets import Ticket, Tickets
+
+log = logging.getLogger(__name__)
+
+ENGINE_COMMAND = (sys.executable, "-m", "sheily_server.engine")
+BACKOFF_S = (0.0, 0.5, 2.0, 10.0, 30.0)
+WARY_AFTER = 2
+"""Deaths in a row of the engine by itself after which requests go one at a time, until one is
+answered: so it is known whose fault the next death is. It does not count among those after which
+the engine is given up, if that has ever answered a request."""
+MOST_OWN_BACKOFF = 3
+"""As if so many crashes had been in a row, at most, is waited after deaths that do not count."""
+MOST_REASON = 2000
+"""Characters of a reason, which may have words of the engine in it."""
+
+
+class Supervisor:
+    """Keeps one engine process alive.
+
+    A crash fails the requests in flight; none is repeated by itself. One that was in native code
+    when the engine died by itself, and again at another such death, goes alone the next time it is
+    asked, and is refused from then on if the engine dies of it. Deaths of what went alone are its
+    own fault: the service goes on for all others, however many there are, with an engine that has
+    answered a request before.
+
+    `on_load` is called, on the supervisor's thread, with the fraction of the model that is loaded.
+    `command` starts the engine, with the number of its socket's file descriptor behind it.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        on_load: Callable[[float], None] | None = None,
+        command: Sequence[str] = ENGINE_COMMAND,
+    ) -> None:
+        self._config = config
+        self._on_load = on_load
+        self._command = command
+        self._lock = threading.Lock()
+        self._tickets = Tickets(config.parallel, config.queue)
+        self._state = "loading"
+        self._reason: str | None = None
+        self._progress: float | None = 0.0
+        self._engine: Ready | None = None
+        self._process: EngineProcess | None = None
+        self._gate = Gate()
+        self._suspects = Suspects()
+        self._header: tuple[tuple[int, ...] | None, gguf.GGUF] | None = None
+        self._restarts = 0
+        self._crashes_in_row = 0
+        self._own_deaths_in_row = 0
+        self._has_answered = False
+        self._stopping = threading.Event()
+        self._draining = False
+        self._beat: tuple[float, Beat] | None = None
+        self._load_s: float | None = None
+        self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
+
+    def start(self) -> None:
+        """Begins to load the model; returns at once."""
+        self._thread.start()
+
+    def drain(self, timeout: float) -> bool:
+        """Admits nothing more and waits for what is admitted, for so many seconds at most; whether
+        all of it ended."""
+        with self._lock:
+            self._draining = True
+        end = time.monotonic() + timeout
+        while not self._stopping.wait(0.02):
+            if not self._tickets:
+                return True
+            if time.monotonic() >= end:
+                break
+        return False
+
+    def stop(self) -> None:
+        """Ends the engine process and waits for it; requests in flight fail."""
+        self._stopping.set()
+        with self._lock:
+            process = self._process
+        self._end_all(_shutting_down())
+        if process is not None:
+            process.close()
+        if self._thread.is_alive():
+            self._thread.join(2 * engine_process.EXIT_GRACE_S + 1.0)
+
+    def health(self) -> Health:
+        with self._lock:
+            counts = self._tickets.count()
+            draining = self._draining or self._stopping.is_set()
+            engine = self._engine
+            age = used = cached = None
+            if engine is not None and self._beat is not None:
+                at, beat = self._beat
+                used, cached = beat.kv_cells_used, beat.kv_cells_cached
+                if beat.idle_s is not None:
+                    age = beat.idle_s + time.monotonic() - at
+            return Health(
+                "draining" if draining else self._state,
+                "The server is shutting down." if draining else self._reason,
+                self._progress,
+                counts.running,
+                counts.queued,
+                self._restarts,
+                engine,
+                self._load_s,
+                age,
+                None if engine is None else engine.kv_cells,
+                used,
+                cached,
+                counts.answers_running,
+                counts.answers_queued,
+            )
+
+    def engine(self) -> Ready:
+        """What the engine said of its model. Raises ApiError when no request can be served."""
+        with self._lock:
+            return self._ready()
+
+    def check_room(self) -> None:
+        """Raises ApiError (429) when a request would be refused for want of room, before any work
+        is done for it; `submit` is what decides."""
+        self._tickets.check_room()
+
+    def submit(self, command: Submit | Tokenize | Detokenize, trims: bool = False) -> Ticket:
+        """Sends a command to the engine, with a new id. Raises ApiError: 429 when the queue is
+        full, 503 while the model loads, 500 when it cannot be loaded, 400 for what cannot be sent
+        and for what the engine died of. With `trims` TooLong is not the ticket's end:
+        `submit_again` or a cancel follows."""
+        with self._lock:
+            self._ready()
+            choices = command.n if isinstance(command, Submit) else 0
+            ticket = self._tickets.open(self._cancel, choices, trims)
+        self._send(ticket, command)
+        return ticket
+
+    def submit_again(self, ticket: Ticket, command: Submit | Tokenize | Detokenize) -> None:
+        """Sends a command in the place of one that was too long, under its id. Raises ApiError
+        (400), and then the ticket is at its end."""
+        self._send(ticket, command, first=True)
+
+    def _send(
+        self, ticket: Ticket, command: Submit | Tokenize | Detokenize, first: bool = False
+    ) -> None:
+        try:
+            frame = _frame(msgspec.structs.replace(command, id=ticket.id))
+            fingerprint = self._suspects.fingerprint(command)
+            with self._lock:
+                if ticket.id not in self._tickets:  # the engine died, and the end is on the ticket
+                    return
+                verdict = self._suspects.verdict(fingerprint)
+                if verdict == "refused":
+                    raise request_crashes_engine()
+                suspect = verdict == "alone"
+                self._pass(self._gate.arrive(ticket.id, fingerprint, frame, suspect, first))
+        except BaseException:
+            ticket.cancel()
+            raise
+
+    def _ready(self) -> Ready:
+        """Raises unless the state is ready; the lock is held."""
+        if self._stopping.is_set() or self._draining:
+            raise _shutting_down()
+        if self._state == "ready" and self._engine is not None:
+            return self._engine
+        if self._state == "failed":
+            raise model_unavailable(self._reason or "The model cannot be used.")
+        if self._state == "restarting":
+            raise not_ready(f"The engine is being restarted: {self._reason}", "restarting", 2)
+        percent = round(100 * (self._progress or 0.0))
+        raise not_ready(f"The model is being loaded ({percent} %).", "loading", 2)
+
+    def _cancel(self, id: int) -> None:
+        with self._lock:
+            if not self._tickets.close(id) or self._process is None:
+                return
+            if not self._gate.is_inside(id) or self._process.outbox.cancel(id):
+                self._pass(self._gate.left(id))
+            else:
+                self._gate.cancelled(id, time.monotonic())
+
+    def _pass(self, passed: Passed) -> None:
+        """Sends what the gate lets through; the lock is held."""
+        if self._process is not None:
+            for id, frame in passed:
+                self._process.outbox.put(id, frame)
+
+    def _run(self) -> None:
+        """The supervisor's thread. Its end is a state, whatever ends it."""
+        try:
+            self._keep_alive()
+        except BaseException as error:
+            log.exception("the supervisor ended")
+            self._fail(f"The server cannot look after its engine any more: {error!r}")
+
+    def _keep_alive(self) -> None:
+        """One engine process after the other."""
+        while not self._stopping.is_set():
+            try:
+                model = self._model()
+            except preflight.ModelError as error:
+                self._fail(str(error))
+                return
+            end = self._memory_problem(model) or self._live()
+            if self._stopping.is_set() or self._state == "failed":
+                return
+            self._crashed(end)
+            if self._crashes_in_row >= len(BACKOFF_S):
+                self._fail(
+                    f"The engine stopped {self._crashes_in_row} times in a row, the last time "
+                    f"because: {self._reason}"
+                )
+                return
+            n_crashes = max(self._crashes_in_row, min(self._own_deaths_in_row, MOST_OWN_BACKOFF))
+            self._stopping.wait(BACKOFF_S[max(0, n_crashes - 1)])
+
+    def _model(self) -> gguf.GGUF:
+        """What the header of the model's file says, which is read again when the file is another.
+        Raises ModelError."""
+        mark = _mark(self._config.model_path)
+        if self._header is None or mark is None or self._header[0] != mark:
+            self._header = mark, preflight.header(self._config.model_path)
+        return self._header[1]
+
+    def _memory_problem(self, model: gguf.GGUF) -> End | None:
+        """A model that cannot fit fails at the start. Later, when one has fitted already, memory
+        may be short for a while: that is as good as a crash."""
+        problem = preflight.problem(self._config, model, preflight.free_memory())
+        if problem is not None and not self._restarts:
+            self._fail(problem)
+        return None if problem is None else End(f"was not started: {problem}")
+
+    def _live(self) -> End:
+        """One engine process from its start to its end; how it ended."""
+        try:
+            process = EngineProcess(self._command, self._config.hang_timeout)
+        except (OSError, RuntimeError) as error:
+            return End(f"could not be started: {error}")
+        began = time.monotonic()
+        with self._lock:
+            self._process = process
+            if self._stopping.is_set():  # and `stop` has not seen this process
+                process.close()
+
+        def take(event: Event) -> bool:
+            if isinstance(event, Ready):
+                self._load_s = time.monotonic() - began
+            self._take(event)
+            return self._state != "failed"
+
+        return process.run(_start(self._config), take)
+
+    def _take(self, event: Event) -> None:
+        if isinstance(event, Beat):
+            now = time.monotonic()
+            with self._lock:
+                self._beat = now, event
+                self._pass(self._gate.beat(now, event.step_s, event.reading_s, event.idle_s))
+        elif isinstance(event, Loading):
+            with self._lock:
+                self._progress = event.fraction
+            self._tell_load(event.fraction)
+        elif isinstance(event, Ready):
+            with self._lock:
+                self._state, self._reason, self._progress = "ready", None, None
+                self._engine = event
+            self._log_ready(event)
+        elif isinstance(event, LoadFailed):
+            self._fail(event.reason)
+        else:
+            self._take_request(event)
+
+    def _tell_load(self, fraction: float) -> None:
+        """What shows it is not worth the service."""
+        try:
+            if self._on_load is not None:
+                self._on_load(fraction)
+        except Exception:
+            log.exception("the load cannot be shown")
+            self._on_load = None
+
+    def _take_request(self, event: RequestEvent) -> None:
+        with self._lock:
+            if isinstance(event, Admitted):
+                self._gate.admitted(event.id)
+            elif isinstance(event, Started):
+                self._gate.started(event.id)
+            elif isinstance(event, LAST_EVENTS):
+                if isinstance(event, Finished):
+                    self._works()
+                if event.id == self._gate.alone and not isinstance(event, RequestFailed):
+                    self._suspects.clear(self._gate.fingerprint(event.id))
+                self._pass(self._gate.left(event.id))
+            self._tickets.deliver(event)
+
+    def _works(self) -> None:
+        """A request was answered to its end. The lock is held."""
+        self._has_answered = True
+        self._crashes_in_row = self._own_deaths_in_row = 0
+        if self._gate.wary:
+            self._gate.wary = False
+            log.warning("a request was answered: they are worked on together again")
+
+    def _log_ready(self, engine: Ready) -> None:
+        log.info(
+            "ready: %s, %.2f GB, %s prompts; %d threads, chunks of %d, kernel %s",
+            self._config.model_path.name,
+            engine.model_bytes / 1e9,
+            engine.dialect.name,
+            engine.n_threads,
+            engine.chunk,
+            engine.kernel or "off",
+        )
+        log.info("%s", _pool_line(self._config, engine))
+        if self._config.context_size > engine.n_ctx_train:
+            log.warning(
+                "LLM_CONTEXT_SIZE is %d, but the model was trained for %d tokens: longer "
+                "conversations may become nonsense",
+                self._config.context_size,
+                engine.n_ctx_train,
+            )
+
+    def _fail(self, reason: str) -> None:
+        reason = escaped(reason)[:MOST_REASON]
+        log.error("%s", reason)
+        with self._lock:
+            self._state, self._reason, self._progress = "failed", reason, None
+            self._engine = self._process = self._beat = None
+        self._end_all(model_unavailable(reason))
+
+    def _crashed(self, end: End) -> None:
+        reason = f"the engine process {escaped(end.death)}"[:MOST_REASON]
+        log.error("%s", reason)
+        with self._lock:
+            alone, culprit = self._blame() if end.by_itself else (None, None)
+            self._state, self._reason, self._progress = "restarting", reason, 0.0
+            self._engine = self._process = self._beat = None
+            self._restarts += 1
+            self._own_deaths_in_row += end.by_itself
+            if culprit is None and (alone is None or not self._has_answered):
+                self._crashes_in_row += 1
+            if self._own_deaths_in_row == WARY_AFTER:
+                self._gate.wary = True
+                log.warning("requests are worked on one at a time until one is answered")
+        self._end_all(engine_crashed(reason), culprit)
+
+    def _blame(self) -> tuple[int | None, int | None]:
+        """Blames what was in native code when the engine died by itself: the request that was alone
+        in it, and the same once more where it was a suspect, which is refused from now on. The lock
+        is held."""
+        unwritten = self._process.outbox.unwritten() if self._process is not None else ()
+        alone = self._gate.alone
+        if alone is not None and alone not in unwritten:
+            fingerprint = self._gate.fingerprint(alone)
+            if self._suspects.verdict(fingerprint) != "free":
+                self._suspects.convict(fingerprint)
+                log.error("a request that the engine died of again, alone in it, is now refused")
+                return alone, alone
+        self._suspects.blame(self._gate.native(unwritten))
+        return (None if alone in unwritten else alone), None
+
+    def _end_all(self, error: ApiError, culprit: int | None = None) -> None:
+        """Ends every request with an error; the culprit's says that it is not to come again."""
+        with self._lock:
+            self._gate.clear()
+            tickets = self._tickets.close_all()
+        for ticket in tickets:
+            ticket.put(request_crashes_engine() if ticket.id == culprit else error)
+
+
+def _frame(command: Submit | Tokenize | Detokenize) -> bytes:
+    """A command as the engine is sent it. Raises ApiError for what it cannot be sent."""
+    try:
+        return encode_command(command)
+    except UnicodeEncodeError:
+        raise invalid_request("The request has a text with half a character in it.") from None
+    except OverflowError:
+        raise invalid_request("The request has a number that is too large.") from None
+    except ProtocolError:
+        raise invalid_request("The request is too large for the engine.") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ApiError(
+            500, f"The request cannot be sent to the engine: {error}.", type="server_error"
+        ) from None
+
+
+def _mark(path: Path) -> tuple[int, ...] | None:
+    """Changes with a file; None where there is none."""
+    try:
+        stat = os.stat(path)
+    except OSError:
+        return None
+    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
+
+
+def _start(config: Config) -> Start:
+    tuned = None
+    if (found := config.tuned) is not None:
+        tuned = TunedFor(os.fspath(found.path), found.cpu, found.model, untuned(config))
+    return Start(
+        os.fspath(config.model_path),
+        config.context_size,
+        config.parallel,
+        config.threads,
+        config.log_level,
+        config.chunk,
+        config.kernel,
+        config.kv_type,
+        tuned,
+        config.speculation == "on",
+    )
+
+
+def _pool_line(config: Config, engine: Ready) -> str:
+    """What the KV cache has room for, and what changes that."""
+    n, size, gb = config.parallel, config.context_size, engine.kv_bytes / 1e9
+    line = (
+        f"KV cache: room for {n} conversation{'s' * (n > 1)} of {size} tokens at once, in "
+        f"{engine.kv_type} {gb:.2f} GB ({gb / n:.2f} GB each); LLM_PARALLEL changes the number, "
+        "LLM_CONTEXT_SIZE the length"
+    )
+    return line + (", LLM_KV_TYPE=q8_0 halves the memory" if engine.kv_type == "f16" else "")
+
+
+def _shutting_down() -> ApiError:
+    return not_ready("The server is shutting down.", "shutting_down", 5)

@@ -1,0 +1,181 @@
+"""Requests that were admitted: a bounded table of them, and the events that come for each. Knows
+nothing of the engine, and of the server only how many may run and wait."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import queue
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from ..errors import ApiError, queue_full
+from ..protocol.messages import (
+    LAST_EVENTS,
+    ChoiceFinished,
+    Finished,
+    RequestEvent,
+    Started,
+    TooLong,
+)
+
+_MOST_RETRY_S = 60
+_NEW_SHARE = 0.2
+"""What the last request counts in the mean time of all."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Requests of which a choice has had a slot, and those of which none has; choices that have a
+    slot, and that wait for one."""
+
+    running: int
+    queued: int
+    answers_running: int
+    answers_queued: int
+
+
+class Ticket:
+    """A request's place in the engine: its events arrive here, in order.
+
+    Ends with one of LAST_EVENTS, or with an ApiError when the engine dies. `trims`: TooLong is not
+    its end, as it may come again with a shorter prompt.
+    """
+
+    def __init__(
+        self, id: int, cancel: Callable[[int], None], choices: int = 1, trims: bool = False
+    ) -> None:
+        self.id = id
+        self.choices = choices
+        self.trims = trims
+        self.began = time.monotonic()
+        self._cancel = cancel
+        self._events: queue.SimpleQueue[RequestEvent | ApiError] = queue.SimpleQueue()
+
+    def put(self, event: RequestEvent | ApiError) -> None:
+        self._events.put(event)
+
+    def next(self, timeout: float) -> RequestEvent | None:
+        """The next event, or None after `timeout` seconds. Raises the ApiError of a dead engine."""
+        try:
+            event = self._events.get(timeout=timeout)
+        except queue.Empty:
+            return None
+        if isinstance(event, ApiError):
+            raise event
+        return event
+
+    def cancel(self) -> None:
+        """Frees the request's slot at once. After its end this does nothing."""
+        self._cancel(self.id)
+
+
+class _Place:
+    """A ticket in the table, and what its choices do."""
+
+    __slots__ = ("ended", "started", "ticket")
+
+    def __init__(self, ticket: Ticket) -> None:
+        self.ticket = ticket
+        self.started: set[int] = set()
+        self.ended: set[int] = set()
+
+    def note(self, event: RequestEvent) -> None:
+        if isinstance(event, Started):
+            self.started.add(event.choice)
+        elif isinstance(event, ChoiceFinished):
+            self.ended.add(event.choice)
+
+    def ends_with(self, event: RequestEvent) -> bool:
+        if isinstance(event, TooLong) and self.ticket.trims:
+            return False
+        return isinstance(event, LAST_EVENTS)
+
+
+class Tickets:
+    """The tickets of all requests that run, `parallel` at most, and wait, `queue` at most.
+
+    A request is admitted or refused under one lock, so that what waits is never more. Thread-safe.
+    """
+
+    def __init__(self, parallel: int, queue: int) -> None:
+        self._parallel = parallel
+        self._queue = queue
+        self._lock = threading.Lock()
+        self._ids = itertools.count(1)
+        self._open: dict[int, _Place] = {}
+        self._mean_seconds = 1.0
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def __contains__(self, id: int) -> bool:
+        return id in self._open
+
+    def count(self) -> Counts:
+        with self._lock:
+            return self._count()
+
+    def check_room(self) -> None:
+        """Raises ApiError (429), with the seconds until a place is free by how long the last
+        requests took, when the table is full."""
+        with self._lock:
+            self._check_room()
+
+    def open(self, cancel: Callable[[int], None], choices: int = 1, trims: bool = False) -> Ticket:
+        """A ticket with a new id, on which `cancel` is called with it. Raises ApiError (429)."""
+        with self._lock:
+            self._check_room()
+            ticket = Ticket(next(self._ids), cancel, choices, trims)
+            self._open[ticket.id] = _Place(ticket)
+            return ticket
+
+    def close(self, id: int) -> bool:
+        """Takes a ticket out; whether it was there."""
+        with self._lock:
+            return self._open.pop(id, None) is not None
+
+    def deliver(self, event: RequestEvent) -> bool:
+        """Puts an event on its ticket, if that is still there, which it is told by; the last one
+        takes it out. Started is for the counts alone."""
+        with self._lock:
+            place = self._open.get(event.id)
+            if place is None:
+                return False
+            place.note(event)
+            if place.ends_with(event):
+                del self._open[event.id]
+            if isinstance(event, Finished):
+                seconds = time.monotonic() - place.ticket.began
+                self._mean_seconds += _NEW_SHARE * (seconds - self._mean_seconds)
+        if not isinstance(event, Started):
+            place.ticket.put(event)
+        return True
+
+    def close_all(self) -> list[Ticket]:
+        """Takes all tickets out, which are then the caller's to end."""
+        with self._lock:
+            tickets = [place.ticket for place in self._open.values()]
+            self._open.clear()
+        return tickets
+
+    def _count(self) -> Counts:
+        places = self._open.values()
+        started = sum(len(place.started) for place in places)
+        running = sum(bool(place.started) for place in places)
+        return Counts(
+            running,
+            len(places) - running,
+            sum(len(place.started - place.ended) for place in places),
+            sum(place.ticket.choices for place in places) - started,
+        )
+
+    def _check_room(self) -> None:
+        n = len(self._open)
+        if n >= self._parallel + self._queue:
+            waiting = max(0, n - self._parallel)
+            seconds = math.ceil((waiting + 1) / self._parallel * self._mean_seconds)
+            counts = self._count()
+            raise queue_full(counts.running, counts.queued, max(1, min(seconds, _MOST_RETRY_S)))

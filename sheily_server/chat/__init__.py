@@ -1,0 +1,1 @@
+"""A chat turn, from what is asked to the pieces of an answer; knows no HTTP."""

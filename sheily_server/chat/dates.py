@@ -1,0 +1,57 @@
+"""The date each conversation began with; knows no clock and no prompt."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+
+from ..templates.base import Message
+
+
+class ConversationDates:
+    """A bounded table of conversations and the dates they began with; safe to share by threads.
+
+    A prompt names the date near its start. If a conversation that runs over midnight were told
+    the new date, nothing of its cached prompt could be used again.
+
+    A conversation is known by whose it is, its system text and its first user text, of which only
+    a hash is kept, and the `capacity` last used stay. One in which nobody has answered yet is
+    beginning: it gets today's date, even if another began with the same words before, so that a
+    common opening does not keep its first date for ever.
+    """
+
+    def __init__(self, capacity: int = 1024) -> None:
+        if capacity < 1:
+            raise ValueError("capacity must be at least 1")
+        self._capacity = capacity
+        self._dates: OrderedDict[bytes, datetime.date] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def date_for(
+        self, messages: Sequence[Message], today: datetime.date, scope: str = ""
+    ) -> datetime.date:
+        """The date to tell the model; `messages` is the conversation before its history is cut,
+        `scope` whose it is."""
+        key = _key(messages, scope)
+        begins = all(message.role in ("system", "user") for message in messages)
+        with self._lock:
+            date = today if begins else self._dates.get(key, today)
+            self._dates[key] = date
+            self._dates.move_to_end(key)
+            if len(self._dates) > self._capacity:
+                self._dates.popitem(last=False)
+            return date
+
+
+def _key(messages: Sequence[Message], scope: str) -> bytes:
+    system = messages[0].text if messages and messages[0].role == "system" else ""
+    user = next((message.text for message in messages if message.role == "user"), "")
+    digest = hashlib.blake2b(digest_size=16)
+    for text in (scope, system, user):
+        data = text.encode("utf-8", "surrogatepass")
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return digest.digest()

@@ -1,0 +1,68 @@
+"""Which messages of a long conversation stay in the prompt; knows roles, not tokens or text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..templates.base import Message, Role
+
+
+def limit_history(messages: Sequence[Message], limit: int) -> tuple[list[Message], int]:
+    """The messages that stay, in their order, and how many were dropped.
+
+    The rule, for a limit of N >= 1 (ValueError below):
+
+    - System messages always stay, in their places. Of the others at most N stay, the last ones.
+    - They are dropped from the front in whole blocks of max(1, N // 2), as few blocks as bring
+      the count to N or below. So the cut moves once in N // 2 messages, and in between the prompt
+      only grows at its end, which is what a cached prefix needs.
+    - Tool results stay with the message that called for them: a cut among them moves on to the
+      message after the last of them. Where there is none, it moves back to the call, even if more
+      than N messages stay then: a conversation is never cut down to nothing or to results alone.
+
+    With N = 4, of `S u1 a1 u2 a2 u3` (S the system message) one block of two goes, and
+    `S u2 a2 u3` stays; a2 and u4 may follow before the next block goes:
+
+    >>> talk = [Message("user", "u1"), Message("assistant", "a1"), Message("user", "u2"),
+    ...         Message("assistant", "a2"), Message("user", "u3")]
+    >>> kept, dropped = limit_history(talk, 4)
+    >>> [message.text for message in kept], dropped
+    (['u2', 'a2', 'u3'], 2)
+    """
+    if limit < 1:
+        raise ValueError("the history limit must be at least 1")
+    places = [place for place, message in enumerate(messages) if message.role != "system"]
+    roles = [messages[place].role for place in places]
+    cut = _outside_results(roles, _block_cut(len(roles), limit))
+    dropped = set(places[:cut])
+    kept = [message for place, message in enumerate(messages) if place not in dropped]
+    return kept, cut
+
+
+def drop_oldest(messages: Sequence[Message], count: int) -> list[Message]:
+    """The messages without the `count` oldest that are not the system's; tool results go or stay
+    with their call. The last message always stays; equal to `messages` when nothing can go."""
+    places = [place for place, message in enumerate(messages) if message.role != "system"]
+    roles = [messages[place].role for place in places]
+    cut = _outside_results(roles, max(0, min(count, len(roles) - 1)))
+    dropped = set(places[:cut])
+    return [message for place, message in enumerate(messages) if place not in dropped]
+
+
+def _block_cut(count: int, limit: int) -> int:
+    """How many of `count` messages go when whole blocks go; less than `count`, as limit >= 1."""
+    block = max(1, limit // 2)
+    excess = max(0, count - limit)
+    return -(-excess // block) * block
+
+
+def _outside_results(roles: Sequence[Role], cut: int) -> int:
+    """The cut, moved to where it parts no tool result from the message before it."""
+    if cut == 0 or roles[cut] != "tool":
+        return cut
+    for place in range(cut, len(roles)):
+        if roles[place] != "tool":
+            return place
+    while cut > 0 and roles[cut] == "tool":
+        cut -= 1
+    return cut

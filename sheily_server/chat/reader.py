@@ -1,0 +1,65 @@
+"""What the engine says of one request, as the pieces of its answers; knows function calls, and
+nothing of HTTP or of how a piece is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..protocol.messages import ChoiceFinished, Text, TokenLogprob
+from .tools import Call, Offer, begins_like_a_call, parse_calls
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of one choice's answer: text, or function calls, or its end.
+
+    `finish` is stop, length or tool_calls; it comes with the last piece of a choice.
+    """
+
+    choice: int
+    text: str = ""
+    logprobs: tuple[TokenLogprob, ...] = ()
+    calls: tuple[Call, ...] = ()
+    finish: str | None = None
+    timed_out: bool = False
+
+
+class AnswerReader:
+    """Follows one choice. Text that may become a function call is held back until that is clear:
+    whether it is one shows at its end."""
+
+    def __init__(self, choice: int, offer: Offer) -> None:
+        self._choice = choice
+        self._offer = offer
+        self._held = ""
+        self._logprobs: list[TokenLogprob] = []
+        self._free = not offer.tools
+
+    def take(self, event: Text) -> list[Piece]:
+        """What can be sent now."""
+        self._logprobs += event.logprobs or ()
+        self._held += event.text
+        if not self._free and not self._offer.forced:
+            self._free = not begins_like_a_call(self._held)
+        return [self._release()] if self._free else []
+
+    def end(self, event: ChoiceFinished) -> list[Piece]:
+        """The last pieces: the calls, if the answer made any, or the text that was held back."""
+        calls = [] if self._free else parse_calls(self._held, self._offer)
+        reason = event.reason
+        pieces = []
+        if calls:
+            pieces.append(Piece(self._choice, logprobs=self._taken_logprobs(), calls=tuple(calls)))
+            # A cut-off answer can still hold a whole call before the cut.
+            reason = "tool_calls" if reason == "stop" else reason
+        elif self._held or self._logprobs:
+            pieces.append(self._release())
+        return [*pieces, Piece(self._choice, finish=reason, timed_out=event.timed_out)]
+
+    def _release(self) -> Piece:
+        text, self._held = self._held, ""
+        return Piece(self._choice, text, self._taken_logprobs())
+
+    def _taken_logprobs(self) -> tuple[TokenLogprob, ...]:
+        logprobs, self._logprobs = tuple(self._logprobs), []
+        return logprobs

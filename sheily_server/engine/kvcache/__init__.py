@@ -1,0 +1,1 @@
+"""What the KV cells hold, and for whom; integers alone."""

@@ -1,0 +1,290 @@
+"""Which tokens of which sequences the next step computes; pure: no threads, clock or native code.
+
+Three verbs: `schedule()` says what a step should compute, the caller computes it, `commit()` takes
+what came out.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence as Tokens
+from dataclasses import dataclass
+
+from ..kvcache.prefix_tree import Operation, PrefixTree, common_prefix
+from .drafts import MOST as MOST_DRAFTS
+from .pace import Pace
+from .sequence import Sequence
+
+TOGETHER = 4
+"""Chunks of prompts that are computed before the first of them streams."""
+
+
+@dataclass(slots=True)
+class Work:
+    """One sequence's share of a step: `tokens` to compute; when its next token is wanted, it
+    `samples` behind them, and behind each of `drafts` as long as those are right."""
+
+    sequence: Sequence
+    slot: int
+    tokens: list[int]
+    samples: bool
+    drafts: list[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A step: first `operations` are made in the KV cache, in order, then `work` is done, which
+    may be none where all that starts is held.
+
+    `started` are the sequences that left the queue with this step.
+    """
+
+    operations: list[Operation]
+    work: list[Work]
+    started: list[Sequence]
+
+
+class Scheduler:
+    """Continuous batching over `n_slots` running sequences and one pool of KV cells.
+
+    Every running stream gets its token in every step. Beside them a step takes as many tokens of
+    prompts and drafts as keep it from being much longer than an ordinary one (`Pace`); without
+    them, `chunk` tokens of prompts.
+
+    Prompts that come together begin to stream together, where they are short: before the first
+    stream there is, up to `TOGETHER` chunks of prompts are computed whole, since beside a stream
+    they would take longer, and all streams go on in one step after that.
+
+    Of several prompts the one with the least left goes first, but each second that one has waited
+    counts for a second of computing it: so the longest is held up by no more than its own length.
+    Prompts that begin alike wait for the first of them to compute that beginning, and share it.
+
+    Time is the sum of the seconds that steps took.
+    """
+
+    def __init__(self, n_slots: int, context_size: int, n_sequences: int, chunk: int = 128) -> None:
+        """The pool holds n_slots * context_size cells; `n_sequences` numbers name what is in it,
+        n_slots of them at least."""
+        if not 1 <= n_slots <= n_sequences:
+            raise ValueError("there are fewer numbers than slots, or no slot")
+        if chunk < 1:
+            raise ValueError("a step takes one token of a prompt at least")
+        self._n_slots = n_slots
+        self._context_size = context_size
+        self._chunk = chunk
+        self._tree = PrefixTree(n_slots * context_size, n_sequences)
+        self._pace = Pace(chunk)
+        self._waiting: list[Sequence] = []
+        self._running: list[Sequence] = []
+        self._now = 0.0
+
+    @property
+    def idle(self) -> bool:
+        return not self._waiting and not self._running
+
+    @property
+    def n_cells(self) -> int:
+        """KV cells in all."""
+        return self._n_slots * self._context_size
+
+    @property
+    def n_cells_free(self) -> int:
+        """KV cells that hold nothing."""
+        return self._tree.n_free
+
+    @property
+    def n_cells_cached(self) -> int:
+        """KV cells whose tokens no running sequence has: they go when room is wanted."""
+        return self._tree.n_cached
+
+    def sequences(self) -> list[Sequence]:
+        """All that run or wait, running ones first."""
+        return [*self._running, *self._waiting]
+
+    def add(self, *sequences: Sequence) -> None:
+        """Puts new sequences into the queue. Raises ValueError for one that cannot run."""
+        for sequence in sequences:
+            room = self._context_size - len(sequence.prompt)
+            if not sequence.prompt or not 1 <= sequence.max_tokens <= room:
+                raise ValueError("a sequence that does not fit into the context")
+            if sequence.slot is not None:
+                raise ValueError("a sequence that runs already")
+            sequence.arrived = self._now
+            self._waiting.append(sequence)
+
+    def remove(self, sequence: Sequence) -> None:
+        """Takes a sequence out, finished or not; what it computed stays as a prefix for others."""
+        if sequence.slot is None:
+            self._waiting.remove(sequence)
+            return
+        self._running.remove(sequence)
+        computed = (sequence.prompt + sequence.generated)[: sequence.n_computed]
+        self._tree.finish(sequence.slot, computed[sequence.n_shared :])
+        sequence.slot = None
+
+    def drop_all(self) -> list[Sequence]:
+        """Takes every sequence out and forgets what is cached, after a step that failed."""
+        dropped = self.sequences()
+        self._waiting.clear()
+        self._running.clear()
+        self._tree.reset()
+        for sequence in dropped:
+            sequence.slot = None
+        return dropped
+
+    def schedule(self) -> Plan | None:
+        """The next step; None when there is nothing to compute."""
+        started = self._start()
+        streams = [each for each in self._running if each.decoding and not each.held]
+        prompts = sorted(
+            (each for each in self._running if not each.decoding and _n_to_compute(each)),
+            key=self._urgency,
+        )
+        further = self._pace.allowed(len(streams)) if streams else self._chunk
+        if prompts:
+            n_drafts = min(further // 2, MOST_DRAFTS)
+        else:
+            n_drafts = MOST_DRAFTS if len(streams) == 1 else min(further, MOST_DRAFTS)
+        work = self._decode(streams, n_drafts)
+        further -= sum(len(one.drafts) for one in work)
+        work += self._prefill(prompts, further, together=not streams)
+        if not work and not started:
+            return None
+        self._tree.reserve(sum(len(one.tokens) + len(one.drafts) for one in work))
+        return Plan(self._tree.take_operations(), work, started)
+
+    def commit(
+        self, plan: Plan, sampled: Tokens[Tokens[int]], seconds: float
+    ) -> list[tuple[Sequence, Tokens[int]]]:
+        """Takes the tokens that each piece of work sampled, and how long the step took; returns
+        those that got some. Raises ValueError, and takes nothing, where tokens are missing or there
+        are some that nobody asked for."""
+        if [work.samples for work in plan.work] != [bool(tokens) for tokens in sampled]:
+            raise ValueError("tokens that are not those of the plan")
+        pairs: list[tuple[Sequence, Tokens[int]]] = []
+        n_streams = n_further = 0
+        for work, tokens in zip(plan.work, sampled, strict=True):
+            n_streams += work.sequence.decoding
+            n_further += len(work.tokens) + len(work.drafts) - work.sequence.decoding
+            self._commit(work, tokens)
+            if tokens:
+                pairs.append((work.sequence, tokens))
+        self._pace.learn(n_streams, n_further, seconds)
+        self._now += seconds
+        return pairs
+
+    def _start(self) -> list[Sequence]:
+        started: list[Sequence] = []
+        while self._waiting and len(self._running) < self._n_slots:
+            sequence = min(self._waiting, key=self._urgency)
+            self._waiting.remove(sequence)
+            sequence.slot = self._tree.begin()
+            self._running.append(sequence)
+            started.append(sequence)
+        return started
+
+    def _urgency(self, sequence: Sequence) -> float:
+        """The seconds its prompt still takes, less those it has waited: least goes first."""
+        n_left = sequence.n_prompt_left
+        if sequence.slot is None:
+            n_left -= min(self._tree.match(sequence.prompt), sequence.n_shared)
+        return n_left * self._pace.prompt_token_s - (self._now - sequence.arrived)
+
+    def _decode(self, streams: list[Sequence], n_drafts: int) -> list[Work]:
+        """The streams' work, with up to so many drafts in all, shared out evenly."""
+        work: list[Work] = []
+        cost = functools.partial(self._pace.cost, len(streams))
+        for i, sequence in enumerate(streams):
+            assert sequence.slot is not None
+            drafts: list[int] = []
+            if sequence.drafter is not None:
+                share = n_drafts // (len(streams) - i)
+                left = sequence.max_tokens - len(sequence.generated) - 1
+                drafts = sequence.drafter.propose(min(share, left), cost, len(streams))
+                n_drafts -= len(drafts)
+            work.append(Work(sequence, sequence.slot, sequence.generated[-1:], True, drafts))
+        return work
+
+    def _prefill(self, prompts: list[Sequence], n_tokens: int, together: bool) -> list[Work]:
+        """Work on prompts, the first ones first, of up to so many tokens in all.
+
+        `together`: short prompts wait for each other with their last token.
+        """
+        for sequence in prompts:
+            self._join(sequence)
+        n_left = sum(sequence.n_prompt_left for sequence in prompts)
+        chosen: list[Work] = []
+        for sequence in prompts:
+            assert sequence.slot is not None
+            shared = sequence.prompt[: sequence.n_shared]
+            leaders = [
+                (work, n)
+                for work in chosen
+                if (n := _n_common(work.sequence, shared)) > sequence.n_computed
+            ]
+            n_tokens += sum(_cut(work, n) for work, n in leaders)
+            if leaders or not n_tokens:
+                continue
+            n = min(n_tokens, _n_to_compute(sequence))
+            if not n:  # all that is left of a held one was taken over from others
+                continue
+            tokens = sequence.prompt[sequence.n_computed : sequence.n_computed + n]
+            samples = len(tokens) == sequence.n_prompt_left
+            chosen.append(Work(sequence, sequence.slot, tokens, samples, []))
+            n_tokens -= len(tokens)
+        n_free = sum(not sequence.held for sequence in prompts)
+        some_are_behind = sum(work.samples for work in chosen) < n_free
+        if together and some_are_behind and n_left <= TOGETHER * self._chunk:
+            return _without_last_tokens(chosen) or chosen
+        return chosen
+
+    def _join(self, sequence: Sequence) -> None:
+        """Takes over what others have computed of a prompt."""
+        if sequence.n_computed < sequence.n_shared:
+            assert sequence.slot is not None
+            n = self._tree.join(sequence.slot, sequence.prompt[: sequence.n_shared])
+            sequence.n_cached += n - sequence.n_computed
+            sequence.n_computed = n
+
+    def _commit(self, work: Work, tokens: Tokens[int]) -> None:
+        sequence = work.sequence
+        n_accepted = max(len(tokens) - 1, 0)
+        n_for_others = max(min(len(work.tokens), sequence.n_shared - sequence.n_computed), 0)
+        self._tree.extend(work.slot, work.tokens[:n_for_others])
+        self._tree.grow(work.slot, len(work.tokens) - n_for_others + n_accepted)
+        sequence.n_computed += len(work.tokens) + n_accepted
+        if tokens:
+            sequence.generated += tokens
+            if sequence.drafter is not None:
+                sequence.drafter.take(tokens)
+
+
+def _n_to_compute(sequence: Sequence) -> int:
+    """How many of its prompt's tokens can be computed now: behind the last one is sampled."""
+    return sequence.n_prompt_left - sequence.held
+
+
+def _n_common(sequence: Sequence, shared: Tokens[int]) -> int:
+    """With how many tokens that can be shared two prompts begin alike. More than the second has:
+    the first is computing what comes next in both, and leads."""
+    return common_prefix(sequence.prompt[: sequence.n_shared], shared)
+
+
+def _without_last_tokens(chosen: list[Work]) -> list[Work]:
+    """The work without the tokens behind which something would be sampled."""
+    held = [
+        Work(one.sequence, one.slot, one.tokens[: len(one.tokens) - one.samples], False, [])
+        for one in chosen
+    ]
+    return [one for one in held if one.tokens]
+
+
+def _cut(work: Work, n_common: int) -> int:
+    """Ends a prompt's work where another prompt, which waits for it, goes another way: from there
+    on both are computed in one step. By how many tokens it is shorter."""
+    n = len(work.tokens)
+    n_left = n_common - work.sequence.n_computed
+    if 0 < n_left < n:
+        del work.tokens[n_left:]
+        work.samples = False
+    return n - len(work.tokens)

@@ -1,0 +1,47 @@
+"""Names and addresses of machines, as settings and Host headers have them."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+_NAME = re.compile(r"[\w.-]+", re.A)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a name or address is certain to be this machine's own."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def is_host(text: str) -> bool:
+    """Whether this can be the name or address in a Host header, without a port."""
+    return is_address(_bare(text)) or _NAME.fullmatch(text) is not None
+
+
+def normal(name: str) -> str:
+    """One spelling for each address, and for each name."""
+    try:
+        return str(ipaddress.ip_address(_bare(name)))
+    except ValueError:
+        return name.lower().removesuffix(".")
+
+
+def _bare(host: str) -> str:
+    """Without the brackets that an IPv6 address may have."""
+    return host[1:-1] if host.startswith("[") and host.endswith("]") else host
+
+
+def is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def is_everywhere(host: str) -> bool:
+    """Whether a server that listens there has all addresses of its machine."""
+    return host == "*" or (is_address(host) and ipaddress.ip_address(host).is_unspecified)

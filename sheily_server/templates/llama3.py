@@ -1,0 +1,170 @@
+"""The prompt of Llama 3.1, 3.2 and 3.3 Instruct; knows the official template, no tokenizer.
+
+The reference is Meta's chat template for Llama 3.2 Instruct. Its result is kept to the character,
+with its oddities: two sentences of the tool instructions have no space between them, a tool's
+result is written as a JSON string, and with tools the first message that is not the system
+message is written as the user's, whoever it is from.
+
+The template has no answer in two cases, and this module has one:
+
+- Several calls in one assistant message, where the template raises. The model is trained on one
+  JSON object a call; here the objects follow each other with `"; "` between them:
+  `{"name": "f", "parameters": {}}; {"name": "g", "parameters": {}}`.
+- Tools, and a history whose first message is an assistant's call (the question before it was cut
+  off), where the template writes the call's empty content as the user's and loses the call. Here
+  the tools go in a user message with no text of its own and the call is written after it.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from ..protocol.messages import Segment
+from .base import Message, PromptError, ToolCall, marker, plain
+
+BEGIN_OF_TEXT = "<|begin_of_text|>"
+START_HEADER = "<|start_header_id|>"
+END_HEADER = "<|end_header_id|>"
+END_OF_TURN = "<|eot_id|>"
+
+MARKERS = (BEGIN_OF_TEXT, START_HEADER, END_HEADER, END_OF_TURN)
+
+_MARKERS_IN_TEMPLATES = frozenset(MARKERS) | {"<|eom_id|>", "<|python_tag|>"}
+_WORDS_IN_TEMPLATES = (
+    START_HEADER,
+    END_HEADER,
+    END_OF_TURN,
+    "Cutting Knowledge Date: December 2023\\n",
+    "Today Date: ",
+    "Environment: ipython",
+    '"parameters": ',
+)
+
+# Not strftime's %b, which follows the locale.
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+# Far more than a context of any model holds in practice.
+_MAX_TOOL_CHARACTERS = 4 * 1024 * 1024
+
+_TOOL_INSTRUCTIONS = (
+    "Given the following functions, please respond with a JSON for a function call "
+    "with its proper arguments that best answers the given prompt.\n\n"
+    'Respond in the format {"name": function name, '
+    '"parameters": dictionary of argument name and its value}.'
+    "Do not use variables.\n\n"
+)
+
+
+def recognizes(template: str) -> bool:
+    """Whether a GGUF's chat template writes this dialect.
+
+    The original Llama 3 has the same markers but no date block, and models made from Llama 3 for
+    other ways of calling tools have other words around them: both are refused.
+    """
+    found = set(re.findall(r"<\|\w+\|>", template))
+    return found <= _MARKERS_IN_TEMPLATES and all(word in template for word in _WORDS_IN_TEMPLATES)
+
+
+def render(
+    messages: Sequence[Message],
+    *,
+    date: datetime.date,
+    tools: Sequence[Mapping[str, Any]] | None = None,
+) -> list[Segment]:
+    """The prompt that asks for the next assistant message.
+
+    `date` is what the model is told is today; it stands near token 20, so a conversation should
+    keep one. An empty `tools` counts as none. Raises PromptError.
+    """
+    if not messages:
+        raise PromptError("a conversation needs at least one message", "messages")
+    return list(_segments(messages, date, tools or ()))
+
+
+def _segments(
+    messages: Sequence[Message], date: datetime.date, tools: Sequence[Mapping[str, Any]]
+) -> Iterator[Segment]:
+    system, rest = "", list(enumerate(messages))
+    if messages[0].role == "system":
+        system, rest = messages[0].text.strip(), rest[1:]
+    yield marker(BEGIN_OF_TEXT)
+    yield from _turn("system", _preamble(date, bool(tools)) + system)
+    if tools:
+        if not rest:
+            raise PromptError(
+                "tools are written into the first user message, and there is none", "messages"
+            )
+        question = ""
+        if not rest[0][1].tool_calls:
+            question, rest = rest[0][1].text.strip(), rest[1:]
+        yield from _turn("user", _tool_text(tools) + question)
+    for index, message in rest:
+        role = "ipython" if message.role == "tool" else message.role
+        yield from _turn(role, _body(message, f"messages[{index}]"))
+    yield from _header("assistant")
+    yield plain("\n\n")
+
+
+def _header(role: str) -> Iterator[Segment]:
+    yield marker(START_HEADER)
+    yield plain(role)
+    yield marker(END_HEADER)
+
+
+def _turn(role: str, body: str) -> Iterator[Segment]:
+    yield from _header(role)
+    yield plain("\n\n" + body)
+    yield marker(END_OF_TURN)
+
+
+def _preamble(date: datetime.date, with_tools: bool) -> str:
+    environment = "Environment: ipython\n" if with_tools else ""
+    today = f"{date.day:02d} {_MONTHS[date.month - 1]} {date.year}"
+    return f"{environment}Cutting Knowledge Date: December 2023\nToday Date: {today}\n\n"
+
+
+def _body(message: Message, param: str) -> str:
+    if message.tool_calls:
+        if message.role != "assistant":
+            raise PromptError(
+                f"tool_calls belong to the assistant, not to the role {message.role!r}",
+                f"{param}.tool_calls",
+            )
+        return "; ".join(_call(call, f"{param}.tool_calls") for call in message.tool_calls)
+    if message.role == "tool":
+        return json.dumps(message.text, ensure_ascii=False)
+    return message.text.strip()
+
+
+def _call(call: ToolCall, param: str) -> str:
+    try:
+        parameters = json.dumps(call.arguments, ensure_ascii=False)
+    except RecursionError:
+        raise PromptError("the arguments are nested too deeply", param) from None
+    return f'{{"name": "{call.name}", "parameters": {parameters}}}'
+
+
+def _tool_text(tools: Sequence[Mapping[str, Any]]) -> str:
+    """The instructions and the tools as indented JSON, order kept, nothing escaped for HTML.
+
+    Indenting multiplies: a few MB of numbers under a thousand brackets are gigabytes when
+    written, so the writing stops at _MAX_TOOL_CHARACTERS.
+    """
+    encoder = json.JSONEncoder(ensure_ascii=False, indent=4)
+    pieces = [_TOOL_INSTRUCTIONS]
+    room = _MAX_TOOL_CHARACTERS
+    for index, tool in enumerate(tools):
+        try:
+            for piece in encoder.iterencode(tool):
+                pieces.append(piece)
+                room -= len(piece)
+                if room < 0:
+                    raise PromptError("the tools are too long to be written", f"tools[{index}]")
+        except RecursionError:
+            raise PromptError("the tool is nested too deeply", f"tools[{index}]") from None
+        pieces.append("\n\n")
+    return "".join(pieces)

@@ -1,0 +1,12 @@
+"""Which version of this package is installed."""
+
+from __future__ import annotations
+
+import importlib.metadata
+
+
+def package_version() -> str:
+    try:
+        return importlib.metadata.version("sheily-server")
+    except importlib.metadata.PackageNotFoundError:  # run from a checkout
+        return "0"

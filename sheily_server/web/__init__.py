@@ -1,0 +1,1 @@
+"""HTTP: the server, who may call, routes, and errors as statuses; knows nothing of a model."""

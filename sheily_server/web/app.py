@@ -1,0 +1,446 @@
+"""HTTP: routes, bodies, server-sent events, and errors as responses. The only user of Werkzeug."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
+from werkzeug.routing import Map, Rule
+from werkzeug.wrappers import Request, Response
+
+from .. import metrics
+from ..api import openapi
+from ..api.openai_chat import encode as completion
+from ..api.openai_chat import protocol as openai
+from ..backend.supervisor import Supervisor
+from ..chat.reader import Piece
+from ..chat.turn import Caller, Chat, ClientGoneError, Turn, simple_messages, simple_param
+from ..config import Config
+from ..errors import ApiError, invalid_request, queue_full
+from ..metrics import Metrics, Outcome
+from . import cors
+from .guard import Guard, check_body_type
+
+log = logging.getLogger(__name__)
+
+KEEP_ALIVE_S = 10.0
+MAX_BODY_BYTES = 4 * 1024 * 1024
+ARRIVED = "sheily.arrived"
+"""Where the environment has the time (time.monotonic()) at which the request was there."""
+
+SPARE_POSTS = 4
+"""Requests with bodies that are worked on beside those that run or wait: they are being read, or
+about to be refused. More of them would leave no thread for /health."""
+
+StartResponse = Any
+Environ = dict[str, Any]
+
+
+class App:
+    """The WSGI application."""
+
+    def __init__(self, config: Config, supervisor: Supervisor) -> None:
+        self._config = config
+        self._supervisor = supervisor
+        self._guard = Guard(config.host, config.allowed_hosts, config.api_keys)
+        self._metrics = Metrics(supervisor.health)
+        self._chat = Chat(config, supervisor, metrics=self._metrics)
+        self._created = int(time.time())
+        self._most_posts = config.parallel + config.queue + SPARE_POSTS
+        self._posts = threading.BoundedSemaphore(self._most_posts)
+        # Decoding a large body takes a processor for a while: one at a time leaves some for others.
+        self._decoding = threading.Lock()
+        self._routes: dict[str, Callable[..., Response]] = {
+            "health": self._health,
+            "live": self._live,
+            "metrics": self._metrics_text,
+            "models": self._models,
+            "model": self._model,
+            "completions": self._completions,
+            "simple": self._simple,
+            "tokenize": self._tokenize,
+            "detokenize": self._detokenize,
+            "openapi": self._openapi,
+        }
+        rules = [Rule("/health", endpoint="health", methods=["GET"])]
+        rules += [Rule("/livez", endpoint="live", methods=["GET"])]
+        rules += [Rule("/metrics", endpoint="metrics", methods=["GET"])]
+        rules += [Rule("/chat", endpoint="simple", methods=["POST"])]
+        rules += [Rule("/openapi.json", endpoint="openapi", methods=["GET"])]
+        for prefix in ("/v1", ""):  # with and without, as clients differ in what base they expect
+            rules += [
+                Rule(f"{prefix}/models", endpoint="models", methods=["GET"]),
+                Rule(f"{prefix}/models/<id>", endpoint="model", methods=["GET"]),
+                Rule(f"{prefix}/chat/completions", endpoint="completions", methods=["POST"]),
+                Rule(f"{prefix}/tokenize", endpoint="tokenize", methods=["POST"]),
+                Rule(f"{prefix}/detokenize", endpoint="detokenize", methods=["POST"]),
+            ]
+        self._labels: dict[str, str] = {}
+        for rule in rules:
+            self._labels.setdefault(rule.endpoint, rule.rule.replace("<id>", "{id}"))
+        self._map = Map(rules, strict_slashes=False, merge_slashes=False, redirect_defaults=False)
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        environ.setdefault(ARRIVED, time.monotonic())
+        request = Request(environ, populate_request=False)  # or each would keep the other
+        request_id = f"req_{secrets.token_hex(8)}"
+        response = self._respond(request, request_id)
+        try:
+            response.headers["X-Request-Id"] = request_id
+            origin = request.headers.get("Origin")
+            for name, value in cors.headers(origin, self._config.cors_origins):
+                response.headers[name] = value
+            return response(environ, start_response)
+        except BaseException:
+            response.close()
+            raise
+
+    def may_call(self, method: str, path: str, host: str | None, authorization: str | None) -> bool:
+        """Whether a request with such a head will be let in."""
+        try:
+            self._guard.check(method, path, host, authorization)
+        except ApiError:
+            return False
+        return True
+
+    def _respond(self, request: Request, request_id: str) -> Response:
+        """The response. Its outcome is counted; that of a stream is when the stream ends."""
+        route = metrics.OTHER_ROUTE
+        try:
+            self._check_caller(request)
+            if request.method == "OPTIONS":
+                return Response(status=204, headers=cors.preflight_headers())
+            endpoint, arguments = self._map.bind_to_environ(request.environ).match()
+            route = self._labels[endpoint]
+            handler = self._work if request.method == "POST" else self._handle
+            response = handler(endpoint, request, request_id, arguments)
+            if not response.is_streamed:
+                self._metrics.request(route, "ok" if response.status_code < 400 else "unavailable")
+            return response
+        except ApiError as error:
+            self._metrics.request(route, metrics.outcome(error))
+            if request.method == "POST":
+                _log_request(request_id, error.status, detail=error.code or error.type)
+            return _error_response(error)
+        except ClientGoneError:
+            self._metrics.request(route, "client_gone")
+            _log_request(request_id, 499, detail="client gone")
+            return Response(status=499)
+        except HTTPException as error:
+            self._metrics.request(route, "invalid")
+            response = _error_response(_http_error(error, request))
+            if isinstance(error, MethodNotAllowed):
+                response.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
+            return response
+        except Exception:
+            self._metrics.request(route, "error")
+            log.exception("%s failed", request_id)
+            return _error_response(_internal_error(request_id))
+
+    def _handle(
+        self, endpoint: str, request: Request, request_id: str, arguments: Mapping[str, Any]
+    ) -> Response:
+        return self._routes[endpoint](request, request_id, **arguments)
+
+    def _work(
+        self, endpoint: str, request: Request, request_id: str, arguments: Mapping[str, Any]
+    ) -> Response:
+        """As `_handle`, for what may take a thread for long. Raises ApiError (429) for too many."""
+        if not self._posts.acquire(blocking=False):
+            self._supervisor.check_room()
+            raise queue_full(self._config.parallel, self._config.queue, 1)
+        try:
+            response = self._handle(endpoint, request, request_id, arguments)
+        except BaseException:
+            self._posts.release()
+            raise
+        if response.is_streamed:
+            response.call_on_close(_once(self._posts.release))
+        else:
+            self._posts.release()
+        return response
+
+    def _read(self, request: Request, kind: type[openai.RequestT]) -> openai.RequestT:
+        """The body of a request that there is room for. Raises ApiError."""
+        self._supervisor.check_room()
+        body = _body(request)
+        with self._decoding:
+            return openai.decode_request(body, kind)
+
+    def _check_caller(self, request: Request) -> None:
+        """Before anything is done. Not by Werkzeug's `host`, which has a default."""
+        header = request.environ.get
+        self._guard.check(
+            request.method, request.path, header("HTTP_HOST"), header("HTTP_AUTHORIZATION")
+        )
+
+    def _caller(self, request: Request) -> Caller:
+        authorization = request.environ.get("HTTP_AUTHORIZATION")
+        return Caller(_gone(request), request.environ[ARRIVED], self._guard.scope(authorization))
+
+    def _health(self, request: Request, request_id: str) -> Response:
+        health = self._supervisor.health()
+        body = openapi.Health(
+            status="ok" if health.state == "ready" else "unavailable",
+            state=health.state,
+            model=self._chat.model,
+            model_path=os.fspath(self._config.model_path),
+            context_size=self._config.context_size,
+            reason=health.reason,
+            progress=health.progress,
+            parallel=self._config.parallel,
+            queue=self._config.queue,
+            active_requests=health.running + health.queued,
+            queued=health.queued,
+            answers_running=health.answers_running,
+            answers_queued=health.answers_queued,
+            engine_restarts=health.restarts,
+            last_step_age_s=_rounded(health.last_step_age_s),
+            kv_cells=health.kv_cells,
+            kv_cells_used=health.kv_cells_used,
+            kv_cells_cached=health.kv_cells_cached,
+            kernel=health.engine.kernel if health.engine else None,
+        )
+        return _json_response(openai.encode(body), 200 if health.state == "ready" else 503)
+
+    def _live(self, request: Request, request_id: str) -> Response:
+        return _json_response(openai.encode(openapi.Live()))
+
+    def _metrics_text(self, request: Request, request_id: str) -> Response:
+        return Response(self._metrics.text(), content_type=metrics.CONTENT_TYPE)
+
+    def _models(self, request: Request, request_id: str) -> Response:
+        return _json_response(openai.encode(openapi.ModelList([self._model_object()])))
+
+    def _model(self, request: Request, request_id: str, id: str) -> Response:
+        self._chat.check_model(id)
+        return _json_response(openai.encode(self._model_object()))
+
+    def _model_object(self) -> openapi.Model:
+        return openapi.Model(self._chat.model, self._created)
+
+    def _openapi(self, request: Request, request_id: str) -> Response:
+        return _json_response(msgspec.json.encode(openapi.document()))
+
+    def _completions(self, request: Request, request_id: str) -> Response:
+        body = self._read(request, openai.ChatRequest)
+        caller = self._caller(request)
+        turn = self._chat.begin(body, body.messages, caller)
+        if body.stream:
+            include_usage = bool(body.stream_options and body.stream_options.include_usage)
+            logprobs = body.wanted_logprobs() is not None
+            events = self._events(turn, include_usage, logprobs, caller, request_id)
+            response = _stream_response(events)
+            response.call_on_close(turn.ticket.cancel)  # should nobody ask for the first event
+            return response
+        answer = completion.whole(
+            turn, self._collect(turn, caller), body.wanted_logprobs() is not None
+        )
+        return _answered(openai.encode(answer), turn, caller, request_id)
+
+    def _simple(self, request: Request, request_id: str) -> Response:
+        body = self._read(request, openai.SimpleChatRequest)
+        caller = self._caller(request)
+        try:
+            turn = self._chat.begin(body, simple_messages(body), caller)
+        except ApiError as error:
+            error.param = simple_param(body, error.param)
+            raise
+        pieces = self._collect(turn, caller)
+        answer = openai.SimpleChatResponse(
+            response="".join(piece.text for piece in pieces),
+            model=turn.model,
+            finish_reason=turn.finish_reasons[0],
+            usage=turn.usage(),
+            dropped_messages=turn.dropped_messages,
+            timed_out=turn.timed_out,
+        )
+        return _answered(openai.encode(answer), turn, caller, request_id)
+
+    def _tokenize(self, request: Request, request_id: str) -> Response:
+        body = self._read(request, openai.TokenizeRequest)
+        self._chat.check_model(body.model)
+        found = self._chat.tokenize(body, self._caller(request))
+        pieces = [piece.decode("utf-8", "replace") for piece in found.pieces]
+        answer = openai.TokenizeResponse(found.tokens, len(found.tokens), pieces)
+        return _json_response(openai.encode(answer))
+
+    def _detokenize(self, request: Request, request_id: str) -> Response:
+        body = self._read(request, openai.DetokenizeRequest)
+        self._chat.check_model(body.model)
+        text = self._chat.detokenize(body.tokens, self._caller(request))
+        return _json_response(openai.encode(openai.DetokenizeResponse(text)))
+
+    def _collect(self, turn: Turn, caller: Caller) -> list[Piece]:
+        return [piece for piece in self._chat.pieces(turn, caller) if piece is not None]
+
+    def _events(
+        self,
+        turn: Turn,
+        include_usage: bool,
+        logprobs: bool,
+        caller: Caller,
+        request_id: str,
+    ) -> Iterator[bytes]:
+        """The chunks of a stream: the roles, pieces as they come, the reasons they ended, the usage
+        if asked for, [DONE]. An error is an event of its own, with no [DONE] behind it."""
+        outcome: Outcome = "error"
+        status, detail = 500, "internal_error"
+        try:
+            chunks = completion.Chunks(turn, include_usage, logprobs)
+            for chunk in chunks.first():
+                yield _event(chunk)
+            last_sent = time.monotonic()
+            for piece in self._chat.pieces(turn, caller):
+                if piece is not None:
+                    for chunk in chunks.of(piece):
+                        yield _event(chunk)
+                    last_sent = time.monotonic()
+                elif time.monotonic() - last_sent >= KEEP_ALIVE_S:
+                    yield b": keep-alive\n\n"
+                    last_sent = time.monotonic()
+            for chunk in chunks.last():
+                yield _event(chunk)
+            yield b"data: [DONE]\n\n"
+            outcome, status, detail = "ok", 200, ""
+        except ApiError as error:
+            outcome, status = metrics.outcome(error), error.status
+            detail = error.code or error.type
+            yield _error_event(error)
+        except (ClientGoneError, GeneratorExit):  # the latter is thrown at any yield
+            outcome, status, detail = "client_gone", 499, "client gone"
+        except Exception:
+            log.exception("%s failed", request_id)
+            yield _error_event(_internal_error(request_id))
+        finally:
+            if turn.finished is None:
+                turn.ticket.cancel()
+            self._metrics.request(self._labels["completions"], outcome)
+            _log_request(request_id, status, turn, detail)
+
+
+def _once(do: Callable[[], None]) -> Callable[[], None]:
+    """What may be called again: a response can be closed more than once."""
+    left = [do]
+
+    def do_it() -> None:
+        if left:
+            left.pop()()
+
+    return do_it
+
+
+def _answered(body: bytes, turn: Turn, caller: Caller, request_id: str) -> Response:
+    """A whole answer that is ready. Raises ClientGoneError when nobody is there to take it."""
+    if caller.gone():
+        raise ClientGoneError
+    _log_request(request_id, 200, turn)
+    return _json_response(body)
+
+
+def _stream_response(events: Iterator[bytes]) -> Response:
+    return Response(
+        events,
+        content_type="text/event-stream; charset=utf-8",
+        headers=[("Cache-Control", "no-cache"), ("X-Accel-Buffering", "no")],
+    )
+
+
+def _body(request: Request) -> bytes:
+    """The body, which is read by no other way. Raises ApiError: 413, 415."""
+    check_body_type(request.headers.get("Content-Type"), request.headers.get("Content-Encoding"))
+    if (request.content_length or 0) > MAX_BODY_BYTES:
+        raise invalid_request(
+            f"The body is larger than {MAX_BODY_BYTES} bytes.",
+            code="request_too_large",
+            status=413,
+        )
+    return request.get_data(cache=False)
+
+
+def _gone(request: Request) -> Callable[[], bool]:
+    """Whether the client has closed its connection, as waitress tells it."""
+    check = request.environ.get("waitress.client_disconnected")
+    return check if callable(check) else lambda: False
+
+
+def _json_response(body: bytes, status: int = 200) -> Response:
+    return Response(body, status, content_type="application/json")
+
+
+def _rounded(seconds: float | None) -> float | None:
+    """To milliseconds."""
+    return None if seconds is None else round(seconds, 3)
+
+
+def _error_response(error: ApiError) -> Response:
+    response = _json_response(msgspec.json.encode(error.body()), error.status)
+    if error.retry_after is not None:
+        response.headers["Retry-After"] = str(error.retry_after)
+    if not error.retry:
+        response.headers["X-Should-Retry"] = "false"
+    if error.status == 401:
+        response.headers["WWW-Authenticate"] = "Bearer"
+    return response
+
+
+def _http_error(error: HTTPException, request: Request) -> ApiError:
+    status = error.code or 500
+    messages = {
+        404: f"There is no {request.path} here.",
+        405: f"{request.path} does not take {request.method}.",
+    }
+    codes = {404: "not_found", 405: "method_not_allowed", 413: "request_too_large"}
+    return invalid_request(
+        messages.get(status, error.description or error.name),
+        code=codes.get(status, "invalid_request"),
+        status=status,
+    )
+
+
+def _event(value: msgspec.Struct) -> bytes:
+    return b"data: " + openai.encode(value) + b"\n\n"
+
+
+def _error_event(error: ApiError) -> bytes:
+    return b"data: " + msgspec.json.encode(error.body()) + b"\n\n"
+
+
+def _internal_error(request_id: str) -> ApiError:
+    return ApiError(
+        500,
+        f"The server made an error; its log has it under {request_id}.",
+        type="server_error",
+        code="internal_error",
+    )
+
+
+def _log_request(request_id: str, status: int, turn: Turn | None = None, detail: str = "") -> None:
+    """One line for a request: id, status, tokens, time to first token, tokens a second."""
+    parts = [request_id, str(status)]
+    if turn is not None:
+        parts.append(f"prompt={turn.prompt_tokens}")
+        if turn.finished is not None:
+            done = turn.finished
+            parts += [
+                f"cached={done.cached_tokens}",
+                f"completion={done.completion_tokens}",
+                f"finish={','.join(turn.finish_reasons.values())}",
+            ]
+            if turn.first_token_s is not None:
+                parts.append(f"first_token={turn.first_token_s:.3f}s")
+            speed = turn.timings().predicted_per_second
+            if speed is not None:
+                parts.append(f"speed={speed:.2f}tok/s")
+        if turn.timed_out:
+            parts.append("(timed out)")
+    if detail:
+        parts.append(f"({detail})")
+    log.info("%s", " ".join(parts))

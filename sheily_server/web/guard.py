@@ -1,0 +1,103 @@
+"""Who may call, and in which form: the names this server answers to, API keys, types of bodies.
+
+Knows the values of a request's headers, and nothing of how they come or of what is asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Iterable
+
+from ..api.openapi import OPEN_PATHS
+from ..errors import invalid_request
+from ..hosts import is_address, is_everywhere, is_loopback, normal
+
+_HOST_HEADER = re.compile(
+    r"(?:\[(?P<address>[0-9A-Fa-f:.]+)\]|(?P<name>[\w.-]+))(?::\d{1,5})?", re.A
+)
+_CHARSET = re.compile(r'\s*charset\s*=\s*"?([^"\s]*)"?\s*', re.I)
+
+
+class Guard:
+    """Decides who may call.
+
+    A page that a browser loaded from a foreign name which then resolves to this machine (DNS
+    rebinding) is of one origin with this server, so CORS does not stop it; but its requests carry
+    that name in `Host`. So the name has to be this machine's, the configured `host`, or in
+    `allowed_hosts`, where `*` allows all. An address cannot be rebound: a server that listens on
+    all addresses answers to every one.
+    """
+
+    def __init__(self, host: str, allowed_hosts: Iterable[str], keys: Iterable[str]) -> None:
+        self._every_host = "*" in allowed_hosts
+        self._hosts = {normal(name) for name in (host, *allowed_hosts)}
+        self._every_address = is_everywhere(host)
+        self._keys = [key.encode() for key in keys]
+        self._salt = secrets.token_bytes(16)
+
+    def check(self, method: str, path: str, host: str | None, authorization: str | None) -> None:
+        """Raises ApiError: 403 for the name, 401 for the key."""
+        if not self._every_host and not self._answers_to(host or ""):
+            named = f"the name {host[:100]!r}" if host else "a request without a Host header"
+            raise invalid_request(
+                f"This server does not answer to {named}; LLM_ALLOWED_HOSTS says which it does.",
+                code="host_not_allowed",
+                status=403,
+            )
+        # Browsers send no key with the question that CORS asks.
+        needs_key = bool(self._keys) and method != "OPTIONS" and path.rstrip("/") not in OPEN_PATHS
+        if needs_key and not self._has_key(authorization or ""):
+            problem = "The API key is none of this server's."
+            if not authorization:
+                problem = "An API key is needed, in the header Authorization: Bearer KEY."
+            raise invalid_request(problem, code="invalid_api_key", status=401)
+
+    def scope(self, authorization: str | None) -> str:
+        """A name for whoever has this key, which does not tell the key; empty without keys."""
+        if not self._keys:
+            return ""
+        given = _bearer(authorization or "")[1]
+        return hashlib.blake2b(given, digest_size=8, key=self._salt).hexdigest()
+
+    def _answers_to(self, header: str) -> bool:
+        found = _HOST_HEADER.fullmatch(header)
+        if found is None:
+            return False
+        name = normal(found["address"] or found["name"])
+        return (
+            name in self._hosts or is_loopback(name) or (self._every_address and is_address(name))
+        )
+
+    def _has_key(self, authorization: str) -> bool:
+        """Takes as long for one key as for another."""
+        scheme, given = _bearer(authorization)
+        same = [hmac.compare_digest(given, own) for own in self._keys]
+        return scheme.lower() == "bearer" and any(same)
+
+
+def _bearer(authorization: str) -> tuple[str, bytes]:
+    """The scheme and the key of an Authorization header."""
+    scheme, _, key = authorization.partition(" ")
+    return scheme, key.strip(" ").encode("utf-8", "surrogatepass")
+
+
+def check_body_type(content_type: str | None, content_encoding: str | None) -> None:
+    """Raises ApiError (415) for a body that is not plain JSON in UTF-8.
+
+    A page may send other types to any server without asking it first, as forms do.
+    """
+    kind, *parameters = (content_type or "").split(";")
+    charsets = [found[1] for part in parameters if (found := _CHARSET.fullmatch(part))]
+    others = [charset for charset in charsets if charset.lower() not in ("utf-8", "utf8")]
+    if kind.strip().lower() != "application/json":
+        problem = "The body must be JSON, with the header Content-Type: application/json."
+    elif others:
+        problem = f"The body must be in UTF-8, not in {others[0][:40]!r}."
+    elif (content_encoding or "identity").strip().lower() != "identity":
+        problem = "The body must be sent as it is: no Content-Encoding is taken."
+    else:
+        return
+    raise invalid_request(problem, code="unsupported_media_type", status=415)
