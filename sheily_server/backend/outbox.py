@@ -53,7 +53,8 @@ class Outbox:
 
     def unwritten(self) -> frozenset[int]:
         """The commands that the engine has not seen, and after its end never will: it takes note
-        of none before it is there to its end."""
+        of none before it is there to its end. Certain after `join`; before that the last one may
+        be written already, and its thread not yet back."""
         with self._changed:
             writing = () if self._writing is None else (self._writing,)
             return frozenset((*self._commands, *writing))
@@ -63,6 +64,10 @@ class Outbox:
         with self._changed:
             self._closed = True
             self._changed.notify()
+
+    def join(self, seconds: float) -> None:
+        """Waits for the end of the thread, which comes once the other end of the socket is gone."""
+        self._thread.join(seconds)
 
     def _run(self) -> None:
         try:

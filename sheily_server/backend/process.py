@@ -140,6 +140,7 @@ class EngineProcess:
             code = self._process.wait()
         os.close(self._dies)
         self._relay.join(EXIT_GRACE_S)
+        self.outbox.join(EXIT_GRACE_S)
         return code
 
     def _read(self, take: Callable[[Event], bool]) -> str | None:

@@ -27,6 +27,7 @@ from sheily_server.backend.supervisor import Supervisor
 from sheily_server.backend.tickets import Ticket
 from sheily_server.config import Config
 from sheily_server.errors import ApiError
+from sheily_server.protocol.channel import Channel
 from sheily_server.protocol.frames import MAX_FRAME_BYTES
 from sheily_server.protocol.messages import (
     LAST_EVENTS,
@@ -943,6 +944,22 @@ def test_what_comes_when_the_engine_is_dead_already_is_not_blamed(
     assert verdict(supervisor, "abort") == "alone"
     assert verdict(supervisor, "hi") == "free"
     may_read[-1].set()
+
+
+def test_what_is_written_is_blamed_however_late_its_thread_goes_on(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine has died of it before the thread that wrote it is back from the socket."""
+    send = Channel.send_frame
+
+    def slowly(channel: Channel, frame: bytes) -> None:
+        send(channel, frame)
+        if b"abort" in frame:
+            time.sleep(0.3)
+
+    monkeypatch.setattr(Channel, "send_frame", slowly)
+    supervisor = bench.ready()
+    convict(supervisor, "abort")
 
 
 def test_who_waits_for_a_slot_is_not_blamed(bench: Bench) -> None:
