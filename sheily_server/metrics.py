@@ -18,7 +18,6 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from .backend.health import STATES, Health
-from .errors import ApiError
 from .protocol.messages import Finished
 from .version import package_version
 
@@ -40,20 +39,6 @@ Outcome = Literal[
     "client_gone",
     "error",
 ]
-_OF_CODES: dict[str | None, Outcome] = {
-    "queue_full": "queue_full",
-    "engine_crashed": "engine_crashed",
-    "timeout": "timeout",
-    "model_unavailable": "unavailable",
-}
-_OF_STATUSES: dict[int, Outcome] = {401: "unauthorized", 403: "unauthorized", 503: "unavailable"}
-
-
-def outcome(error: ApiError) -> Outcome:
-    """As what a request counts that ends in this error."""
-    if error.code in _OF_CODES:
-        return _OF_CODES[error.code]
-    return _OF_STATUSES.get(error.status, "invalid" if error.status < 500 else "error")
 
 
 class Metrics:

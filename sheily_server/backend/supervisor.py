@@ -15,12 +15,13 @@ import msgspec
 
 from ..config import Config, untuned
 from ..errors import (
-    ApiError,
-    engine_crashed,
-    invalid_request,
-    model_unavailable,
-    not_ready,
-    request_crashes_engine,
+    EngineCrashedError,
+    EngineFailedError,
+    InvalidRequestError,
+    ModelUnavailableError,
+    NotReadyError,
+    RequestCrashesEngineError,
+    ServiceError,
 )
 from ..logs import escaped
 from ..protocol.channel import encode_command
@@ -164,20 +165,23 @@ class Supervisor:
             )
 
     def engine(self) -> Ready:
-        """What the engine said of its model. Raises ApiError when no request can be served."""
+        """What the engine said of its model. Raises ServiceError when no request can be served."""
         with self._lock:
             return self._ready()
 
     def check_room(self) -> None:
-        """Raises ApiError (429) when a request would be refused for want of room, before any work
+        """Raises QueueFullError when a request would be refused for want of room, before any work
         is done for it; `submit` is what decides."""
         self._tickets.check_room()
 
     def submit(self, command: Submit | Tokenize | Detokenize, trims: bool = False) -> Ticket:
-        """Sends a command to the engine, with a new id. Raises ApiError: 429 when the queue is
-        full, 503 while the model loads, 500 when it cannot be loaded, 400 for what cannot be sent
-        and for what the engine died of. With `trims` TooLong is not the ticket's end:
-        `submit_again` or a cancel follows."""
+        """Sends a command to the engine, with a new id. With `trims` TooLong is not the ticket's
+        end: `submit_again` or a cancel follows.
+
+        Raises QueueFullError, NotReadyError while the model loads, ModelUnavailableError when it
+        cannot be loaded, InvalidRequestError for what cannot be sent and for what the engine died
+        of.
+        """
         with self._lock:
             self._ready()
             choices = command.n if isinstance(command, Submit) else 0
@@ -186,8 +190,8 @@ class Supervisor:
         return ticket
 
     def submit_again(self, ticket: Ticket, command: Submit | Tokenize | Detokenize) -> None:
-        """Sends a command in the place of one that was too long, under its id. Raises ApiError
-        (400), and then the ticket is at its end."""
+        """Sends a command in the place of one that was too long, under its id. Raises
+        InvalidRequestError, and then the ticket is at its end."""
         self._send(ticket, command, first=True)
 
     def _send(
@@ -201,7 +205,7 @@ class Supervisor:
                     return
                 verdict = self._suspects.verdict(fingerprint)
                 if verdict == "refused":
-                    raise request_crashes_engine()
+                    raise RequestCrashesEngineError()
                 suspect = verdict == "alone"
                 self._pass(self._gate.arrive(ticket.id, fingerprint, frame, suspect, first))
         except BaseException:
@@ -215,11 +219,11 @@ class Supervisor:
         if self._state == "ready" and self._engine is not None:
             return self._engine
         if self._state == "failed":
-            raise model_unavailable(self._reason or "The model cannot be used.")
+            raise ModelUnavailableError(self._reason or "The model cannot be used.")
         if self._state == "restarting":
-            raise not_ready(f"The engine is being restarted: {self._reason}", "restarting", 2)
+            raise NotReadyError(f"The engine is being restarted: {self._reason}", "restarting", 2)
         percent = round(100 * (self._progress or 0.0))
-        raise not_ready(f"The model is being loaded ({percent} %).", "loading", 2)
+        raise NotReadyError(f"The model is being loaded ({percent} %).", "loading", 2)
 
     def _cancel(self, id: int) -> None:
         with self._lock:
@@ -377,7 +381,7 @@ class Supervisor:
         with self._lock:
             self._state, self._reason, self._progress = "failed", reason, None
             self._engine = self._process = self._beat = None
-        self._end_all(model_unavailable(reason))
+        self._end_all(ModelUnavailableError(reason))
 
     def _crashed(self, end: End) -> None:
         reason = f"the engine process {escaped(end.death)}"[:MOST_REASON]
@@ -393,7 +397,7 @@ class Supervisor:
             if self._own_deaths_in_row == WARY_AFTER:
                 self._gate.wary = True
                 log.warning("requests are worked on one at a time until one is answered")
-        self._end_all(engine_crashed(reason), culprit)
+        self._end_all(EngineCrashedError(reason), culprit)
 
     def _blame(self) -> tuple[int | None, int | None]:
         """Blames what was in native code when the engine died by itself: the request that was alone
@@ -410,29 +414,27 @@ class Supervisor:
         self._suspects.blame(self._gate.native(unwritten))
         return (None if alone in unwritten else alone), None
 
-    def _end_all(self, error: ApiError, culprit: int | None = None) -> None:
+    def _end_all(self, error: ServiceError, culprit: int | None = None) -> None:
         """Ends every request with an error; the culprit's says that it is not to come again."""
         with self._lock:
             self._gate.clear()
             tickets = self._tickets.close_all()
         for ticket in tickets:
-            ticket.put(request_crashes_engine() if ticket.id == culprit else error)
+            ticket.put(RequestCrashesEngineError() if ticket.id == culprit else error)
 
 
 def _frame(command: Submit | Tokenize | Detokenize) -> bytes:
-    """A command as the engine is sent it. Raises ApiError for what it cannot be sent."""
+    """A command as the engine is sent it. Raises ServiceError for what it cannot be sent."""
     try:
         return encode_command(command)
     except UnicodeEncodeError:
-        raise invalid_request("The request has a text with half a character in it.") from None
+        raise InvalidRequestError("The request has a text with half a character in it.") from None
     except OverflowError:
-        raise invalid_request("The request has a number that is too large.") from None
+        raise InvalidRequestError("The request has a number that is too large.") from None
     except ProtocolError:
-        raise invalid_request("The request is too large for the engine.") from None
+        raise InvalidRequestError("The request is too large for the engine.") from None
     except (TypeError, ValueError, RecursionError) as error:
-        raise ApiError(
-            500, f"The request cannot be sent to the engine: {error}.", type="server_error"
-        ) from None
+        raise EngineFailedError(f"The request cannot be sent to the engine: {error}.") from None
 
 
 def _mark(path: Path) -> tuple[int, ...] | None:
@@ -473,5 +475,5 @@ def _pool_line(config: Config, engine: Ready) -> str:
     return line + (", LLM_KV_TYPE=q8_0 halves the memory" if engine.kv_type == "f16" else "")
 
 
-def _shutting_down() -> ApiError:
-    return not_ready("The server is shutting down.", "shutting_down", 5)
+def _shutting_down() -> ServiceError:
+    return NotReadyError("The server is shutting down.", "shutting_down", 5)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ..errors import ApiError, queue_full
+from ..errors import QueueFullError, ServiceError
 from ..protocol.messages import (
     LAST_EVENTS,
     ChoiceFinished,
@@ -40,8 +40,8 @@ class Counts:
 class Ticket:
     """A request's place in the engine: its events arrive here, in order.
 
-    Ends with one of LAST_EVENTS, or with an ApiError when the engine dies. `trims`: TooLong is not
-    its end, as it may come again with a shorter prompt.
+    Ends with one of LAST_EVENTS, or with a ServiceError when the engine dies. `trims`: TooLong is
+    not its end, as it may come again with a shorter prompt.
     """
 
     def __init__(
@@ -52,18 +52,18 @@ class Ticket:
         self.trims = trims
         self.began = time.monotonic()
         self._cancel = cancel
-        self._events: queue.SimpleQueue[RequestEvent | ApiError] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[RequestEvent | ServiceError] = queue.SimpleQueue()
 
-    def put(self, event: RequestEvent | ApiError) -> None:
+    def put(self, event: RequestEvent | ServiceError) -> None:
         self._events.put(event)
 
     def next(self, timeout: float) -> RequestEvent | None:
-        """The next event, or None after `timeout` seconds. Raises the ApiError of a dead engine."""
+        """The next event, or None after `timeout` seconds. Raises a dead engine's ServiceError."""
         try:
             event = self._events.get(timeout=timeout)
         except queue.Empty:
             return None
-        if isinstance(event, ApiError):
+        if isinstance(event, ServiceError):
             raise event
         return event
 
@@ -119,13 +119,13 @@ class Tickets:
             return self._count()
 
     def check_room(self) -> None:
-        """Raises ApiError (429), with the seconds until a place is free by how long the last
+        """Raises QueueFullError, with the seconds until a place is free by how long the last
         requests took, when the table is full."""
         with self._lock:
             self._check_room()
 
     def open(self, cancel: Callable[[int], None], choices: int = 1, trims: bool = False) -> Ticket:
-        """A ticket with a new id, on which `cancel` is called with it. Raises ApiError (429)."""
+        """A ticket with a new id, on which `cancel` is called with it. Raises QueueFullError."""
         with self._lock:
             self._check_room()
             ticket = Ticket(next(self._ids), cancel, choices, trims)
@@ -178,4 +178,4 @@ class Tickets:
             waiting = max(0, n - self._parallel)
             seconds = math.ceil((waiting + 1) / self._parallel * self._mean_seconds)
             counts = self._count()
-            raise queue_full(counts.running, counts.queued, max(1, min(seconds, _MOST_RETRY_S)))
+            raise QueueFullError(counts.running, counts.queued, max(1, min(seconds, _MOST_RETRY_S)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ..errors import invalid_request
+from ..errors import InvalidRequestError
 from ..protocol.messages import Grammar
 
 MAX_DEPTH = 32
@@ -19,19 +19,21 @@ _LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator"
 
 
 def check_schema(schema: dict[str, Any], param: str) -> None:
-    """Raises ApiError (400) for a schema that is too large to be sent to the compilers, which find
-    out what it costs."""
+    """Raises InvalidRequestError for a schema that is too large to be sent to the compilers, which
+    find out what it costs."""
     nodes, level, depth = 0, [schema], 0
     while level:
         nodes += len(level)
         depth += 1
         if depth > MAX_DEPTH:
-            raise invalid_request(f"The schema is nested deeper than {MAX_DEPTH} levels.", param)
+            raise InvalidRequestError(
+                f"The schema is nested deeper than {MAX_DEPTH} levels.", param
+            )
         if nodes > MAX_NODES:
-            raise invalid_request(f"The schema has more than {MAX_NODES} parts.", param)
+            raise InvalidRequestError(f"The schema has more than {MAX_NODES} parts.", param)
         level = [child for part in level for child in _children(part)]
     if len(json.dumps(schema)) > MAX_BYTES:  # which fails on one that is too deep
-        raise invalid_request(f"The schema is larger than {MAX_BYTES} bytes.", param)
+        raise InvalidRequestError(f"The schema is larger than {MAX_BYTES} bytes.", param)
 
 
 def schema_fragment(schema: dict[str, Any]) -> str:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..api.openai_chat.protocol import ChatRequest, NamedToolChoice, Tool
-from ..errors import invalid_request
+from ..errors import InvalidRequestError
 from ..protocol.messages import Grammar
 from .schemas import check_schema, schema_fragment
 
@@ -80,13 +80,15 @@ class Offer:
 
 
 def offer(request: ChatRequest) -> Offer:
-    """What a request offers. Raises ApiError when it chooses a function that it does not offer, or
-    wants calls to follow a schema that is none of an object or too large."""
+    """What a request offers. Raises InvalidRequestError when it chooses a function that it does not
+    offer, or wants calls to follow a schema that is none of an object or too large."""
     tools = tuple(request.tools or ())
     names = [tool.function.name for tool in tools]
     for i, name in enumerate(names):
         if name in names[:i]:
-            raise invalid_request(f"Two tools have the name {name!r}.", f"tools[{i}].function.name")
+            raise InvalidRequestError(
+                f"Two tools have the name {name!r}.", f"tools[{i}].function.name"
+            )
     offered = _offer(request, tools)
     for i, tool in enumerate(tools):
         if offered.binding and tool in offered.tools:
@@ -102,11 +104,11 @@ def _offer(request: ChatRequest, tools: tuple[Tool, ...]) -> Offer:
     if choice == "none":
         return Offer((), forced=False, several=False)
     if not tools:
-        raise invalid_request("tool_choice needs tools to choose from.", "tool_choice")
+        raise InvalidRequestError("tool_choice needs tools to choose from.", "tool_choice")
     if isinstance(choice, NamedToolChoice):
         chosen = tuple(tool for tool in tools if tool.function.name == choice.function.name)
         if not chosen:
-            raise invalid_request(
+            raise InvalidRequestError(
                 f"There is no tool with the name {choice.function.name!r}.",
                 "tool_choice.function.name",
             )
@@ -117,7 +119,7 @@ def _offer(request: ChatRequest, tools: tuple[Tool, ...]) -> Offer:
 def _check_parameters(tool: Tool, param: str) -> None:
     schema = tool.function.schema()
     if schema["type"] != "object":
-        raise invalid_request("The schema of parameters must have the type object.", param)
+        raise InvalidRequestError("The schema of parameters must have the type object.", param)
     check_schema(schema, param)
 
 

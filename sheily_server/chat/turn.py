@@ -16,7 +16,13 @@ from ..api.openai_chat import protocol as openai
 from ..backend.supervisor import Supervisor
 from ..backend.tickets import Ticket
 from ..config import Config
-from ..errors import ApiError, context_exceeded, invalid_request, timed_out
+from ..errors import (
+    ContextExceededError,
+    EngineFailedError,
+    InvalidRequestError,
+    TimedOutError,
+    UnknownModelError,
+)
 from ..metrics import Metrics
 from ..protocol.messages import (
     SCHEMA_TOO_COMPLEX,
@@ -153,7 +159,7 @@ class Chat:
     ) -> Turn:
         """Renders the prompt and waits until the engine has admitted it.
 
-        Raises ApiError for everything that keeps the request from being answered, and
+        Raises ServiceError for everything that keeps the request from being answered, and
         ClientGoneError.
         """
         self.check_model(options.model)
@@ -187,7 +193,7 @@ class Chat:
                 long = _expected(event, TooLong)
                 cut = drop_oldest(kept, _excess(kept, long, self._config.context_size))
                 if not trims or cut == kept:
-                    raise context_exceeded(
+                    raise ContextExceededError(
                         self._config.context_size,
                         long.prompt_tokens,
                         long.completion_tokens,
@@ -217,8 +223,8 @@ class Chat:
     def pieces(self, turn: Turn, caller: Caller) -> Iterator[Piece | None]:
         """The pieces of the answer as they come; None whenever nothing came for a short while.
 
-        Raises ApiError when the engine fails, and ClientGoneError. Closing the iterator early, or
-        an error in it, frees the slot.
+        Raises ServiceError when the engine fails, and ClientGoneError. Closing the iterator early,
+        or an error in it, frees the slot.
         """
         readers = [AnswerReader(choice, turn.offer) for choice in range(turn.n)]
         last_came: dict[int, float] = {}
@@ -253,7 +259,7 @@ class Chat:
                 turn.ticket.cancel()
 
     def tokenize(self, request: openai.TokenizeRequest, caller: Caller) -> Tokenized:
-        """The tokens of a text, or of the prompt that messages make. Raises ApiError."""
+        """The tokens of a text, or of the prompt that messages make. Raises ServiceError."""
         if request.text is not None:
             segments = [Segment(request.text, False)]
         else:
@@ -265,30 +271,25 @@ class Chat:
         return _expected(self._ask(Tokenize(0, segments, deadline), caller), Tokenized)
 
     def detokenize(self, tokens: list[int], caller: Caller) -> str:
-        """The text of tokens, control tokens included. Raises ApiError."""
+        """The text of tokens, control tokens included. Raises ServiceError."""
         return _expected(self._ask(Detokenize(0, tokens), caller), Detokenized).text
 
     def check_model(self, name: str | None) -> None:
-        """Raises ApiError (404) for a name that is not this model's."""
+        """Raises UnknownModelError for a name that is not this model's."""
         if name not in (None, "", self.model, self._config.model_path.name):
-            raise invalid_request(
-                f"The model {name!r} does not exist here; this server has {self.model!r}.",
-                "model",
-                code="model_not_found",
-                status=404,
-            )
+            raise UnknownModelError(name or "", self.model)
 
     def _check_limits(self, options: openai.Options) -> None:
         limit = options.completion_limit()
         if limit is not None and limit > self._config.max_tokens:
-            raise invalid_request(
+            raise InvalidRequestError(
                 f"{limit} tokens are too many for an answer; this server gives at most "
                 f"{self._config.max_tokens} (LLM_MAX_TOKENS).",
                 "max_tokens" if options.max_completion_tokens is None else "max_completion_tokens",
             )
         n = options.n if isinstance(options, openai.ChatRequest) else None
         if n is not None and n > self._config.parallel:
-            raise invalid_request(
+            raise InvalidRequestError(
                 f"n is {n}; this server gives at most {self._config.parallel} answers to a "
                 "request (LLM_PARALLEL).",
                 "n",
@@ -309,7 +310,7 @@ class Chat:
             date = self._dates.date_for(messages, self._today(), scope)
             return render(dialect, kept, date=date, tools=tools)
         except PromptError as error:
-            raise invalid_request(error.message, error.param) from None
+            raise InvalidRequestError(error.message, error.param) from None
 
     def _ask(self, command: Tokenize | Detokenize, caller: Caller) -> RequestEvent:
         ticket = self._supervisor.submit(command)
@@ -321,7 +322,7 @@ class Chat:
 
     def _first_event(self, ticket: Ticket, caller: Caller) -> RequestEvent:
         if self._left(caller, FIRST_GRACE_S) <= 0:  # after many tries, none of which took long
-            raise timed_out(self._config.timeout)
+            raise TimedOutError(self._config.timeout)
         event = None
         while event is None:
             event = self._next(ticket, caller, FIRST_GRACE_S)
@@ -340,46 +341,41 @@ class Chat:
             raise ClientGoneError
         if event is None:
             if left <= POLL_S:
-                raise timed_out(self._config.timeout)
+                raise TimedOutError(self._config.timeout)
             return None
         if isinstance(event, Refused):
-            raise invalid_request(event.message, event.param)
+            raise InvalidRequestError(event.message, event.param)
         if isinstance(event, RequestFailed):
             if event.code == "timeout":
-                raise timed_out(self._config.timeout)
+                raise TimedOutError(self._config.timeout)
             if event.code == SCHEMA_TOO_COMPLEX:
-                raise invalid_request(
+                raise InvalidRequestError(
                     f"The schema is too complex to be followed: {event.message}.",
                     code=event.code,
                 )
-            raise ApiError(
-                500,
-                f"The model failed on this request: {event.message}.",
-                type="server_error",
-                code=event.code,
+            raise EngineFailedError(
+                f"The model failed on this request: {event.message}.", code=event.code
             )
         return event
 
 
 def _expected(event: RequestEvent, kind: type[_Event]) -> _Event:
-    """Raises ApiError for an answer of the engine that belongs to another question."""
+    """Raises ServiceError for an answer of the engine that belongs to another question."""
     if isinstance(event, kind):
         return event
-    raise ApiError(
-        500,
+    raise EngineFailedError(
         f"The engine answered with {type(event).__name__} in the place of {kind.__name__}.",
-        type="server_error",
         code="engine_error",
     )
 
 
 def simple_messages(request: openai.SimpleChatRequest) -> list[openai.ChatMessage]:
-    """The conversation that a body of POST /chat means. Raises ApiError."""
+    """The conversation that a body of POST /chat means. Raises ServiceError."""
     if (request.message is None) == (request.messages is None):
-        raise invalid_request("Give either message or messages.", "message")
+        raise InvalidRequestError("Give either message or messages.", "message")
     if request.messages is not None:
         if request.history is not None or request.system is not None:
-            raise invalid_request(
+            raise InvalidRequestError(
                 "history and system go with message; put them into messages.",
                 "history" if request.history is not None else "system",
             )
@@ -422,13 +418,14 @@ def sampling(options: openai.Options) -> Sampling:
 
 
 def _grammar(options: openai.Options, offered: Offer) -> Grammar | None:
-    """What the answer has to follow. Raises ApiError for two things that contradict each other."""
+    """What the answer has to follow. Raises InvalidRequestError for two things that contradict
+    each other."""
     form = options.response_format
     from_tools = offered.grammar()
     if form is None or isinstance(form, openai.TextFormat):
         return from_tools
     if from_tools is not None:
-        raise invalid_request(
+        raise InvalidRequestError(
             "An answer cannot follow response_format and be a forced or strict function call.",
             "response_format",
         )
@@ -465,7 +462,7 @@ def _rate(count: int, seconds: float) -> float | None:
 
 def to_message(message: openai.ChatMessage, index: int) -> Message:
     """A message as prompts know it: developer is system, text parts are one text, the arguments of
-    a call are parsed. Raises ApiError when they are no JSON object."""
+    a call are parsed. Raises ServiceError when they are no JSON object."""
     if isinstance(message, openai.ToolMessage):
         return Message("tool", openai.plain(message.content), tool_call_id=message.tool_call_id)
     if isinstance(message, openai.UserMessage):
@@ -476,7 +473,7 @@ def to_message(message: openai.ChatMessage, index: int) -> Message:
             for i, call in enumerate(message.tool_calls or [])
         )
         if message.content is None and not calls:
-            raise invalid_request(
+            raise InvalidRequestError(
                 "An assistant message needs content or tool_calls.", f"messages[{index}].content"
             )
         return Message("assistant", openai.plain(message.content or ""), tool_calls=calls)
@@ -489,9 +486,9 @@ def _tool_call(call: openai.ToolCallParam, param: str) -> ToolCall:
     except (msgspec.DecodeError, RecursionError):
         arguments = None
     if not isinstance(arguments, dict):
-        raise invalid_request("arguments must be a JSON object in a string.", param)
+        raise InvalidRequestError("arguments must be a JSON object in a string.", param)
     if openai.too_deep(arguments):
-        raise invalid_request(
+        raise InvalidRequestError(
             f"arguments are nested deeper than {openai.MAX_NESTING} levels.", param
         )
     return ToolCall(call.function.name, arguments, id=call.id)

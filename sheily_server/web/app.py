@@ -23,9 +23,10 @@ from ..backend.supervisor import Supervisor
 from ..chat.reader import Piece
 from ..chat.turn import Caller, Chat, ClientGoneError, Turn, simple_messages, simple_param
 from ..config import Config
-from ..errors import ApiError, invalid_request, queue_full
+from ..errors import QueueFullError, ServiceError
 from ..metrics import Metrics, Outcome
-from . import cors
+from . import cors, errors
+from .errors import HttpError
 from .guard import Guard, check_body_type
 
 log = logging.getLogger(__name__)
@@ -106,7 +107,7 @@ class App:
         """Whether a request with such a head will be let in."""
         try:
             self._guard.check(method, path, host, authorization)
-        except ApiError:
+        except ServiceError:
             return False
         return True
 
@@ -124,10 +125,10 @@ class App:
             if not response.is_streamed:
                 self._metrics.request(route, "ok" if response.status_code < 400 else "unavailable")
             return response
-        except ApiError as error:
-            self._metrics.request(route, metrics.outcome(error))
+        except ServiceError as error:
+            self._metrics.request(route, errors.kind(error).outcome)
             if request.method == "POST":
-                _log_request(request_id, error.status, detail=error.code or error.type)
+                _log_failure(request_id, error)
             return _error_response(error)
         except ClientGoneError:
             self._metrics.request(route, "client_gone")
@@ -152,10 +153,10 @@ class App:
     def _work(
         self, endpoint: str, request: Request, request_id: str, arguments: Mapping[str, Any]
     ) -> Response:
-        """As `_handle`, for what may take a thread for long. Raises ApiError (429) for too many."""
+        """As `_handle`, for what may take a thread for long. Raises QueueFullError for too many."""
         if not self._posts.acquire(blocking=False):
             self._supervisor.check_room()
-            raise queue_full(self._config.parallel, self._config.queue, 1)
+            raise QueueFullError(self._config.parallel, self._config.queue, 1)
         try:
             response = self._handle(endpoint, request, request_id, arguments)
         except BaseException:
@@ -168,7 +169,7 @@ class App:
         return response
 
     def _read(self, request: Request, kind: type[openai.RequestT]) -> openai.RequestT:
-        """The body of a request that there is room for. Raises ApiError."""
+        """The body of a request that there is room for. Raises ServiceError."""
         self._supervisor.check_room()
         body = _body(request)
         with self._decoding:
@@ -250,7 +251,7 @@ class App:
         caller = self._caller(request)
         try:
             turn = self._chat.begin(body, simple_messages(body), caller)
-        except ApiError as error:
+        except ServiceError as error:
             error.param = simple_param(body, error.param)
             raise
         pieces = self._collect(turn, caller)
@@ -310,9 +311,9 @@ class App:
                 yield _event(chunk)
             yield b"data: [DONE]\n\n"
             outcome, status, detail = "ok", 200, ""
-        except ApiError as error:
-            outcome, status = metrics.outcome(error), error.status
-            detail = error.code or error.type
+        except ServiceError as error:
+            status, type, outcome = errors.kind(error)
+            detail = error.code or type
             yield _error_event(error)
         except (ClientGoneError, GeneratorExit):  # the latter is thrown at any yield
             outcome, status, detail = "client_gone", 499, "client gone"
@@ -354,13 +355,11 @@ def _stream_response(events: Iterator[bytes]) -> Response:
 
 
 def _body(request: Request) -> bytes:
-    """The body, which is read by no other way. Raises ApiError: 413, 415."""
+    """The body, which is read by no other way. Raises HttpError: 413, 415."""
     check_body_type(request.headers.get("Content-Type"), request.headers.get("Content-Encoding"))
     if (request.content_length or 0) > MAX_BODY_BYTES:
-        raise invalid_request(
-            f"The body is larger than {MAX_BODY_BYTES} bytes.",
-            code="request_too_large",
-            status=413,
+        raise HttpError(
+            413, f"The body is larger than {MAX_BODY_BYTES} bytes.", "request_too_large"
         )
     return request.get_data(cache=False)
 
@@ -380,28 +379,23 @@ def _rounded(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds, 3)
 
 
-def _error_response(error: ApiError) -> Response:
-    response = _json_response(msgspec.json.encode(error.body()), error.status)
-    if error.retry_after is not None:
-        response.headers["Retry-After"] = str(error.retry_after)
-    if not error.retry:
-        response.headers["X-Should-Retry"] = "false"
-    if error.status == 401:
-        response.headers["WWW-Authenticate"] = "Bearer"
+def _error_response(error: ServiceError) -> Response:
+    response = _json_response(errors.body(error), errors.kind(error).status)
+    response.headers.update(errors.headers(error))
     return response
 
 
-def _http_error(error: HTTPException, request: Request) -> ApiError:
+def _http_error(error: HTTPException, request: Request) -> HttpError:
     status = error.code or 500
     messages = {
         404: f"There is no {request.path} here.",
         405: f"{request.path} does not take {request.method}.",
     }
     codes = {404: "not_found", 405: "method_not_allowed", 413: "request_too_large"}
-    return invalid_request(
+    return HttpError(
+        status,
         messages.get(status, error.description or error.name),
-        code=codes.get(status, "invalid_request"),
-        status=status,
+        codes.get(status, "invalid_request"),
     )
 
 
@@ -409,17 +403,19 @@ def _event(value: msgspec.Struct) -> bytes:
     return b"data: " + openai.encode(value) + b"\n\n"
 
 
-def _error_event(error: ApiError) -> bytes:
-    return b"data: " + msgspec.json.encode(error.body()) + b"\n\n"
+def _error_event(error: ServiceError) -> bytes:
+    return b"data: " + errors.body(error) + b"\n\n"
 
 
-def _internal_error(request_id: str) -> ApiError:
-    return ApiError(
-        500,
-        f"The server made an error; its log has it under {request_id}.",
-        type="server_error",
-        code="internal_error",
+def _internal_error(request_id: str) -> HttpError:
+    return HttpError(
+        500, f"The server made an error; its log has it under {request_id}.", "internal_error"
     )
+
+
+def _log_failure(request_id: str, error: ServiceError) -> None:
+    status, type, _ = errors.kind(error)
+    _log_request(request_id, status, detail=error.code or type)
 
 
 def _log_request(request_id: str, status: int, turn: Turn | None = None, detail: str = "") -> None:

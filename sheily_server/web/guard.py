@@ -12,8 +12,8 @@ import secrets
 from collections.abc import Iterable
 
 from ..api.openapi import OPEN_PATHS
-from ..errors import invalid_request
 from ..hosts import is_address, is_everywhere, is_loopback, normal
+from .errors import HttpError
 
 _HOST_HEADER = re.compile(
     r"(?:\[(?P<address>[0-9A-Fa-f:.]+)\]|(?P<name>[\w.-]+))(?::\d{1,5})?", re.A
@@ -39,13 +39,13 @@ class Guard:
         self._salt = secrets.token_bytes(16)
 
     def check(self, method: str, path: str, host: str | None, authorization: str | None) -> None:
-        """Raises ApiError: 403 for the name, 401 for the key."""
+        """Raises HttpError: 403 for the name, 401 for the key."""
         if not self._every_host and not self._answers_to(host or ""):
             named = f"the name {host[:100]!r}" if host else "a request without a Host header"
-            raise invalid_request(
+            raise HttpError(
+                403,
                 f"This server does not answer to {named}; LLM_ALLOWED_HOSTS says which it does.",
-                code="host_not_allowed",
-                status=403,
+                "host_not_allowed",
             )
         # Browsers send no key with the question that CORS asks.
         needs_key = bool(self._keys) and method != "OPTIONS" and path.rstrip("/") not in OPEN_PATHS
@@ -53,7 +53,7 @@ class Guard:
             problem = "The API key is none of this server's."
             if not authorization:
                 problem = "An API key is needed, in the header Authorization: Bearer KEY."
-            raise invalid_request(problem, code="invalid_api_key", status=401)
+            raise HttpError(401, problem, "invalid_api_key")
 
     def scope(self, authorization: str | None) -> str:
         """A name for whoever has this key, which does not tell the key; empty without keys."""
@@ -85,7 +85,7 @@ def _bearer(authorization: str) -> tuple[str, bytes]:
 
 
 def check_body_type(content_type: str | None, content_encoding: str | None) -> None:
-    """Raises ApiError (415) for a body that is not plain JSON in UTF-8.
+    """Raises HttpError (415) for a body that is not plain JSON in UTF-8.
 
     A page may send other types to any server without asking it first, as forms do.
     """
@@ -100,4 +100,4 @@ def check_body_type(content_type: str | None, content_encoding: str | None) -> N
         problem = "The body must be sent as it is: no Content-Encoding is taken."
     else:
         return
-    raise invalid_request(problem, code="unsupported_media_type", status=415)
+    raise HttpError(415, problem, "unsupported_media_type")

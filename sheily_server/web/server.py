@@ -15,7 +15,6 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
 import waitress
 from waitress.channel import ClientDisconnected, HTTPChannel
 from waitress.parser import HTTPRequestParser, ParsingError
@@ -25,8 +24,9 @@ from waitress.task import ErrorTask, WSGITask
 from waitress.utilities import BadRequest, Error
 
 from ..config import Config
-from ..errors import ApiError
+from . import errors
 from .app import ARRIVED, MAX_BODY_BYTES, SPARE_POSTS, App
+from .errors import HttpError
 
 log = logging.getLogger(__name__)
 
@@ -337,7 +337,7 @@ class _ErrorTask(ErrorTask):  # type: ignore[misc]
 
     def execute(self) -> None:
         problem = self.request.error
-        body = msgspec.json.encode(_error(problem.code, problem.body).body())
+        body = errors.body(_error(problem.code, problem.body))
         self.status = f"{problem.code} {problem.reason}"
         self.response_headers.append(("Content-Type", "application/json"))
         self.set_close_on_finish()
@@ -345,12 +345,12 @@ class _ErrorTask(ErrorTask):  # type: ignore[misc]
         self.write(body)
 
 
-def _error(status: int, detail: str) -> ApiError:
+def _error(status: int, detail: str) -> HttpError:
     if status == 500:
-        return ApiError(status, f"{detail}.", type="server_error", code="internal_error")
+        return HttpError(status, f"{detail}.", "internal_error")
     unreadable = f"This is no HTTP request that can be read: {detail[:200]}."
     code, message = _PROBLEMS.get(status, ("invalid_http", unreadable))
-    return ApiError(status, message, type="invalid_request_error", code=code)
+    return HttpError(status, message, code)
 
 
 class _Incomplete(Error):  # type: ignore[misc]

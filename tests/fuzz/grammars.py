@@ -41,7 +41,7 @@ from sheily_server.engine.kvcache.answers import Answers
 from sheily_server.engine.lanes import Lanes
 from sheily_server.engine.tokenizer import Tokenizer
 from sheily_server.engine.vitals import Vitals
-from sheily_server.errors import ApiError
+from sheily_server.errors import ServiceError
 from sheily_server.heap import give_back_large_blocks
 from sheily_server.protocol.messages import (
     Admitted,
@@ -53,6 +53,7 @@ from sheily_server.protocol.messages import (
     Start,
     Submit,
 )
+from sheily_server.web.errors import kind
 from tests import models
 from tests.fuzz import hostile, json_schemas
 from tests.fuzz.mutate import STRINGS, VALUES, changed, mutated
@@ -154,9 +155,9 @@ class _Checker:
             grammar = _grammar(data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return "no JSON"
-        except ApiError as error:
+        except ServiceError as error:
             placed = error.param or error.code == "invalid_json"
-            return "refused before" if placed and error.status == 400 else _wrong(error)
+            return "refused before" if placed and kind(error).status == 400 else _wrong(error)
         if grammar is None:
             return "no grammar"
         before = _cpu_s(self._compilers)
@@ -260,8 +261,8 @@ class _Checker:
 
 
 def _grammar(data: bytes) -> Grammar | None:
-    """What the server sends to the engine. Raises ApiError, and what msgspec raises for what is no
-    JSON."""
+    """What the server sends to the engine. Raises ServiceError, and what msgspec raises for
+    what is no JSON."""
     head, _, rest = data.partition(b"\n")
     if head == b"lark":
         return Grammar(rest.decode(), "lark")

@@ -20,7 +20,7 @@ from sheily_server.chat.history import drop_oldest
 from sheily_server.chat.reader import Piece
 from sheily_server.chat.turn import Chat, ClientGoneError, Turn, simple_messages, simple_param
 from sheily_server.config import Config
-from sheily_server.errors import ApiError, engine_crashed, not_ready, queue_full
+from sheily_server.errors import EngineCrashedError, NotReadyError, QueueFullError, ServiceError
 from sheily_server.protocol.messages import (
     SCHEMA_TOO_COMPLEX,
     Admitted,
@@ -43,6 +43,7 @@ from sheily_server.protocol.messages import (
     TooLong,
 )
 from sheily_server.templates.base import Message, ToolCall
+from sheily_server.web.errors import kind
 
 CONFIG = Config(
     model_path=Path("/models/tiny.Q8_0.gguf"),
@@ -68,7 +69,7 @@ class ScriptedSupervisor(Supervisor):
 
     def __init__(
         self,
-        events: Sequence[RequestEvent | ApiError],
+        events: Sequence[RequestEvent | ServiceError],
         dialect: str = "chatml",
         scripts: Sequence[Sequence[RequestEvent]] = (),
     ) -> None:
@@ -146,14 +147,14 @@ def begin_request(supervisor: Supervisor, **fields: Any) -> tuple[Chat, Turn]:
     return subject, subject.begin(request, request.messages, caller())
 
 
-def refused_request(dialect: str = "llama3", **fields: Any) -> ApiError:
-    with pytest.raises(ApiError) as caught:
+def refused_request(dialect: str = "llama3", **fields: Any) -> ServiceError:
+    with pytest.raises(ServiceError) as caught:
         begin_request(ScriptedSupervisor([ADMITTED], dialect), **fields)
     return caught.value
 
 
-def refused(*args: Any, **options: Any) -> ApiError:
-    with pytest.raises(ApiError) as caught:
+def refused(*args: Any, **options: Any) -> ServiceError:
+    with pytest.raises(ServiceError) as caught:
         begin(*args, **options)
     return caught.value
 
@@ -263,7 +264,7 @@ def test_names_of_the_model(name: str | None) -> None:
 
 def test_another_model_is_not_found() -> None:
     error = refused(ScriptedSupervisor([ADMITTED]), model="gpt-4o")
-    assert (error.status, error.code, error.param) == (404, "model_not_found", "model")
+    assert (kind(error).status, error.code, error.param) == (404, "model_not_found", "model")
     assert "gpt-4o" in error.message
     assert "tiny.Q8_0" in error.message
 
@@ -273,7 +274,7 @@ def test_an_answer_longer_than_the_cap(name: str) -> None:
     options: dict[str, Any] = {name: 100}
     begin(ScriptedSupervisor([ADMITTED]), **options)
     error = refused(ScriptedSupervisor([ADMITTED]), **{name: 101})
-    assert (error.status, error.param) == (400, name)
+    assert (kind(error).status, error.param) == (400, name)
     assert "101" in error.message
     assert "100" in error.message
 
@@ -296,13 +297,13 @@ def test_what_the_dialect_cannot_say_is_named_by_its_place_as_sent() -> None:
     result = openai.ToolMessage(content="25 C", tool_call_id="c1")
     talk = [user("a"), assistant("b"), user("c"), result, *[user("d")] * 6]
     error = refused(ScriptedSupervisor([ADMITTED]), talk)
-    assert (error.status, error.param) == (400, "messages[3].role")
+    assert (kind(error).status, error.param) == (400, "messages[3].role")
 
 
 def test_a_prompt_that_is_too_long_names_both_numbers() -> None:
     supervisor = ScriptedSupervisor([TooLong(1, 250, 20)])
     error = refused(supervisor)
-    assert (error.status, error.code) == (400, "context_length_exceeded")
+    assert (kind(error).status, error.code) == (400, "context_length_exceeded")
     assert "256" in error.message
     assert "270" in error.message
 
@@ -314,28 +315,28 @@ def test_a_prompt_that_is_too_long_names_both_numbers() -> None:
         (RequestFailed(1, "engine_error", "decode failed"), 500, "engine_error"),
         (RequestFailed(1, SCHEMA_TOO_COMPLEX, "too many items"), 400, "schema_too_complex"),
         (Refused(1, "logit_bias", "no such token"), 400, "invalid_value"),
-        (engine_crashed("killed"), 503, "engine_crashed"),
+        (EngineCrashedError("killed"), 503, "engine_crashed"),
     ],
 )
 def test_failures_before_and_after_admission(
-    event: RequestEvent | ApiError, status: int, code: str
+    event: RequestEvent | ServiceError, status: int, code: str
 ) -> None:
     error = refused(ScriptedSupervisor([event]))
-    assert (error.status, error.code) == (status, code)
+    assert (kind(error).status, error.code) == (status, code)
     subject, turn = begin(ScriptedSupervisor([ADMITTED, Text(1, 0, "x"), event]))
     pieces = subject.pieces(turn, caller())
     assert next(pieces) == Piece(0, "x")
-    with pytest.raises(ApiError) as caught:
+    with pytest.raises(ServiceError) as caught:
         next(pieces)
-    assert (caught.value.status, caught.value.code) == (status, code)
+    assert (kind(caught.value).status, caught.value.code) == (status, code)
 
 
 def test_a_refused_submit_reaches_the_caller() -> None:
     class Full(ScriptedSupervisor):
         def submit(self, command: Submit | Tokenize | Detokenize, trims: bool = False) -> Ticket:
-            raise queue_full(4, 16, 3)
+            raise QueueFullError(4, 16, 3)
 
-    assert refused(Full([])).status == 429
+    assert kind(refused(Full([]))).status == 429
 
 
 def test_a_client_that_goes_before_admission_frees_its_slot() -> None:
@@ -395,9 +396,9 @@ def test_an_engine_that_says_nothing_is_waited_for_no_longer_than_the_deadline(
     monkeypatch.setattr(chat, "ENGINE_GRACE_S", 1e6)  # which is for answers that have begun
     supervisor = ScriptedSupervisor(script)
     subject = Chat(CONFIG, supervisor)
-    with pytest.raises(ApiError) as caught:
+    with pytest.raises(ServiceError) as caught:
         list(subject.pieces(subject.begin(openai.Options(), [user("hi")], late(0)), late(0)))
-    assert (caught.value.status, caught.value.code) == (504, "timeout")
+    assert (kind(caught.value).status, caught.value.code) == (504, "timeout")
     assert supervisor.cancelled == [1]
     assert 0 < chat.FIRST_GRACE_S <= 0.25
 
@@ -413,38 +414,38 @@ def test_the_engine_has_longer_for_the_end_of_an_answer_that_has_begun(
     subject, turn = begin(supervisor)
     pieces = subject.pieces(turn, late(1000))
     assert next(pieces) == Piece(0, "half")
-    with pytest.raises(ApiError) as caught:
+    with pytest.raises(ServiceError) as caught:
         next(pieces)
-    assert caught.value.status == 504
+    assert kind(caught.value).status == 504
 
 
 def test_an_engine_that_answers_another_question() -> None:
     other = Tokenized(1, [], [])
     supervisor = ScriptedSupervisor([other])
     error = refused(supervisor)
-    assert (error.status, error.code) == (500, "engine_error")
+    assert (kind(error).status, error.code) == (500, "engine_error")
     assert "Tokenized" in error.message
     assert supervisor.cancelled == [1]
     supervisor = ScriptedSupervisor([ADMITTED, Text(1, 0, "x"), other])
     subject, turn = begin(supervisor)
-    with pytest.raises(ApiError) as caught:
+    with pytest.raises(ServiceError) as caught:
         list(subject.pieces(turn, caller()))
-    assert (caught.value.status, supervisor.cancelled) == (500, [1])
-    with pytest.raises(ApiError) as caught:
+    assert (kind(caught.value).status, supervisor.cancelled) == (500, [1])
+    with pytest.raises(ServiceError) as caught:
         Chat(CONFIG, ScriptedSupervisor([other])).detokenize([5], caller())
-    assert caught.value.status == 500
-    with pytest.raises(ApiError) as caught:
+    assert kind(caught.value).status == 500
+    with pytest.raises(ServiceError) as caught:
         Chat(CONFIG, ScriptedSupervisor([Detokenized(1, "x")])).tokenize(
             openai.TokenizeRequest(text="x"), caller()
         )
-    assert caught.value.status == 500
+    assert kind(caught.value).status == 500
 
 
 def test_what_is_admitted_just_before_the_server_ends_is_answered() -> None:
     class Draining(ScriptedSupervisor):
         def engine(self) -> Ready:
             if self.commands:
-                raise not_ready("The server is shutting down.", "shutting_down", 5)
+                raise NotReadyError("The server is shutting down.", "shutting_down", 5)
             return super().engine()
 
     too_long = TooLong(1, 300, 10)
@@ -509,7 +510,7 @@ def test_several_choices_are_told_apart() -> None:
 def test_more_choices_than_run_at_once() -> None:
     begin_request(ScriptedSupervisor([ADMITTED]), n=3)
     error = refused_request(n=4)
-    assert (error.status, error.param) == (400, "n")
+    assert (kind(error).status, error.param) == (400, "n")
     assert "LLM_PARALLEL" in error.message
 
 
@@ -538,7 +539,7 @@ def test_tools_are_in_the_prompt_and_their_tag_is_shown() -> None:
 
 def test_tools_need_a_model_that_knows_them() -> None:
     error = refused_request("chatml", tools=[WEATHER])
-    assert (error.status, error.param) == (400, "tools")
+    assert (kind(error).status, error.param) == (400, "tools")
 
 
 def test_an_answer_that_is_a_call() -> None:
@@ -590,7 +591,7 @@ def test_a_schema_that_is_too_large_never_reaches_the_engine() -> None:
 def test_two_grammars_contradict_each_other() -> None:
     form = {"type": "json_object"}
     error = refused_request(tools=[WEATHER], tool_choice="required", response_format=form)
-    assert (error.status, error.param) == (400, "response_format")
+    assert (kind(error).status, error.param) == (400, "response_format")
     supervisor = ScriptedSupervisor([ADMITTED], "llama3")
     begin_request(supervisor, tools=[WEATHER], response_format=form)
     assert supervisor.request.grammar is not None
@@ -649,7 +650,7 @@ def test_trimming_ends_with_the_deadline(monkeypatch: pytest.MonkeyPatch) -> Non
         return False
 
     error = refused(supervisor, LONG_TALK, gone, truncation="trim")
-    assert error.status == 504
+    assert kind(error).status == 504
     assert len(supervisor.commands) == 2
     assert supervisor.cancelled == [1]
 
@@ -699,7 +700,7 @@ def test_trimming_counts_with_the_history_limit() -> None:
 def test_what_never_fits_is_an_error(truncation: Any) -> None:
     supervisor = ScriptedSupervisor([TooLong(1, 300, 10)])
     error = refused(supervisor, LONG_TALK, truncation=truncation)
-    assert (error.status, error.code) == (400, "context_length_exceeded")
+    assert (kind(error).status, error.code) == (400, "context_length_exceeded")
     assert len(supervisor.commands) <= 3
 
 
@@ -730,9 +731,9 @@ def test_tokens_to_text() -> None:
     supervisor = ScriptedSupervisor([Detokenized(1, "hi")])
     assert Chat(CONFIG, supervisor).detokenize([5], caller()) == "hi"
     assert supervisor.commands == [Detokenize(0, [5])]
-    with pytest.raises(ApiError) as caught:
+    with pytest.raises(ServiceError) as caught:
         Chat(CONFIG, ScriptedSupervisor([Refused(1, "tokens", "no")])).detokenize([5], caller())
-    assert (caught.value.status, caught.value.param) == (400, "tokens")
+    assert (kind(caught.value).status, caught.value.param) == (400, "tokens")
 
 
 def decoded(**message: Any) -> openai.ChatMessage:
@@ -781,14 +782,14 @@ def test_empty_arguments_are_none() -> None:
 )
 def test_arguments_that_are_no_json_object(arguments: str) -> None:
     calls = [CALL, {"id": "1", "function": {"name": "f", "arguments": arguments}}]
-    with pytest.raises(ApiError) as caught:
+    with pytest.raises(ServiceError) as caught:
         chat.to_message(decoded(role="assistant", tool_calls=calls), 3)
     assert caught.value.param == "messages[3].tool_calls[1].function.arguments"
-    assert caught.value.status == 400
+    assert kind(caught.value).status == 400
 
 
 def test_an_assistant_without_content_or_calls() -> None:
-    with pytest.raises(ApiError) as caught:
+    with pytest.raises(ServiceError) as caught:
         chat.to_message(decoded(role="assistant"), 2)
     assert caught.value.param == "messages[2].content"
 
@@ -823,9 +824,9 @@ def test_the_conversation_of_the_simple_route() -> None:
     ],
 )
 def test_conversations_the_simple_route_refuses(fields: dict[str, Any], param: str) -> None:
-    with pytest.raises(ApiError) as caught:
+    with pytest.raises(ServiceError) as caught:
         simple_messages(simple(**fields))
-    assert (caught.value.status, caught.value.param) == (400, param)
+    assert (kind(caught.value).status, caught.value.param) == (400, param)
 
 
 def test_places_are_named_as_in_the_simple_body() -> None:

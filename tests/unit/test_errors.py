@@ -1,60 +1,89 @@
-"""The shape of errors, and what each kind tells a client about trying again."""
+"""What each kind of error is in HTTP, and what it tells a client about trying again."""
 
 from __future__ import annotations
+
+import json
 
 import pytest
 
 from sheily_server import errors
-from sheily_server.errors import ApiError
+from sheily_server.errors import ServiceError
+from sheily_server.metrics import Outcome
+from sheily_server.web.errors import KINDS, HttpError, body, headers, kind
+
+INVALID = "invalid_request_error"
+MODEL = "model_unavailable"
 
 
 def test_the_body_is_openais_error_object() -> None:
-    error = ApiError(418, "no tea", type="t", code="c", param="p")
-    assert error.body() == {"error": {"message": "no tea", "type": "t", "param": "p", "code": "c"}}
+    error = errors.InvalidRequestError("no tea", "p", "c")
+    assert json.loads(body(error)) == {
+        "error": {"message": "no tea", "type": INVALID, "param": "p", "code": "c"}
+    }
     assert str(error) == "no tea"
-    assert error.retry
-    assert error.retry_after is None
+    assert headers(error) == {}
 
 
 @pytest.mark.parametrize(
-    ("error", "status", "type", "code", "retry", "retry_after"),
+    ("error", "status", "type", "outcome", "code"),
     [
-        (errors.invalid_request("m"), 400, "invalid_request_error", "invalid_value", True, None),
-        (errors.model_unavailable("m"), 500, "server_error", "model_unavailable", False, None),
-        (errors.not_ready("m", "loading", 3), 503, "server_error", "loading", True, 3),
-        (errors.queue_full(4, 16, 7), 429, "rate_limit_error", "queue_full", True, 7),
-        (errors.engine_crashed("m"), 503, "server_error", "engine_crashed", True, 2),
-        (errors.timed_out(2.5), 504, "server_error", "timeout", False, None),
-        (
-            errors.context_exceeded(64, 60, 5),
-            400,
-            "invalid_request_error",
-            "context_length_exceeded",
-            True,
-            None,
-        ),
+        (errors.InvalidRequestError("m"), 400, INVALID, "invalid", "invalid_value"),
+        (errors.UnknownModelError("a", "b"), 404, INVALID, "invalid", "model_not_found"),
+        (errors.ContextExceededError(9, 8, 5), 400, INVALID, "invalid", "context_length_exceeded"),
+        (errors.RequestCrashesEngineError(), 400, INVALID, "invalid", "request_crashes_engine"),
+        (errors.QueueFullError(4, 16, 7), 429, "rate_limit_error", "queue_full", "queue_full"),
+        (errors.ModelUnavailableError("m"), 500, "server_error", "unavailable", MODEL),
+        (errors.NotReadyError("m", "loading", 3), 503, "server_error", "unavailable", "loading"),
+        (errors.EngineCrashedError("m"), 503, "server_error", "engine_crashed", "engine_crashed"),
+        (errors.TimedOutError(2.5), 504, "server_error", "timeout", "timeout"),
+        (errors.EngineFailedError("m", code="c"), 500, "server_error", "error", "c"),
+        (HttpError(401, "m", "invalid_api_key"), 401, INVALID, "unauthorized", "invalid_api_key"),
+        (HttpError(403, "m", "host_not_allowed"), 403, INVALID, "unauthorized", "host_not_allowed"),
+        (HttpError(413, "m", "request_too_large"), 413, INVALID, "invalid", "request_too_large"),
+        (HttpError(501, "m", "not_implemented"), 501, INVALID, "invalid", "not_implemented"),
+        (HttpError(500, "m", "internal_error"), 500, "server_error", "error", "internal_error"),
     ],
-)
-def test_kinds(
-    error: ApiError,
-    status: int,
-    type: str,
-    code: str,
-    retry: bool,
-    retry_after: int | None,
-) -> None:
-    assert (error.status, error.type, error.code) == (status, type, code)
-    assert (error.retry, error.retry_after) == (retry, retry_after)
+)  # fmt: skip
+def test_kinds(error: ServiceError, status: int, type: str, outcome: Outcome, code: str) -> None:
+    assert kind(error) == (status, type, outcome)
+    assert error.code == code
     assert error.message
 
 
+def test_every_class_of_the_core_has_a_kind() -> None:
+    todo = [ServiceError]
+    while todo:
+        for each in todo.pop().__subclasses__():
+            todo.append(each)
+            assert each is HttpError or any(above in KINDS for above in each.__mro__), each
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (errors.InvalidRequestError("m"), {}),
+        (errors.QueueFullError(4, 16, 7), {"Retry-After": "7"}),
+        (errors.NotReadyError("m", "loading", 3), {"Retry-After": "3"}),
+        (errors.EngineCrashedError("m"), {"Retry-After": "2"}),
+        (errors.TimedOutError(2.5), {"X-Should-Retry": "false"}),
+        (errors.ModelUnavailableError("m"), {"X-Should-Retry": "false"}),
+        (errors.RequestCrashesEngineError(), {"X-Should-Retry": "false"}),
+        (HttpError(401, "m", "invalid_api_key"), {"WWW-Authenticate": "Bearer"}),
+    ],
+)
+def test_what_a_client_is_told_about_trying_again(
+    error: ServiceError, expected: dict[str, str]
+) -> None:
+    assert headers(error) == expected
+
+
 def test_messages_name_the_numbers() -> None:
-    too_long = errors.context_exceeded(4096, 4000, 200)
+    too_long = errors.ContextExceededError(4096, 4000, 200)
     for number in ("4096", "4200", "4000", "200"):
         assert number in too_long.message
     assert too_long.param == "messages"
-    assert "2.5 seconds" in errors.timed_out(2.5).message
-    assert "LLM_TIMEOUT" in errors.timed_out(2.5).message
-    busy = errors.queue_full(4, 16, 7).message
+    assert "2.5 seconds" in errors.TimedOutError(2.5).message
+    assert "LLM_TIMEOUT" in errors.TimedOutError(2.5).message
+    busy = errors.QueueFullError(4, 16, 7).message
     assert "running: 4" in busy
     assert "waiting: 16" in busy

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sheily_server.errors import ApiError
 from sheily_server.keys import parse_keys, read_keys
+from sheily_server.web.errors import HttpError
 from sheily_server.web.guard import Guard, check_body_type
 
 METHODS = ["GET", "POST", "HEAD", "OPTIONS", "DELETE"]
@@ -28,7 +28,7 @@ def refusal(
     """Status and code; None for a caller who may come in."""
     try:
         guard.check(method, path, host, authorization)
-    except ApiError as error:
+    except HttpError as error:
         return error.status, error.code
     return None
 
@@ -136,7 +136,7 @@ def test_any_host_is_judged(host: str) -> None:
 
 
 def test_a_long_name_is_not_repeated_in_full() -> None:
-    with pytest.raises(ApiError) as caught:
+    with pytest.raises(HttpError) as caught:
         Guard("127.0.0.1", (), ()).check("GET", "/", "x" * 10_000, None)
     assert len(caught.value.message) < 300
 
@@ -211,7 +211,7 @@ def test_every_key_is_compared_and_as_bytes(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_refusal_has_no_key_in_it() -> None:
-    with pytest.raises(ApiError) as caught:
+    with pytest.raises(HttpError) as caught:
         Guard("127.0.0.1", (), KEYS).check("GET", "/", "localhost", "Bearer given-key")
     assert "-key" not in caught.value.message
 
@@ -314,7 +314,7 @@ def test_json_is_taken(content_type: str, content_encoding: str | None) -> None:
     ],
 )
 def test_what_a_form_could_send_is_not(content_type: str | None) -> None:
-    with pytest.raises(ApiError) as caught:
+    with pytest.raises(HttpError) as caught:
         check_body_type(content_type, None)
     assert (caught.value.status, caught.value.code) == (415, "unsupported_media_type")
     assert len(caught.value.message) < 300
@@ -322,7 +322,7 @@ def test_what_a_form_could_send_is_not(content_type: str | None) -> None:
 
 @pytest.mark.parametrize("content_encoding", ["gzip", "br", "deflate", "identity, gzip", "x"])
 def test_compressed_bodies_are_not_taken(content_encoding: str) -> None:
-    with pytest.raises(ApiError) as caught:
+    with pytest.raises(HttpError) as caught:
         check_body_type("application/json", content_encoding)
     assert (caught.value.status, caught.value.code) == (415, "unsupported_media_type")
 

@@ -1,4 +1,4 @@
-"""As what an error counts; and docs/deploy.md with its unit for systemd against what there is."""
+"""docs/deploy.md with its unit for systemd against what there is."""
 
 from __future__ import annotations
 
@@ -6,42 +6,16 @@ import re
 from pathlib import Path
 from typing import get_args
 
-import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from sheily_server import errors
 from sheily_server.api import openapi
 from sheily_server.backend.health import STATES, Health
 from sheily_server.config import Config, variable
-from sheily_server.errors import ApiError
-from sheily_server.metrics import FIRST_TOKEN_BUCKETS, GAP_BUCKETS, Metrics, Outcome, outcome
+from sheily_server.metrics import FIRST_TOKEN_BUCKETS, GAP_BUCKETS, Metrics, Outcome
 
 ROOT = Path(__file__).resolve().parents[2]
 DEPLOY = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
 UNIT = (ROOT / "examples" / "systemd" / "sheily.service").read_text(encoding="utf-8")
-
-
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (errors.invalid_request("no"), "invalid"),
-        (errors.invalid_request("no", status=404, code="model_not_found"), "invalid"),
-        (errors.invalid_request("no", status=413, code="request_too_large"), "invalid"),
-        (errors.context_exceeded(10, 20, 30), "invalid"),
-        (errors.invalid_request("no", status=401, code="invalid_api_key"), "unauthorized"),
-        (errors.invalid_request("no", status=403, code="host_not_allowed"), "unauthorized"),
-        (errors.queue_full(1, 1, 1), "queue_full"),
-        (errors.not_ready("no", "loading", 2), "unavailable"),
-        (errors.not_ready("no", "shutting_down", 2), "unavailable"),
-        (errors.model_unavailable("no"), "unavailable"),
-        (errors.engine_crashed("no"), "engine_crashed"),
-        (errors.timed_out(3), "timeout"),
-        (ApiError(500, "no", type="server_error", code="engine_error"), "error"),
-        (ApiError(500, "no", type="server_error"), "error"),
-    ],
-)
-def test_outcomes_of_errors(error: ApiError, expected: str) -> None:
-    assert outcome(error) == expected
 
 
 def test_buckets_reach_from_ten_milliseconds_to_a_minute_and_beyond() -> None:

@@ -15,7 +15,7 @@ from sheily_server.api import openapi
 from sheily_server.api.openai_chat import protocol as openai
 from sheily_server.backend.supervisor import Supervisor
 from sheily_server.config import Config
-from sheily_server.errors import ApiError
+from sheily_server.errors import ServiceError
 from sheily_server.web.app import App
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -111,7 +111,7 @@ def test_what_is_neutral_in_the_document_is_accepted(name: str) -> None:
     for value in values:
         assert openai.decode_request(msgspec.json.encode(body | {name: value}), openai.ChatRequest)
     other = msgspec.json.encode(body | {name: {"some": "thing"}})
-    with pytest.raises(ApiError) as caught:
+    with pytest.raises(ServiceError) as caught:
         openai.decode_request(other, openai.ChatRequest)
     assert (caught.value.param, caught.value.code) == (name, "unsupported_parameter")
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from sheily_server.chat import schemas
 from sheily_server.chat.schemas import check_schema, schema_fragment, schema_grammar
-from sheily_server.errors import ApiError
+from sheily_server.errors import ServiceError
+from sheily_server.web.errors import kind
 
 
 def nested(depth: int) -> dict[str, Any]:
@@ -32,11 +33,11 @@ def wide(n_parts: int) -> dict[str, Any]:
     return {"anyOf": [{} for _ in range(n_parts - 2)]}
 
 
-def refused(schema: dict[str, Any]) -> ApiError:
-    with pytest.raises(ApiError) as caught:
+def refused(schema: dict[str, Any]) -> ServiceError:
+    with pytest.raises(ServiceError) as caught:
         check_schema(schema, "here")
     error = caught.value
-    assert (error.status, error.param, error.code) == (400, "here", "invalid_value")
+    assert (kind(error).status, error.param, error.code) == (400, "here", "invalid_value")
     return error
 
 

@@ -26,7 +26,7 @@ from sheily_server.backend.process import EngineProcess
 from sheily_server.backend.supervisor import Supervisor
 from sheily_server.backend.tickets import Ticket
 from sheily_server.config import Config
-from sheily_server.errors import ApiError
+from sheily_server.errors import ServiceError
 from sheily_server.protocol.channel import Channel
 from sheily_server.protocol.frames import MAX_FRAME_BYTES
 from sheily_server.protocol.messages import (
@@ -47,6 +47,7 @@ from sheily_server.protocol.messages import (
     Tokenized,
     TooLong,
 )
+from sheily_server.web.errors import kind
 from tests.models import EMPTY_GGUF
 
 CULPRIT = "request_crashes_engine"
@@ -148,16 +149,16 @@ def events(ticket: Ticket) -> list[RequestEvent]:
     return found
 
 
-def error_of(ticket: Ticket) -> ApiError:
-    with pytest.raises(ApiError) as caught:
+def error_of(ticket: Ticket) -> ServiceError:
+    with pytest.raises(ServiceError) as caught:
         events(ticket)
     return caught.value
 
 
-def refused(supervisor: Supervisor) -> ApiError:
-    with pytest.raises(ApiError) as caught:
+def refused(supervisor: Supervisor) -> ServiceError:
+    with pytest.raises(ServiceError) as caught:
         supervisor.submit(request("hi"))
-    with pytest.raises(ApiError):
+    with pytest.raises(ServiceError):
         supervisor.engine()
     return caught.value
 
@@ -177,7 +178,7 @@ def test_the_model_loads_and_a_request_is_answered(bench: Bench) -> None:
     health = supervisor.health()
     assert (health.state, health.reason, health.engine) == ("loading", None, None)
     error = refused(supervisor)
-    assert (error.status, error.code, error.retry) == (503, "loading", True)
+    assert (kind(error).status, error.code, error.retry) == (503, "loading", True)
     assert "25 %" in error.message
     assert error.retry_after
     bench.gate.touch()
@@ -262,10 +263,10 @@ def test_the_queue_is_bounded(bench: Bench) -> None:
     supervisor = bench.ready(parallel=2, queue=1)
     tickets = [supervisor.submit(request(order)) for order in ("hang", "hang", "wait")]
     until(lambda: supervisor.health().running == 2)
-    with pytest.raises(ApiError) as caught:
+    with pytest.raises(ServiceError) as caught:
         supervisor.submit(request("hi"))
     error = caught.value
-    assert (error.status, error.code) == (429, "queue_full")
+    assert (kind(error).status, error.code) == (429, "queue_full")
     assert "running: 2, waiting: 1" in error.message
     assert error.retry_after
     assert 1 <= error.retry_after <= 60
@@ -283,7 +284,7 @@ def test_the_queue_is_never_longer_than_configured_whoever_comes_at_once(bench: 
         try:
             supervisor.submit(request("hang"))
             outcomes.append("taken")
-        except ApiError as error:
+        except ServiceError as error:
             outcomes.append(error.code or "")
 
     threads = [threading.Thread(target=ask) for _ in range(20)]
@@ -318,7 +319,7 @@ def test_a_missing_model_is_named_with_its_path(bench: Bench) -> None:
     assert str(bench.model) in health.reason
     assert "does not exist" in health.reason
     error = refused(supervisor)
-    assert (error.status, error.code, error.retry) == (500, "model_unavailable", False)
+    assert (kind(error).status, error.code, error.retry) == (500, "model_unavailable", False)
     assert str(bench.model) in error.message
     assert bench.lines() == []  # no engine was started
 
@@ -331,7 +332,7 @@ def test_paths_that_are_no_file(bench: Bench, path: str, words: str) -> None:
     supervisor = bench.start(model_path=Path(path))
     wait_for(supervisor, "failed")
     assert words in (supervisor.health().reason or "")
-    assert refused(supervisor).status == 500
+    assert kind(refused(supervisor)).status == 500
 
 
 def test_a_model_below_a_file_does_not_exist(bench: Bench) -> None:
@@ -367,7 +368,7 @@ def test_an_engine_that_dies_while_loading_is_given_up_after_five_times(
     assert reason in text
     assert len(bench.pids()) == 5
     error = refused(supervisor)
-    assert (error.status, error.retry) == (500, False)
+    assert (kind(error).status, error.retry) == (500, False)
 
 
 def test_an_engine_that_cannot_be_started(bench: Bench) -> None:
@@ -394,7 +395,7 @@ def test_a_crash_fails_what_was_in_flight_and_the_engine_comes_back(
     culprit = supervisor.submit(request(order))
     for ticket in (culprit, bystander):
         error = error_of(ticket)
-        assert (error.status, error.code) == (503, "engine_crashed")
+        assert (kind(error).status, error.code) == (503, "engine_crashed")
         assert reason in error.message
         assert error.retry_after
     wait_for(supervisor, "ready")
@@ -415,7 +416,7 @@ def test_while_it_restarts_requests_are_put_off(bench: Bench) -> None:
     assert health.state == "restarting"
     assert "SIGKILL" in (health.reason or "")
     error = refused(supervisor)
-    assert (error.status, error.code, error.retry) == (503, "restarting", True)
+    assert (kind(error).status, error.code, error.retry) == (503, "restarting", True)
     bench.gate.touch()
     wait_for(supervisor, "ready")
 
@@ -454,7 +455,7 @@ def test_stopping_ends_the_engine_and_the_requests(bench: Bench) -> None:
     supervisor.stop()
     assert not alive(pid)
     error = error_of(ticket)
-    assert (error.status, error.code) == (503, "shutting_down")
+    assert (kind(error).status, error.code) == (503, "shutting_down")
     assert refused(supervisor).code == "shutting_down"
     assert supervisor.health().restarts == 0
     supervisor.stop()  # once more does nothing
@@ -560,9 +561,9 @@ def test_what_cannot_be_sent_keeps_no_place(
 ) -> None:
     supervisor = bench.ready(parallel=1, queue=0)
     for _ in range(3):
-        with pytest.raises(ApiError) as caught:
+        with pytest.raises(ServiceError) as caught:
             supervisor.submit(request("hi", **change))
-        assert caught.value.status == 400
+        assert kind(caught.value).status == 400
         assert words in caught.value.message
         assert in_flight(supervisor) == 0
     assert ask(supervisor, "hi") == "Finished"
@@ -581,11 +582,11 @@ def test_an_error_nobody_expects_is_a_state_with_its_reason(
 
     monkeypatch.setattr(supervisor, "_take", take)
     error = error_of(waiting)
-    assert (error.status, error.code) == (500, "model_unavailable")
+    assert (kind(error).status, error.code) == (500, "model_unavailable")
     health = supervisor.health()
     assert health.state == "failed"
     assert "no such\\x1bluck" in (health.reason or "")
-    assert refused(supervisor).status == 500
+    assert kind(refused(supervisor)).status == 500
     until(lambda: not alive(pid))
 
 
@@ -755,7 +756,7 @@ def ask(supervisor: Supervisor, text: str) -> str:
     """How one request ends: the name of its last event, or the code of its error."""
     try:
         return type(events(supervisor.submit(request(text)))[-1]).__name__
-    except ApiError as error:
+    except ServiceError as error:
         return error.code or ""
 
 
@@ -790,10 +791,10 @@ def test_a_request_of_which_the_engine_dies_is_refused_the_third_time(
     supervisor = bench.ready()
     convict(supervisor, killer)
     for _ in range(3):
-        with pytest.raises(ApiError) as caught:
+        with pytest.raises(ServiceError) as caught:
             supervisor.submit(request(killer, deadline=1e9, sampling=Sampling(seed=5)))
         error = caught.value
-        assert (error.status, error.code, error.retry) == (400, CULPRIT, False)
+        assert (kind(error).status, error.code, error.retry) == (400, CULPRIT, False)
         assert in_flight(supervisor) == 0
     assert ask(supervisor, "hi") == "Finished"
     assert supervisor.health().restarts == 3
@@ -1067,7 +1068,7 @@ def test_a_request_that_was_too_long_is_sent_again_in_its_place(bench: Bench) ->
 
 
 def refused_for(supervisor: Supervisor) -> str | None:
-    with pytest.raises(ApiError) as caught:
+    with pytest.raises(ServiceError) as caught:
         supervisor.submit(request("hi"))
     return caught.value.code
 
@@ -1173,7 +1174,7 @@ def test_an_engine_that_hangs_is_killed_and_started_again(
     culprit = stopped(bench, supervisor) if order == "stop" else supervisor.submit(request(order))
     for ticket in (culprit, bystander):
         error = error_of(ticket)
-        assert (error.status, error.code) == (503, "engine_crashed")
+        assert (kind(error).status, error.code) == (503, "engine_crashed")
         assert "hung" in error.message
         assert reason in error.message
     wait_for(supervisor, "ready")
@@ -1228,7 +1229,7 @@ def test_draining_answers_what_was_admitted_and_nothing_else(bench: Bench) -> No
     thread.start()
     until(lambda: supervisor.health().state == "draining")
     error = refused(supervisor)
-    assert (error.status, error.code) == (503, "shutting_down")
+    assert (kind(error).status, error.code) == (503, "shutting_down")
     assert error.retry_after
     assert isinstance(events(ticket)[-1], Finished)
     thread.join(WAIT)
@@ -1259,7 +1260,7 @@ def test_a_file_that_is_no_whole_gguf_is_not_loaded(bench: Bench, data: bytes, w
     reason = supervisor.health().reason or ""
     assert str(bench.model) in reason
     assert words in reason
-    assert refused(supervisor).status == 500
+    assert kind(refused(supervisor)).status == 500
     assert bench.lines() == []  # no engine was started
 
 

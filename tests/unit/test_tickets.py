@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from sheily_server.backend.tickets import Counts, Ticket, Tickets
-from sheily_server.errors import ApiError
+from sheily_server.errors import ServiceError
 from sheily_server.protocol.messages import (
     Admitted,
     ChoiceFinished,
@@ -17,6 +17,7 @@ from sheily_server.protocol.messages import (
     Started,
     TooLong,
 )
+from sheily_server.web.errors import kind
 
 
 def finished(id: int) -> Finished:
@@ -32,9 +33,9 @@ def test_the_table_is_bounded() -> None:
     first, *_ = opened(tickets, 5)
     assert len(tickets) == 5
     for refusing in (tickets.check_room, lambda: tickets.open(lambda id: None)):
-        with pytest.raises(ApiError) as caught:
+        with pytest.raises(ServiceError) as caught:
             refusing()
-        assert caught.value.status == 429
+        assert kind(caught.value).status == 429
     assert tickets.close(first.id)
     assert not tickets.close(first.id)
     tickets.check_room()
@@ -47,7 +48,7 @@ def test_never_more_than_configured_from_many_threads() -> None:
 
     def take() -> None:
         for _ in range(200):
-            with contextlib.suppress(ApiError):
+            with contextlib.suppress(ServiceError):
                 taken.append(tickets.open(lambda id: None))
 
     threads = [threading.Thread(target=take) for _ in range(8)]
@@ -101,7 +102,7 @@ def test_a_request_that_may_trim_keeps_its_place() -> None:
     for _ in range(2):
         assert tickets.deliver(TooLong(ticket.id, 9, 1))
         assert isinstance(ticket.next(0), TooLong)
-        with pytest.raises(ApiError):
+        with pytest.raises(ServiceError):
             tickets.check_room()
     assert tickets.deliver(finished(ticket.id))
     other = tickets.open(lambda id: None)
@@ -131,7 +132,7 @@ def test_retry_after_follows_how_long_requests_take(monkeypatch: pytest.MonkeyPa
 
     def retry_after() -> int | None:
         opened(tickets, 2)
-        with pytest.raises(ApiError) as caught:
+        with pytest.raises(ServiceError) as caught:
             tickets.check_room()
         tickets.close_all()
         return caught.value.retry_after

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from sheily_server.api.openai_chat import protocol as openai
 from sheily_server.chat import schemas
 from sheily_server.chat.tools import Offer, begins_like_a_call, offer, parse_calls
-from sheily_server.errors import ApiError
+from sheily_server.errors import ServiceError
+from sheily_server.web.errors import kind
 
 TAG = "<|python_tag|>"
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -33,10 +34,10 @@ def offered(*tools: dict[str, Any], **fields: Any) -> Offer:
     return offer(request(tools=list(tools), **fields))
 
 
-def refused(*tools: dict[str, Any], **fields: Any) -> ApiError:
-    with pytest.raises(ApiError) as caught:
+def refused(*tools: dict[str, Any], **fields: Any) -> ServiceError:
+    with pytest.raises(ServiceError) as caught:
         offered(*tools, **fields)
-    assert caught.value.status == 400
+    assert kind(caught.value).status == 400
     return caught.value
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from ...errors import ApiError, invalid_request
+from ...errors import InvalidRequestError
 
 MAX_MESSAGES = 512
 MAX_STOPS = 4
@@ -495,19 +495,19 @@ _FIELD_ERRORS = (
 
 
 def decode_request(body: bytes, shape: type[RequestT]) -> RequestT:
-    """Parses and checks a request body. Raises ApiError (400) with the field in `param`."""
+    """Parses and checks a request body. Raises InvalidRequestError with the field in `param`."""
     try:
         raw = msgspec.json.decode(body)
     except RecursionError:
-        raise invalid_request("The body is nested too deeply.", code="invalid_json") from None
+        raise InvalidRequestError("The body is nested too deeply.", code="invalid_json") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         param = _endless_number(body)
         where = f" (at {param})" if param else ""
-        raise invalid_request(
+        raise InvalidRequestError(
             f"The body is not JSON: {error}{where}.", param, code="invalid_json"
         ) from None
     if not isinstance(raw, dict):
-        raise invalid_request("The body must be a JSON object.", code="invalid_type")
+        raise InvalidRequestError("The body must be a JSON object.", code="invalid_type")
     _refuse_unsupported(raw, shape)
     try:
         request = msgspec.convert(raw, shape)
@@ -563,9 +563,11 @@ def _refuse_unsupported(raw: dict[str, Any], shape: type[Struct]) -> None:
         if name in shape.__struct_fields__:
             continue
         if name not in NEUTRAL:
-            raise invalid_request(f"Unknown field {name!r}.", param=name, code="unknown_parameter")
+            raise InvalidRequestError(
+                f"Unknown field {name!r}.", param=name, code="unknown_parameter"
+            )
         if raw[name] is not None and not _is_neutral(raw[name], NEUTRAL[name]):
-            raise invalid_request(
+            raise InvalidRequestError(
                 f"{name!r} is not supported by this server.",
                 param=name,
                 code="unsupported_parameter",
@@ -578,7 +580,7 @@ def _is_neutral(value: Any, neutral: tuple[Any, ...]) -> bool:
     return any(type(value) is type(other) and value == other for other in neutral)
 
 
-def _validation_error(error: msgspec.ValidationError) -> ApiError:
+def _validation_error(error: msgspec.ValidationError) -> InvalidRequestError:
     """msgspec ends its sentence with " - at `$.path`", where the path is not the top: with the
     field that is missing or unknown behind it, that is OpenAI's `param`."""
     sentence, at, path = str(error).rpartition(" - at `$")
@@ -592,40 +594,42 @@ def _validation_error(error: msgspec.ValidationError) -> ApiError:
             field = sentence.removeprefix(words).rstrip("`")
             param, code = f"{param}.{field}".lstrip("."), field_code
     where = f" (at {param})" if param else ""
-    return invalid_request(f"{sentence}{where}.", param=param or None, code=code)
+    return InvalidRequestError(f"{sentence}{where}.", param=param or None, code=code)
 
 
 def _check_together(request: Options) -> None:
     """What one field says about another."""
     form = request.response_format
     if isinstance(form, JsonSchemaFormat) and form.json_schema.schema is None:
-        raise invalid_request(
+        raise InvalidRequestError(
             "A json_schema needs its schema.", "response_format.json_schema.schema"
         )
     for token in request.logit_bias or ():
         if not (token.isascii() and token.isdigit() and len(token) <= 10):
-            raise invalid_request(f"{token[:20]!r} is no token id.", "logit_bias", "invalid_type")
+            raise InvalidRequestError(
+                f"{token[:20]!r} is no token id.", "logit_bias", "invalid_type"
+            )
     if not isinstance(request, ChatRequest):
         return
     if request.top_logprobs is not None and not request.logprobs:
-        raise invalid_request("top_logprobs needs logprobs to be true.", "top_logprobs")
+        raise InvalidRequestError("top_logprobs needs logprobs to be true.", "top_logprobs")
     if request.stream_options is not None and not request.stream:
-        raise invalid_request(
+        raise InvalidRequestError(
             "stream_options is only allowed when stream is true.", "stream_options"
         )
 
 
 def _check_tokenize(request: TokenizeRequest) -> None:
     if (request.text is None) == (request.messages is None):
-        raise invalid_request("Give either text or messages.", "text")
+        raise InvalidRequestError("Give either text or messages.", "text")
     if request.tools and request.messages is None:
-        raise invalid_request("tools go with messages.", "tools")
+        raise InvalidRequestError("tools go with messages.", "tools")
 
 
 def _check_tools(tools: list[Tool]) -> None:
     for i, tool in enumerate(tools):
         if too_deep(tool.function.parameters or {}):
-            raise invalid_request(
+            raise InvalidRequestError(
                 f"The schema is nested deeper than {MAX_NESTING} levels.",
                 f"tools[{i}].function.parameters",
             )
@@ -634,18 +638,18 @@ def _check_tools(tools: list[Tool]) -> None:
 def _check_stops(stop: str | list[str] | None) -> None:
     named = {"stop": stop} if isinstance(stop, str) else _named_stops(stop or [])
     if len(named) > MAX_STOPS:
-        raise invalid_request(
+        raise InvalidRequestError(
             f"stop has {len(named)} strings; at most {MAX_STOPS} are taken.", "stop"
         )
     for name, text in named.items():
         if not text or len(text.encode()) > MAX_STOP_BYTES:
-            raise invalid_request(f"{name} must have 1 to {MAX_STOP_BYTES} bytes.", name)
+            raise InvalidRequestError(f"{name} must have 1 to {MAX_STOP_BYTES} bytes.", name)
 
 
 def _check_prediction(text: str) -> None:
     n_bytes = len(text.encode())
     if n_bytes > MAX_PREDICTION_BYTES:
-        raise invalid_request(
+        raise InvalidRequestError(
             f"prediction has {n_bytes} bytes of text; at most {MAX_PREDICTION_BYTES} are taken.",
             "prediction",
         )
