@@ -15,7 +15,7 @@ from pathlib import Path
 
 from benchmarks.shapes import write_shape
 from sheily_native import Context, Entry, Model, Sampler, SamplingParams
-from sheily_server.chat.schemas import schema_grammar
+from sheily_server.chat.grammar import schema_grammar
 from sheily_server.engine.__main__ import lexer_states
 from sheily_server.engine.grammar.compiler import Verdict
 from sheily_server.engine.grammar.constraint import Constraint, Grammars

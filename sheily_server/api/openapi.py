@@ -13,6 +13,7 @@ from msgspec import Meta, Struct, UnsetType
 
 from ..backend.health import STATES
 from ..version import package_version
+from . import simple, tokens
 from .openai_chat import protocol as openai
 
 VERSION = "3.1.0"
@@ -204,8 +205,8 @@ _OPERATIONS = (
         "post",
         "/chat",
         "An answer for scripts: a message with its history in, text out",
-        openai.SimpleChatResponse,
-        openai.SimpleChatRequest,
+        simple.SimpleChatResponse,
+        simple.SimpleChatRequest,
         _WORK,
         {
             "message": {"message": "Name a river.", "system": "Be brief.", "max_tokens": 8},
@@ -223,8 +224,8 @@ _OPERATIONS = (
         "post",
         "/v1/tokenize",
         "The tokens of a text, or of the prompt that messages become",
-        openai.TokenizeResponse,
-        openai.TokenizeRequest,
+        tokens.TokenizeResponse,
+        tokens.TokenizeRequest,
         _WORK,
         {"text": {"text": "Name a river."}, "messages": {"messages": _HELLO}},
     ),
@@ -233,8 +234,8 @@ _OPERATIONS = (
         "post",
         "/v1/detokenize",
         "The text of tokens",
-        openai.DetokenizeResponse,
-        openai.DetokenizeRequest,
+        tokens.DetokenizeResponse,
+        tokens.DetokenizeRequest,
         _WORK,
         {"tokens": {"tokens": [1, 2, 3]}},
     ),
@@ -351,7 +352,7 @@ def _response(
 
 
 def _request_schemas() -> dict[str, Any]:
-    """What `openai.decode_request` accepts."""
+    """What the routes accept."""
     requests = [operation.request for operation in _OPERATIONS if operation.request is not None]
     schemas = _schemas(requests)
     for request in requests:
@@ -370,7 +371,7 @@ def _answer_schemas() -> dict[str, Any]:
     roots = [operation.answer for operation in _OPERATIONS if operation.answer is not None]
     roots += [openai.ChatCompletionChunk, ErrorResponse]
     schemas = _schemas(roots)
-    for struct in {**vars(openai), **globals()}.values():
+    for struct in {**vars(openai), **vars(simple), **vars(tokens), **globals()}.values():
         if isinstance(struct, type) and issubclass(struct, Struct) and struct.__name__ in schemas:
             schemas[struct.__name__]["required"] = _always_sent(struct)
     return schemas

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..protocol.messages import ChoiceFinished, Text, TokenLogprob
-from .tools import Call, Offer, begins_like_a_call, parse_calls
+from ..templates.base import Call, CallSyntax, Offer
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,24 +28,25 @@ class AnswerReader:
     """Follows one choice. Text that may become a function call is held back until that is clear:
     whether it is one shows at its end."""
 
-    def __init__(self, choice: int, offer: Offer) -> None:
+    def __init__(self, choice: int, offer: Offer, syntax: CallSyntax | None) -> None:
         self._choice = choice
         self._offer = offer
+        self._syntax = syntax
         self._held = ""
         self._logprobs: list[TokenLogprob] = []
-        self._free = not offer.tools
+        self._free = syntax is None or not offer.functions
 
     def take(self, event: Text) -> list[Piece]:
         """What can be sent now."""
         self._logprobs += event.logprobs or ()
         self._held += event.text
-        if not self._free and not self._offer.forced:
-            self._free = not begins_like_a_call(self._held)
+        if not self._free and not self._offer.forced and self._syntax is not None:
+            self._free = not self._syntax.may_begin(self._held)
         return [self._release()] if self._free else []
 
     def end(self, event: ChoiceFinished) -> list[Piece]:
         """The last pieces: the calls, if the answer made any, or the text that was held back."""
-        calls = [] if self._free else parse_calls(self._held, self._offer)
+        calls = self._calls()
         reason = event.reason
         pieces = []
         if calls:
@@ -55,6 +56,16 @@ class AnswerReader:
         elif self._held or self._logprobs:
             pieces.append(self._release())
         return [*pieces, Piece(self._choice, finish=reason, timed_out=event.timed_out)]
+
+    def _calls(self) -> list[Call]:
+        """The calls that the answer makes; none when it is no call of an offered function."""
+        if self._free or self._syntax is None:
+            return []
+        calls = self._syntax.parse(self._held)
+        names = {function.name for function in self._offer.functions}
+        if not all(call.name in names for call in calls):
+            return []
+        return calls if self._offer.several else calls[:1]
 
     def _release(self) -> Piece:
         text, self._held = self._held, ""

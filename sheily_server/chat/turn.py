@@ -1,10 +1,8 @@
-"""One chat turn, from a checked request to the pieces of an answer; knows nothing of HTTP."""
+"""One chat turn, from what is asked to the pieces of an answer; knows no dialect and no HTTP."""
 
 from __future__ import annotations
 
 import datetime
-import re
-import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +10,6 @@ from typing import TypeVar
 
 import msgspec
 
-from ..api.openai_chat import protocol as openai
 from ..backend.supervisor import Supervisor
 from ..backend.tickets import Ticket
 from ..config import Config
@@ -32,11 +29,9 @@ from ..protocol.messages import (
     Detokenized,
     Dialect,
     Finished,
-    Grammar,
     Refused,
     RequestEvent,
     RequestFailed,
-    Sampling,
     Segment,
     Submit,
     Text,
@@ -44,13 +39,13 @@ from ..protocol.messages import (
     Tokenized,
     TooLong,
 )
-from ..templates.base import Message, PromptError, ToolCall
-from ..templates.registry import check, render
+from ..templates.base import CallSyntax, Message, Offer, PromptError
+from ..templates.registry import check, render, template_of
 from .dates import ConversationDates
+from .generation import Generation
+from .grammar import answer_grammar
 from .history import drop_oldest, limit_history
 from .reader import AnswerReader, Piece
-from .schemas import check_schema, schema_grammar
-from .tools import PYTHON_TAG, Offer, offer
 
 POLL_S = 0.05
 FIRST_GRACE_S = 0.2
@@ -59,7 +54,6 @@ ENGINE_GRACE_S = 10.0
 """The same for one with a token, whose answer the engine ends between two steps."""
 TRIMMED_SHARE = 8
 """What goes at least of a prompt that was not counted to its end: one part in so many."""
-NO_OFFER = Offer((), forced=False, several=False)
 
 _Event = TypeVar("_Event", bound=RequestEvent)
 
@@ -78,12 +72,11 @@ class Caller:
     scope: str = ""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Turn:
-    """A chat turn in the engine. `finished` is there once `pieces` has ended by itself."""
+    """A chat turn in the engine. `finished` is there once `pieces` has ended by itself. `created`
+    is in Unix seconds, `began` a time of time.monotonic()."""
 
-    id: str
-    created: int
     model: str
     fingerprint: str
     dropped_messages: int
@@ -91,43 +84,21 @@ class Turn:
     ticket: Ticket
     n: int
     offer: Offer
+    syntax: CallSyntax | None = None
     prompt_tokens: int = 0
+    created: int = field(default_factory=lambda: int(time.time()))
     first_token_s: float | None = None
     timed_out: bool = False
     finish_reasons: dict[int, str] = field(default_factory=dict)
     finished: Finished | None = None
 
-    def usage(self) -> openai.Usage:
-        done = self._done()
-        return openai.Usage(
-            done.prompt_tokens,
-            done.completion_tokens,
-            done.prompt_tokens + done.completion_tokens,
-            openai.CachedTokens(done.cached_tokens),
-            openai.CompletionTokensDetails(
-                done.accepted_prediction_tokens,
-                done.rejected_prediction_tokens,
-                text_tokens=done.completion_tokens,
-            ),
-        )
+    def tokens_per_second(self) -> float | None:
+        """Of the answers, behind their first tokens; None where there are none."""
+        done = self.done()
+        return rate(done.completion_tokens - self.n, done.decode_s)
 
-    def extension(self) -> openai.Extension:
-        return openai.Extension(self.dropped_messages, self.timed_out)
-
-    def timings(self) -> openai.Timings:
-        done = self._done()
-        computed = done.prompt_tokens - done.cached_tokens
-        return openai.Timings(
-            round(1000 * done.queued_s, 3),
-            round(1000 * done.prefill_s, 3),
-            round(1000 * done.decode_s, 3),
-            _rate(computed, done.prefill_s),
-            _rate(done.completion_tokens - self.n, done.decode_s),
-            done.drafted_tokens,
-            done.accepted_tokens,
-        )
-
-    def _done(self) -> Finished:
+    def done(self) -> Finished:
+        """What the engine said at the end. Raises RuntimeError before that."""
         if self.finished is None:
             raise RuntimeError("the turn has not finished")
         return self.finished
@@ -151,48 +122,39 @@ class Chat:
         self._dates = ConversationDates()
         self.model = config.model_path.stem
 
-    def begin(
-        self,
-        options: openai.Options,
-        chat_messages: Sequence[openai.ChatMessage],
-        caller: Caller,
-    ) -> Turn:
+    def begin(self, asked: Generation, caller: Caller) -> Turn:
         """Renders the prompt and waits until the engine has admitted it.
 
         Raises ServiceError for everything that keeps the request from being answered, and
         ClientGoneError.
         """
-        self.check_model(options.model)
-        self._check_limits(options)
+        self._check_limits(asked)
         engine = self._supervisor.engine()
-        offered, n, top_logprobs = NO_OFFER, 1, None
-        if isinstance(options, openai.ChatRequest):
-            offered, n, top_logprobs = offer(options), options.n or 1, options.wanted_logprobs()
-        messages = [to_message(message, i) for i, message in enumerate(chat_messages)]
+        syntax = template_of(engine.dialect).calls
+        messages, scope = asked.messages, caller.scope
         kept, n_dropped = limit_history(messages, self._config.max_history)
         submit = Submit(
-            0,
-            self._render(engine.dialect, messages, kept, offered, caller.scope),
-            sampling(options),
-            options.completion_limit(),
-            self._config.max_tokens,
-            options.stops(),
-            caller.arrived + self._config.timeout,
-            n,
-            top_logprobs,
-            _grammar(options, offered),
-            [PYTHON_TAG] if offered.tools else [],
-            options.predicted(),
-            caller.arrived,
-            caller.scope,
+            id=0,
+            segments=self._render(engine.dialect, messages, kept, asked.offer, scope),
+            sampling=asked.sampling,
+            max_tokens=asked.max_tokens,
+            max_tokens_cap=self._config.max_tokens,
+            stop=asked.stop,
+            deadline=caller.arrived + self._config.timeout,
+            n=asked.n,
+            top_logprobs=asked.top_logprobs,
+            grammar=answer_grammar(asked.schema, asked.offer, syntax),
+            visible=list(syntax.visible) if syntax and asked.offer.functions else [],
+            prediction=asked.prediction,
+            arrived=caller.arrived,
+            scope=scope,
         )
-        trims = options.truncation == "trim"
-        ticket = self._supervisor.submit(submit, trims)
+        ticket = self._supervisor.submit(submit, asked.trims)
         try:
             while not isinstance(event := self._first_event(ticket, caller), Admitted):
                 long = _expected(event, TooLong)
                 cut = drop_oldest(kept, _excess(kept, long, self._config.context_size))
-                if not trims or cut == kept:
+                if not asked.trims or cut == kept:
                     raise ContextExceededError(
                         self._config.context_size,
                         long.prompt_tokens,
@@ -201,20 +163,19 @@ class Chat:
                     )
                 n_dropped += len(kept) - len(cut)
                 kept = cut
-                segments = self._render(engine.dialect, messages, kept, offered, caller.scope)
+                segments = self._render(engine.dialect, messages, kept, asked.offer, scope)
                 submit = msgspec.structs.replace(submit, segments=segments)
                 self._supervisor.submit_again(ticket, submit)
             return Turn(
-                f"chatcmpl-{secrets.token_hex(12)}",
-                int(time.time()),
-                self.model,
-                engine.fingerprint,
-                n_dropped,
-                caller.arrived,
-                ticket,
-                n,
-                offered,
-                event.prompt_tokens,
+                model=self.model,
+                fingerprint=engine.fingerprint,
+                dropped_messages=n_dropped,
+                began=caller.arrived,
+                ticket=ticket,
+                n=asked.n,
+                offer=asked.offer,
+                syntax=syntax,
+                prompt_tokens=event.prompt_tokens,
             )
         except BaseException:
             ticket.cancel()
@@ -226,7 +187,7 @@ class Chat:
         Raises ServiceError when the engine fails, and ClientGoneError. Closing the iterator early,
         or an error in it, frees the slot.
         """
-        readers = [AnswerReader(choice, turn.offer) for choice in range(turn.n)]
+        readers = [AnswerReader(choice, turn.offer, turn.syntax) for choice in range(turn.n)]
         last_came: dict[int, float] = {}
         grace = FIRST_GRACE_S
         try:
@@ -258,15 +219,19 @@ class Chat:
             if turn.finished is None:
                 turn.ticket.cancel()
 
-    def tokenize(self, request: openai.TokenizeRequest, caller: Caller) -> Tokenized:
-        """The tokens of a text, or of the prompt that messages make. Raises ServiceError."""
-        if request.text is not None:
-            segments = [Segment(request.text, False)]
-        else:
-            messages = [to_message(m, i) for i, m in enumerate(request.messages or ())]
-            tools = Offer(tuple(request.tools or ()), forced=False, several=False)
-            dialect = self._supervisor.engine().dialect
-            segments = self._render(dialect, messages, messages, tools, caller.scope)
+    def tokenize(self, text: str, caller: Caller) -> Tokenized:
+        """The tokens of a text. Raises ServiceError."""
+        return self._tokenized([Segment(text, False)], caller)
+
+    def tokenize_prompt(
+        self, messages: Sequence[Message], offered: Offer, caller: Caller
+    ) -> Tokenized:
+        """The tokens of the prompt that messages make. Raises ServiceError."""
+        dialect = self._supervisor.engine().dialect
+        segments = self._render(dialect, messages, messages, offered, caller.scope)
+        return self._tokenized(segments, caller)
+
+    def _tokenized(self, segments: list[Segment], caller: Caller) -> Tokenized:
         deadline = caller.arrived + self._config.timeout
         return _expected(self._ask(Tokenize(0, segments, deadline), caller), Tokenized)
 
@@ -279,18 +244,16 @@ class Chat:
         if name not in (None, "", self.model, self._config.model_path.name):
             raise UnknownModelError(name or "", self.model)
 
-    def _check_limits(self, options: openai.Options) -> None:
-        limit = options.completion_limit()
-        if limit is not None and limit > self._config.max_tokens:
+    def _check_limits(self, asked: Generation) -> None:
+        if asked.max_tokens is not None and asked.max_tokens > self._config.max_tokens:
             raise InvalidRequestError(
-                f"{limit} tokens are too many for an answer; this server gives at most "
+                f"{asked.max_tokens} tokens are too many for an answer; this server gives at most "
                 f"{self._config.max_tokens} (LLM_MAX_TOKENS).",
-                "max_tokens" if options.max_completion_tokens is None else "max_completion_tokens",
+                asked.max_tokens_place,
             )
-        n = options.n if isinstance(options, openai.ChatRequest) else None
-        if n is not None and n > self._config.parallel:
+        if asked.n > self._config.parallel:
             raise InvalidRequestError(
-                f"n is {n}; this server gives at most {self._config.parallel} answers to a "
+                f"n is {asked.n}; this server gives at most {self._config.parallel} answers to a "
                 "request (LLM_PARALLEL).",
                 "n",
             )
@@ -369,74 +332,6 @@ def _expected(event: RequestEvent, kind: type[_Event]) -> _Event:
     )
 
 
-def simple_messages(request: openai.SimpleChatRequest) -> list[openai.ChatMessage]:
-    """The conversation that a body of POST /chat means. Raises ServiceError."""
-    if (request.message is None) == (request.messages is None):
-        raise InvalidRequestError("Give either message or messages.", "message")
-    if request.messages is not None:
-        if request.history is not None or request.system is not None:
-            raise InvalidRequestError(
-                "history and system go with message; put them into messages.",
-                "history" if request.history is not None else "system",
-            )
-        return request.messages
-    messages: list[openai.ChatMessage] = []
-    if request.system is not None:
-        messages.append(openai.SystemMessage(content=request.system))
-    messages += request.history or []
-    messages.append(openai.UserMessage(content=request.message or ""))
-    return messages
-
-
-def simple_param(request: openai.SimpleChatRequest, param: str | None) -> str | None:
-    """A place in the messages of `simple_messages`, by its name in the body of POST /chat."""
-    if request.message is None or param is None or not param.startswith("messages"):
-        return param
-    place = re.fullmatch(r"messages\[(\d+)\](.*)", param)
-    if place is None:
-        return "message"
-    index = int(place[1]) - (request.system is not None)
-    if index < 0:
-        return "system"
-    return f"history[{index}]{place[2]}" if index < len(request.history or ()) else "message"
-
-
-def sampling(options: openai.Options) -> Sampling:
-    """OpenAI's defaults where the request says nothing: temperature 1, top_p 1, a new seed."""
-    return Sampling(
-        temperature=1.0 if options.temperature is None else options.temperature,
-        top_k=options.top_k or 0,
-        top_p=1.0 if options.top_p is None else options.top_p,
-        min_p=options.min_p or 0.0,
-        repeat_penalty=options.repeat_penalty or 1.0,
-        frequency_penalty=options.frequency_penalty or 0.0,
-        presence_penalty=options.presence_penalty or 0.0,
-        seed=options.seed,
-        logit_bias={int(token): bias for token, bias in (options.logit_bias or {}).items()},
-        ignore_eos=bool(options.ignore_eos),
-    )
-
-
-def _grammar(options: openai.Options, offered: Offer) -> Grammar | None:
-    """What the answer has to follow. Raises InvalidRequestError for two things that contradict
-    each other."""
-    form = options.response_format
-    from_tools = offered.grammar()
-    if form is None or isinstance(form, openai.TextFormat):
-        return from_tools
-    if from_tools is not None:
-        raise InvalidRequestError(
-            "An answer cannot follow response_format and be a forced or strict function call.",
-            "response_format",
-        )
-    if isinstance(form, openai.JsonObjectFormat):
-        return schema_grammar({"type": "object"}, "response_format")
-    assert form.json_schema.schema is not None
-    param = "response_format.json_schema.schema"
-    check_schema(form.json_schema.schema, param)
-    return schema_grammar(form.json_schema.schema, param)
-
-
 def _excess(kept: Sequence[Message], event: TooLong, context_size: int) -> int:
     """How many of the oldest messages to drop for a prompt that is too long, by their lengths.
 
@@ -456,39 +351,6 @@ def _excess(kept: Sequence[Message], event: TooLong, context_size: int) -> int:
     return len(others)
 
 
-def _rate(count: int, seconds: float) -> float | None:
+def rate(count: int, seconds: float) -> float | None:
+    """So many a second, to hundredths; None where there is nothing to count or to time."""
     return round(count / seconds, 2) if count > 0 and seconds > 0 else None
-
-
-def to_message(message: openai.ChatMessage, index: int) -> Message:
-    """A message as prompts know it: developer is system, text parts are one text, the arguments of
-    a call are parsed. Raises ServiceError when they are no JSON object."""
-    if isinstance(message, openai.ToolMessage):
-        return Message("tool", openai.plain(message.content), tool_call_id=message.tool_call_id)
-    if isinstance(message, openai.UserMessage):
-        return Message("user", openai.plain(message.content))
-    if isinstance(message, openai.AssistantMessage):
-        calls = tuple(
-            _tool_call(call, f"messages[{index}].tool_calls[{i}].function.arguments")
-            for i, call in enumerate(message.tool_calls or [])
-        )
-        if message.content is None and not calls:
-            raise InvalidRequestError(
-                "An assistant message needs content or tool_calls.", f"messages[{index}].content"
-            )
-        return Message("assistant", openai.plain(message.content or ""), tool_calls=calls)
-    return Message("system", openai.plain(message.content))
-
-
-def _tool_call(call: openai.ToolCallParam, param: str) -> ToolCall:
-    try:  # not json.loads, which lets NaN and lone surrogates in
-        arguments = msgspec.json.decode(call.function.arguments or "{}")
-    except (msgspec.DecodeError, RecursionError):
-        arguments = None
-    if not isinstance(arguments, dict):
-        raise InvalidRequestError("arguments must be a JSON object in a string.", param)
-    if openai.too_deep(arguments):
-        raise InvalidRequestError(
-            f"arguments are nested deeper than {openai.MAX_NESTING} levels.", param
-        )
-    return ToolCall(call.function.name, arguments, id=call.id)

@@ -9,14 +9,9 @@ from typing import Any
 
 from ..protocol.messages import Dialect, Segment
 from . import chatml, llama3
-from .base import Message
+from .base import Message, Template
 
-SUPPORTED: tuple[str, ...] = ("llama3", "chatml")
-
-_DESCRIPTIONS = (
-    "llama3 (Llama 3.1, 3.2 and 3.3 Instruct)",
-    "chatml (plain ChatML, such as SmolLM2 and Qwen2.5 Instruct)",
-)
+TEMPLATES = {each.name: each for each in (llama3.TEMPLATE, chatml.TEMPLATE)}
 
 
 class UnknownDialectError(ValueError):
@@ -29,21 +24,25 @@ def recognize(metadata: Mapping[str, str]) -> Dialect:
     Reads `tokenizer.chat_template` by pattern and never executes it. Raises UnknownDialectError
     with one sentence that names what was found and what is supported.
     """
-    template = metadata.get("tokenizer.chat_template", "")
-    if llama3.recognizes(template):
-        return Dialect("llama3")
-    if chatml.recognizes(template):
-        return Dialect("chatml", chatml.default_system(template))
-    raise UnknownDialectError(_not_recognized(metadata, template))
+    found = metadata.get("tokenizer.chat_template", "")
+    for template in TEMPLATES.values():
+        if template.recognizes(found):
+            return Dialect(template.name, template.default_system(found))
+    raise UnknownDialectError(_not_recognized(metadata, found))
+
+
+def template_of(dialect: Dialect) -> Template:
+    """The template of a dialect. Raises UnknownDialectError."""
+    if dialect.name not in TEMPLATES:
+        raise UnknownDialectError(
+            f"there is no prompt dialect {dialect.name!r}; supported: {', '.join(TEMPLATES)}"
+        )
+    return TEMPLATES[dialect.name]
 
 
 def markers(dialect: Dialect) -> tuple[str, ...]:
     """Every marker that `render` may emit; each has to be one control token of the vocabulary."""
-    if dialect.name == "llama3":
-        return llama3.MARKERS
-    if dialect.name == "chatml":
-        return chatml.MARKERS
-    raise _no_such(dialect)
+    return template_of(dialect).markers
 
 
 def check(
@@ -71,16 +70,8 @@ def render(
     Joined, the segments' texts are what the model's own chat template gives. Raises PromptError
     for a conversation that the dialect cannot express.
     """
-    if dialect.name == "llama3":
-        return llama3.render(messages, date=date, tools=tools)
-    if dialect.name == "chatml":
-        return chatml.render(messages, default_system=dialect.default_system, tools=tools)
-    raise _no_such(dialect)
-
-
-def _no_such(dialect: Dialect) -> UnknownDialectError:
-    return UnknownDialectError(
-        f"there is no prompt dialect {dialect.name!r}; supported: {', '.join(SUPPORTED)}"
+    return template_of(dialect).render(
+        messages, date=date, tools=tools, default_system=dialect.default_system
     )
 
 
@@ -93,7 +84,8 @@ def _not_recognized(metadata: Mapping[str, str], template: str) -> str:
         problem = f"a chat template that is not known (its markers: {listed})"
     else:
         problem = "no chat template (tokenizer.chat_template)"
+    supported = ", ".join(f"{each.name} ({each.about})" for each in TEMPLATES.values())
     return (
         f"the model {model!r} (architecture: {architecture}) has {problem}; "
-        f"supported prompt dialects: {', '.join(_DESCRIPTIONS)}"
+        f"supported prompt dialects: {supported}"
     )

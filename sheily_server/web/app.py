@@ -8,7 +8,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
@@ -16,12 +16,11 @@ from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 
 from .. import metrics
-from ..api import openapi
-from ..api.openai_chat import encode as completion
-from ..api.openai_chat import protocol as openai
+from ..api import openapi, simple, tokens
+from ..api.openai_chat import decode, encode
 from ..backend.supervisor import Supervisor
 from ..chat.reader import Piece
-from ..chat.turn import Caller, Chat, ClientGoneError, Turn, simple_messages, simple_param
+from ..chat.turn import Caller, Chat, ClientGoneError, Turn
 from ..config import Config
 from ..errors import QueueFullError, ServiceError
 from ..metrics import Metrics, Outcome
@@ -41,6 +40,7 @@ SPARE_POSTS = 4
 about to be refused. More of them would leave no thread for /health."""
 
 StartResponse = Any
+RequestT = TypeVar("RequestT", bound=msgspec.Struct)
 Environ = dict[str, Any]
 
 
@@ -168,12 +168,12 @@ class App:
             self._posts.release()
         return response
 
-    def _read(self, request: Request, kind: type[openai.RequestT]) -> openai.RequestT:
+    def _read(self, request: Request, read: Callable[[bytes], RequestT]) -> RequestT:
         """The body of a request that there is room for. Raises ServiceError."""
         self._supervisor.check_room()
         body = _body(request)
         with self._decoding:
-            return openai.decode_request(body, kind)
+            return read(body)
 
     def _check_caller(self, request: Request) -> None:
         """Before anything is done. Not by Werkzeug's `host`, which has a default."""
@@ -209,20 +209,20 @@ class App:
             kv_cells_cached=health.kv_cells_cached,
             kernel=health.engine.kernel if health.engine else None,
         )
-        return _json_response(openai.encode(body), 200 if health.state == "ready" else 503)
+        return _json_response(msgspec.json.encode(body), 200 if health.state == "ready" else 503)
 
     def _live(self, request: Request, request_id: str) -> Response:
-        return _json_response(openai.encode(openapi.Live()))
+        return _json_response(msgspec.json.encode(openapi.Live()))
 
     def _metrics_text(self, request: Request, request_id: str) -> Response:
         return Response(self._metrics.text(), content_type=metrics.CONTENT_TYPE)
 
     def _models(self, request: Request, request_id: str) -> Response:
-        return _json_response(openai.encode(openapi.ModelList([self._model_object()])))
+        return _json_response(msgspec.json.encode(openapi.ModelList([self._model_object()])))
 
     def _model(self, request: Request, request_id: str, id: str) -> Response:
         self._chat.check_model(id)
-        return _json_response(openai.encode(self._model_object()))
+        return _json_response(msgspec.json.encode(self._model_object()))
 
     def _model_object(self) -> openapi.Model:
         return openapi.Model(self._chat.model, self._created)
@@ -231,9 +231,10 @@ class App:
         return _json_response(msgspec.json.encode(openapi.document()))
 
     def _completions(self, request: Request, request_id: str) -> Response:
-        body = self._read(request, openai.ChatRequest)
+        body = self._read(request, decode.read)
         caller = self._caller(request)
-        turn = self._chat.begin(body, body.messages, caller)
+        self._chat.check_model(body.model)
+        turn = self._chat.begin(decode.generation(body), caller)
         if body.stream:
             include_usage = bool(body.stream_options and body.stream_options.include_usage)
             logprobs = body.wanted_logprobs() is not None
@@ -241,43 +242,36 @@ class App:
             response = _stream_response(events)
             response.call_on_close(turn.ticket.cancel)  # should nobody ask for the first event
             return response
-        answer = completion.whole(
-            turn, self._collect(turn, caller), body.wanted_logprobs() is not None
-        )
-        return _answered(openai.encode(answer), turn, caller, request_id)
+        answer = encode.whole(turn, self._collect(turn, caller), body.wanted_logprobs() is not None)
+        return _answered(msgspec.json.encode(answer), turn, caller, request_id)
 
     def _simple(self, request: Request, request_id: str) -> Response:
-        body = self._read(request, openai.SimpleChatRequest)
+        body = self._read(request, simple.read)
         caller = self._caller(request)
+        self._chat.check_model(body.model)
         try:
-            turn = self._chat.begin(body, simple_messages(body), caller)
+            turn = self._chat.begin(simple.generation(body), caller)
         except ServiceError as error:
-            error.param = simple_param(body, error.param)
+            error.param = simple.place(body, error.param)
             raise
-        pieces = self._collect(turn, caller)
-        answer = openai.SimpleChatResponse(
-            response="".join(piece.text for piece in pieces),
-            model=turn.model,
-            finish_reason=turn.finish_reasons[0],
-            usage=turn.usage(),
-            dropped_messages=turn.dropped_messages,
-            timed_out=turn.timed_out,
-        )
-        return _answered(openai.encode(answer), turn, caller, request_id)
+        answer = simple.whole(turn, self._collect(turn, caller))
+        return _answered(msgspec.json.encode(answer), turn, caller, request_id)
 
     def _tokenize(self, request: Request, request_id: str) -> Response:
-        body = self._read(request, openai.TokenizeRequest)
+        body = self._read(request, tokens.read_tokenize)
         self._chat.check_model(body.model)
-        found = self._chat.tokenize(body, self._caller(request))
-        pieces = [piece.decode("utf-8", "replace") for piece in found.pieces]
-        answer = openai.TokenizeResponse(found.tokens, len(found.tokens), pieces)
-        return _json_response(openai.encode(answer))
+        caller = self._caller(request)
+        if body.text is not None:
+            found = self._chat.tokenize(body.text, caller)
+        else:
+            found = self._chat.tokenize_prompt(*tokens.prompt_of(body), caller)
+        return _json_response(msgspec.json.encode(tokens.tokenized(found)))
 
     def _detokenize(self, request: Request, request_id: str) -> Response:
-        body = self._read(request, openai.DetokenizeRequest)
+        body = self._read(request, tokens.read_detokenize)
         self._chat.check_model(body.model)
         text = self._chat.detokenize(body.tokens, self._caller(request))
-        return _json_response(openai.encode(openai.DetokenizeResponse(text)))
+        return _json_response(msgspec.json.encode(tokens.DetokenizeResponse(text)))
 
     def _collect(self, turn: Turn, caller: Caller) -> list[Piece]:
         return [piece for piece in self._chat.pieces(turn, caller) if piece is not None]
@@ -295,7 +289,7 @@ class App:
         outcome: Outcome = "error"
         status, detail = 500, "internal_error"
         try:
-            chunks = completion.Chunks(turn, include_usage, logprobs)
+            chunks = encode.Chunks(turn, include_usage, logprobs)
             for chunk in chunks.first():
                 yield _event(chunk)
             last_sent = time.monotonic()
@@ -400,7 +394,7 @@ def _http_error(error: HTTPException, request: Request) -> HttpError:
 
 
 def _event(value: msgspec.Struct) -> bytes:
-    return b"data: " + openai.encode(value) + b"\n\n"
+    return b"data: " + msgspec.json.encode(value) + b"\n\n"
 
 
 def _error_event(error: ServiceError) -> bytes:
@@ -432,7 +426,7 @@ def _log_request(request_id: str, status: int, turn: Turn | None = None, detail:
             ]
             if turn.first_token_s is not None:
                 parts.append(f"first_token={turn.first_token_s:.3f}s")
-            speed = turn.timings().predicted_per_second
+            speed = turn.tokens_per_second()
             if speed is not None:
                 parts.append(f"speed={speed:.2f}tok/s")
         if turn.timed_out:

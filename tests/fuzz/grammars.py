@@ -21,9 +21,8 @@ from typing import Any
 import msgspec
 
 from sheily_native import Model
-from sheily_server.api.openai_chat.protocol import ChatRequest, decode_request
-from sheily_server.chat.schemas import check_schema, schema_grammar
-from sheily_server.chat.tools import offer
+from sheily_server.api.openai_chat import decode
+from sheily_server.chat.grammar import answer_grammar, check_schema, schema_grammar
 from sheily_server.engine.__main__ import lexer_states
 from sheily_server.engine.admission import Admission, Job
 from sheily_server.engine.grammar.compiler import (
@@ -53,6 +52,7 @@ from sheily_server.protocol.messages import (
     Start,
     Submit,
 )
+from sheily_server.templates.llama3 import TEMPLATE
 from sheily_server.web.errors import kind
 from tests import models
 from tests.fuzz import hostile, json_schemas
@@ -267,7 +267,7 @@ def _grammar(data: bytes) -> Grammar | None:
     if head == b"lark":
         return Grammar(rest.decode(), "lark")
     if head == b"tools":
-        return offer(decode_request(rest, ChatRequest)).grammar()
+        return answer_grammar(None, decode.offer(decode.read(rest)), TEMPLATE.calls)
     schema = msgspec.json.decode(data)
     if not isinstance(schema, dict):
         return None

@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
+from sheily_server.api.openai_chat import decode
 from sheily_server.api.openai_chat import protocol as openai
-from sheily_server.chat import schemas
+from sheily_server.api.tokens import MAX_DETOKENIZED
+from sheily_server.chat import grammar as schemas
 from sheily_server.keys import KeyFile
 from sheily_server.templates.registry import UnknownDialectError, recognize
 from sheily_server.web import server as http_server
@@ -164,9 +166,9 @@ def test_one_too_many_of_each(server: Server) -> None:
     }.items():
         body = completion("hi", logprobs=True) | {field: value}
         refused(server.ask("POST", COMPLETIONS, body), 400, "invalid_value", field)
-    for text in ("x" * (openai.MAX_STOP_BYTES + 1), "é" * (openai.MAX_STOP_BYTES // 2 + 1)):
+    for text in ("x" * (decode.MAX_STOP_BYTES + 1), "é" * (decode.MAX_STOP_BYTES // 2 + 1)):
         refused(server.complete("hi", stop=["a", text]), 400, "invalid_value", "stop[1]")
-    tokens = [104] * (openai.MAX_DETOKENIZED + 1)
+    tokens = [104] * (MAX_DETOKENIZED + 1)
     answer = server.ask("POST", "/detokenize", {"tokens": tokens})
     refused(answer, 400, "invalid_value", "tokens")
 
@@ -175,7 +177,7 @@ def test_as_many_of_each_as_there_may_be(server: Server) -> None:
     answer = server.complete(
         "hi",
         n=server.config.parallel,
-        stop=["x" * openai.MAX_STOP_BYTES, "b", "c", "d"],
+        stop=["x" * decode.MAX_STOP_BYTES, "b", "c", "d"],
         logit_bias={str(token): 1 for token in range(openai.MAX_LOGIT_BIAS)},
         max_tokens=server.config.max_tokens,
         logprobs=True,
@@ -230,7 +232,7 @@ def test_schemas_that_are_too_large(server: Server, name: str) -> None:
 
 def test_a_function_that_does_not_bind_may_not_be_too_deep_either(server: Server) -> None:
     """It is written into the prompt."""
-    for depth in (openai.MAX_NESTING + 1, 900):
+    for depth in (decode.MAX_NESTING + 1, 900):
         function = {"name": "f", "parameters": deep(depth)}
         fields = {"tools": [{"type": "function", "function": function}]}
         for path in (COMPLETIONS, "/tokenize"):
@@ -296,7 +298,7 @@ def test_what_is_no_json(server: Server, path: str, name: str) -> None:
 
 
 def test_arguments_of_a_call_that_are_too_deep(server: Server) -> None:
-    for depth in (openai.MAX_NESTING + 1, 500, 900, 100_000):
+    for depth in (decode.MAX_NESTING + 1, 500, 900, 100_000):
         arguments = '{"a":' * depth + "1" + "}" * depth
         call = {"id": "1", "function": {"name": "f", "arguments": arguments}}
         messages = [{"role": "assistant", "tool_calls": [call]}]

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from sheily_native import Model
-from sheily_server.chat.schemas import schema_grammar
+from sheily_server.chat.grammar import schema_grammar
 from sheily_server.engine.__main__ import lexer_states
 from sheily_server.engine.grammar.compiler import AT_ONCE, Verdict
 from sheily_server.engine.grammar.constraint import Grammars, Vocabulary

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sheily_server.api.openai_chat.protocol import Function, Tool
 from sheily_server.chat.reader import AnswerReader, Piece
-from sheily_server.chat.tools import Call, Offer
 from sheily_server.protocol.messages import ChoiceFinished, Text, TokenLogprob
+from sheily_server.templates.base import Call, Function, Offer
+from sheily_server.templates.llama3 import TEMPLATE
 
-F = Tool(Function(name="f"))
+F = Function("f")
 NOTHING = Offer((), forced=False, several=False)
 AUTO = Offer((F,), forced=False, several=True)
 FORCED = Offer((F,), forced=True, several=True)
@@ -29,7 +29,7 @@ def read(
     offer: Offer, *texts: str, reason: str = "stop", logprobs: bool = False, timed_out: bool = False
 ) -> list[Piece]:
     """The pieces of an answer in these events, choice 3."""
-    reader = AnswerReader(3, offer)
+    reader = AnswerReader(3, offer, TEMPLATE.calls)
     pieces: list[Piece] = []
     for text in texts:
         pieces += reader.take(Text(1, 3, text, [logprob(text)] if logprobs else None))
@@ -96,7 +96,7 @@ def test_a_whole_call_before_the_cut_stays_a_call() -> None:
 
 
 def test_a_forced_answer_is_held_back_whatever_it_says() -> None:
-    reader = AnswerReader(0, FORCED)
+    reader = AnswerReader(0, FORCED, TEMPLATE.calls)
     assert reader.take(Text(1, 0, "Hello")) == []
     assert reader.end(ChoiceFinished(1, 0, "stop", False)) == [
         Piece(0, "Hello"),

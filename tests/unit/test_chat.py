@@ -11,14 +11,17 @@ from typing import Any
 
 import pytest
 
+from sheily_server.api import simple as simple_route
+from sheily_server.api import tokens
+from sheily_server.api.openai_chat import decode, encode
 from sheily_server.api.openai_chat import protocol as openai
 from sheily_server.backend.supervisor import Supervisor
 from sheily_server.backend.tickets import Ticket
-from sheily_server.chat import schemas
+from sheily_server.chat import grammar as schemas
 from sheily_server.chat import turn as chat
 from sheily_server.chat.history import drop_oldest
 from sheily_server.chat.reader import Piece
-from sheily_server.chat.turn import Chat, ClientGoneError, Turn, simple_messages, simple_param
+from sheily_server.chat.turn import Chat, ClientGoneError, Turn
 from sheily_server.config import Config
 from sheily_server.errors import EngineCrashedError, NotReadyError, QueueFullError, ServiceError
 from sheily_server.protocol.messages import (
@@ -42,8 +45,9 @@ from sheily_server.protocol.messages import (
     TokenLogprob,
     TooLong,
 )
-from sheily_server.templates.base import Message, ToolCall
+from sheily_server.templates.base import Message, Offer, ToolCall
 from sheily_server.web.errors import kind
+from tests.unit.wire import decode_request
 
 CONFIG = Config(
     model_path=Path("/models/tiny.Q8_0.gguf"),
@@ -132,19 +136,30 @@ def begin(
     **options: Any,
 ) -> tuple[Chat, Turn]:
     subject = Chat(CONFIG, supervisor, today=lambda: datetime.date(2026, 3, 1))
-    return subject, subject.begin(openai.Options(**options), messages, caller(gone))
+    return subject, ask(subject, openai.Options(**options), messages, caller(gone))
+
+
+def ask(
+    subject: Chat,
+    options: openai.Options,
+    messages: Sequence[openai.ChatMessage],
+    by: chat.Caller,
+) -> Turn:
+    """As the routes do."""
+    subject.check_model(options.model)
+    return subject.begin(decode.asked(options, messages, Offer()), by)
 
 
 def chat_request(**fields: Any) -> openai.ChatRequest:
     body = {"messages": [{"role": "user", "content": "hi"}]} | fields
-    return openai.decode_request(json.dumps(body).encode(), openai.ChatRequest)
+    return decode_request(json.dumps(body).encode(), openai.ChatRequest)
 
 
 def begin_request(supervisor: Supervisor, **fields: Any) -> tuple[Chat, Turn]:
     """A turn of POST /v1/chat/completions."""
     request = chat_request(**fields)
     subject = Chat(CONFIG, supervisor, today=lambda: datetime.date(2026, 3, 1))
-    return subject, subject.begin(request, request.messages, caller())
+    return subject, subject.begin(decode.generation(request), caller())
 
 
 def refused_request(dialect: str = "llama3", **fields: Any) -> ServiceError:
@@ -174,13 +189,12 @@ def test_a_turn_from_its_beginning_to_its_end() -> None:
     assert turn.finish_reasons == {0: "stop"}
     assert (turn.n, turn.fingerprint) == (1, "fp_1")
     assert turn.first_token_s is not None
-    assert turn.usage() == openai.Usage(
+    assert encode.usage(turn) == openai.Usage(
         12, 3, 15, openai.CachedTokens(5), openai.CompletionTokensDetails(0, 0, text_tokens=3)
     )
-    assert turn.extension() == openai.Extension(0, False)
+    assert encode.extension(turn) == openai.Extension(0, False)
     assert turn.model == "tiny.Q8_0"
-    assert turn.timings() == openai.Timings(0.0, 100.0, 200.0, 70.0, 10.0, 0, 0)
-    assert turn.id.startswith("chatcmpl-")
+    assert encode.timings(turn) == openai.Timings(0.0, 100.0, 200.0, 70.0, 10.0, 0, 0)
     assert supervisor.cancelled == []
 
 
@@ -242,17 +256,17 @@ def test_a_prediction_stays_when_messages_are_left_out() -> None:
 
 
 def test_sampling_as_openai_has_it() -> None:
-    assert chat.sampling(openai.Options()) == Sampling(1.0, 0, 1.0, 0.0, 1.0, 0.0, 0.0, None)
+    assert decode.sampling(openai.Options()) == Sampling(1.0, 0, 1.0, 0.0, 1.0, 0.0, 0.0, None)
     options = openai.Options(
         temperature=0.0, top_p=0.1, frequency_penalty=-2, presence_penalty=2, seed=0
     )
-    assert chat.sampling(options) == Sampling(
+    assert decode.sampling(options) == Sampling(
         temperature=0.0, top_p=0.1, frequency_penalty=-2, presence_penalty=2, seed=0
     )
     options = openai.Options(
         top_k=3, min_p=0.2, repeat_penalty=1.5, ignore_eos=True, logit_bias={"7": -100, "007": 1}
     )
-    assert chat.sampling(options) == Sampling(
+    assert decode.sampling(options) == Sampling(
         top_k=3, min_p=0.2, repeat_penalty=1.5, ignore_eos=True, logit_bias={7: 1}
     )
 
@@ -286,7 +300,7 @@ def test_a_long_history_is_cut_and_counted() -> None:
     supervisor = ScriptedSupervisor([ADMITTED])
     _, turn = begin(supervisor, [*talk, user("now")])
     assert turn.dropped_messages == 6
-    assert turn.extension().dropped_messages == 6
+    assert encode.extension(turn).dropped_messages == 6
     kept = [
         text for text in ("S", "u0", "a2", "u3", "a3", "now") if f"\n{text}<" in supervisor.prompt
     ]
@@ -397,7 +411,7 @@ def test_an_engine_that_says_nothing_is_waited_for_no_longer_than_the_deadline(
     supervisor = ScriptedSupervisor(script)
     subject = Chat(CONFIG, supervisor)
     with pytest.raises(ServiceError) as caught:
-        list(subject.pieces(subject.begin(openai.Options(), [user("hi")], late(0)), late(0)))
+        list(subject.pieces(ask(subject, openai.Options(), [user("hi")], late(0)), late(0)))
     assert (kind(caught.value).status, caught.value.code) == (504, "timeout")
     assert supervisor.cancelled == [1]
     assert 0 < chat.FIRST_GRACE_S <= 0.25
@@ -435,9 +449,7 @@ def test_an_engine_that_answers_another_question() -> None:
         Chat(CONFIG, ScriptedSupervisor([other])).detokenize([5], caller())
     assert kind(caught.value).status == 500
     with pytest.raises(ServiceError) as caught:
-        Chat(CONFIG, ScriptedSupervisor([Detokenized(1, "x")])).tokenize(
-            openai.TokenizeRequest(text="x"), caller()
-        )
+        Chat(CONFIG, ScriptedSupervisor([Detokenized(1, "x")])).tokenize("x", caller())
     assert kind(caught.value).status == 500
 
 
@@ -455,7 +467,7 @@ def test_what_is_admitted_just_before_the_server_ends_is_answered() -> None:
     assert supervisor.cancelled == []
 
 
-@pytest.mark.parametrize("fails", ["secrets.token_hex", "drop_oldest", "render"])
+@pytest.mark.parametrize("fails", ["time.time", "drop_oldest", "render"])
 def test_an_error_after_admission_frees_the_slot(
     monkeypatch: pytest.MonkeyPatch, fails: str
 ) -> None:
@@ -467,7 +479,7 @@ def test_an_error_after_admission_frees_the_slot(
     def fail(*arguments: Any, **options: Any) -> None:
         raise RuntimeError("no such luck")
 
-    scripts = [[ADMITTED]] if fails == "secrets.token_hex" else [[TooLong(1, 300, 10)]]
+    scripts = [[ADMITTED]] if fails == "time.time" else [[TooLong(1, 300, 10)]]
     supervisor = Failing([], scripts=scripts)
     with pytest.raises(RuntimeError, match="no such luck"):
         begin(supervisor, LONG_TALK, truncation="trim")
@@ -479,7 +491,7 @@ def test_an_answer_cut_short_by_the_deadline_says_so() -> None:
     subject, turn = begin(ScriptedSupervisor([ADMITTED, Text(1, 0, "half"), late, FINISHED]))
     *_, last = subject.pieces(turn, caller())
     assert last == Piece(0, finish="length", timed_out=True)
-    assert turn.extension().timed_out
+    assert encode.extension(turn).timed_out
 
 
 def test_several_choices_are_told_apart() -> None:
@@ -504,7 +516,9 @@ def test_several_choices_are_told_apart() -> None:
         Piece(0, finish="stop"),
     ]
     assert turn.finish_reasons == {1: "length", 0: "stop"}
-    assert turn.timings().predicted_per_second == 5.0  # three tokens, two of them the first ones
+    assert (
+        encode.timings(turn).predicted_per_second == 5.0
+    )  # three tokens, two of them the first ones
 
 
 def test_more_choices_than_run_at_once() -> None:
@@ -706,8 +720,13 @@ def test_what_never_fits_is_an_error(truncation: Any) -> None:
 
 def tokenized(**fields: Any) -> ScriptedSupervisor:
     supervisor = ScriptedSupervisor([Tokenized(1, [1], [b"x"])], "llama3")
-    request = openai.decode_request(json.dumps(fields).encode(), openai.TokenizeRequest)
-    assert Chat(CONFIG, supervisor).tokenize(request, caller()) == Tokenized(1, [1], [b"x"])
+    request = decode_request(json.dumps(fields).encode(), tokens.TokenizeRequest)
+    subject = Chat(CONFIG, supervisor)
+    if request.text is not None:
+        found = subject.tokenize(request.text, caller())
+    else:
+        found = subject.tokenize_prompt(*tokens.prompt_of(request), caller())
+    assert found == Tokenized(1, [1], [b"x"])
     return supervisor
 
 
@@ -738,27 +757,27 @@ def test_tokens_to_text() -> None:
 
 def decoded(**message: Any) -> openai.ChatMessage:
     body = json.dumps({"messages": [message]}).encode()
-    return openai.decode_request(body, openai.ChatRequest).messages[0]
+    return decode_request(body, openai.ChatRequest).messages[0]
 
 
 def test_messages_in_plain_form() -> None:
     parts = [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]
-    assert chat.to_message(decoded(role="user", content=parts), 0).text == "ab"
-    assert chat.to_message(decoded(role="user", content=[]), 0).text == ""
+    assert decode.to_message(decoded(role="user", content=parts), 0).text == "ab"
+    assert decode.to_message(decoded(role="user", content=[]), 0).text == ""
     for role in ("system", "developer"):
-        message = chat.to_message(decoded(role=role, content="S"), 0)
+        message = decode.to_message(decoded(role=role, content="S"), 0)
         assert (message.role, message.text) == ("system", "S")
-    call = chat.to_message(decoded(role="assistant", content=None, tool_calls=[CALL]), 0)
+    call = decode.to_message(decoded(role="assistant", content=None, tool_calls=[CALL]), 0)
     assert (call.role, call.text) == ("assistant", "")
     assert call.tool_calls == (ToolCall("f", {"city": "Köln"}, id="c1"),)
-    result = chat.to_message(decoded(role="tool", content="25 C", tool_call_id="c1"), 0)
+    result = decode.to_message(decoded(role="tool", content="25 C", tool_call_id="c1"), 0)
     assert (result.role, result.tool_call_id) == ("tool", "c1")
-    assert chat.to_message(decoded(role="assistant", content="x", tool_calls=[]), 0).text == "x"
+    assert decode.to_message(decoded(role="assistant", content="x", tool_calls=[]), 0).text == "x"
 
 
 def test_empty_arguments_are_none() -> None:
     call = {"id": "1", "function": {"name": "f", "arguments": ""}}
-    message = chat.to_message(decoded(role="assistant", tool_calls=[call]), 0)
+    message = decode.to_message(decoded(role="assistant", tool_calls=[call]), 0)
     assert message.tool_calls[0].arguments == {}
 
 
@@ -775,7 +794,7 @@ def test_empty_arguments_are_none() -> None:
         '{"a": "\\ud800"}',
         "{'a': 1}",
         '{"a":' * 5000 + "1" + "}" * 5000,
-        '{"a":' * (openai.MAX_NESTING + 1) + "1" + "}" * (openai.MAX_NESTING + 1),
+        '{"a":' * (decode.MAX_NESTING + 1) + "1" + "}" * (decode.MAX_NESTING + 1),
         '{"a": ' + "9" * 5000 + "}",
     ],
     ids=lambda text: text[:20],
@@ -783,19 +802,19 @@ def test_empty_arguments_are_none() -> None:
 def test_arguments_that_are_no_json_object(arguments: str) -> None:
     calls = [CALL, {"id": "1", "function": {"name": "f", "arguments": arguments}}]
     with pytest.raises(ServiceError) as caught:
-        chat.to_message(decoded(role="assistant", tool_calls=calls), 3)
+        decode.to_message(decoded(role="assistant", tool_calls=calls), 3)
     assert caught.value.param == "messages[3].tool_calls[1].function.arguments"
     assert kind(caught.value).status == 400
 
 
 def test_an_assistant_without_content_or_calls() -> None:
     with pytest.raises(ServiceError) as caught:
-        chat.to_message(decoded(role="assistant"), 2)
+        decode.to_message(decoded(role="assistant"), 2)
     assert caught.value.param == "messages[2].content"
 
 
-def simple(**fields: Any) -> openai.SimpleChatRequest:
-    return openai.decode_request(json.dumps(fields).encode(), openai.SimpleChatRequest)
+def simple(**fields: Any) -> simple_route.SimpleChatRequest:
+    return decode_request(json.dumps(fields).encode(), simple_route.SimpleChatRequest)
 
 
 HISTORY = [{"role": "user", "content": "u"}, {"role": "assistant", "content": "a"}]
@@ -803,14 +822,14 @@ HISTORY = [{"role": "user", "content": "u"}, {"role": "assistant", "content": "a
 
 def test_the_conversation_of_the_simple_route() -> None:
     body = simple(message="now", history=HISTORY, system="S")
-    assert simple_messages(body) == [
+    assert simple_route.messages_of(body) == [
         openai.SystemMessage(content="S"),
         user("u"),
         assistant("a"),
         user("now"),
     ]
-    assert simple_messages(simple(message="now")) == [user("now")]
-    assert simple_messages(simple(messages=HISTORY)) == [user("u"), assistant("a")]
+    assert simple_route.messages_of(simple(message="now")) == [user("now")]
+    assert simple_route.messages_of(simple(messages=HISTORY)) == [user("u"), assistant("a")]
 
 
 @pytest.mark.parametrize(
@@ -825,19 +844,22 @@ def test_the_conversation_of_the_simple_route() -> None:
 )
 def test_conversations_the_simple_route_refuses(fields: dict[str, Any], param: str) -> None:
     with pytest.raises(ServiceError) as caught:
-        simple_messages(simple(**fields))
+        simple_route.messages_of(simple(**fields))
     assert (kind(caught.value).status, caught.value.param) == (400, param)
 
 
 def test_places_are_named_as_in_the_simple_body() -> None:
     whole = simple(message="now", history=HISTORY, system="S")
-    assert simple_param(whole, "messages[0].content") == "system"
-    assert simple_param(whole, "messages[1].content") == "history[0].content"
-    assert simple_param(whole, "messages[2]") == "history[1]"
-    assert simple_param(whole, "messages[3].content") == "message"
-    assert simple_param(whole, "messages") == "message"
-    assert simple_param(simple(message="now"), "messages[0].content") == "message"
-    assert simple_param(simple(message="now", history=HISTORY), "messages[0].x") == "history[0].x"
+    assert simple_route.place(whole, "messages[0].content") == "system"
+    assert simple_route.place(whole, "messages[1].content") == "history[0].content"
+    assert simple_route.place(whole, "messages[2]") == "history[1]"
+    assert simple_route.place(whole, "messages[3].content") == "message"
+    assert simple_route.place(whole, "messages") == "message"
+    assert simple_route.place(simple(message="now"), "messages[0].content") == "message"
+    assert (
+        simple_route.place(simple(message="now", history=HISTORY), "messages[0].x")
+        == "history[0].x"
+    )
     for other in ("max_tokens", None):
-        assert simple_param(whole, other) == other
-    assert simple_param(simple(messages=HISTORY), "messages[1].role") == "messages[1].role"
+        assert simple_route.place(whole, other) == other
+    assert simple_route.place(simple(messages=HISTORY), "messages[1].role") == "messages[1].role"

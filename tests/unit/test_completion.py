@@ -6,17 +6,17 @@ import json
 import re
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sheily_server.api.openai_chat import encode as completion
-from sheily_server.api.openai_chat import protocol as openai
 from sheily_server.backend.tickets import Ticket
 from sheily_server.chat.reader import Piece
-from sheily_server.chat.tools import Call
-from sheily_server.chat.turn import NO_OFFER, Turn
+from sheily_server.chat.turn import Turn
 from sheily_server.protocol.messages import Finished, TokenLogprob
+from sheily_server.templates.base import Call, Offer
 
 CALL = Call("f", '{"a": "é"}')
 LOGPROB = TokenLogprob(b"\xc3\xa9", -0.25, [(b"\xc3\xa9", -0.25), (b"\xff", -2.0)])
@@ -24,14 +24,24 @@ LOGPROB = TokenLogprob(b"\xc3\xa9", -0.25, [(b"\xc3\xa9", -0.25), (b"\xff", -2.0
 
 def turn_of(n: int = 1, reasons: dict[int, str] | None = None) -> Turn:
     finished = Finished(1, 12, 5, 6, 0.001, 0.1, 0.5, 9, 4, 3, 2)
-    turn = Turn("chatcmpl-1", 99, "m", "fp_1", 2, 0.0, Ticket(1, lambda id: None), n, NO_OFFER)
+    turn = Turn(
+        model="m",
+        fingerprint="fp_1",
+        dropped_messages=2,
+        began=0.0,
+        ticket=Ticket(1, lambda id: None),
+        n=n,
+        offer=Offer(),
+        created=99,
+    )
     turn.finished = finished
     turn.finish_reasons = reasons or dict.fromkeys(range(n), "stop")
     return turn
 
 
 def encoded(value: Any) -> Any:
-    return json.loads(openai.encode(value))
+    text = msgspec.json.encode(value).decode()
+    return json.loads(re.sub(r'"chatcmpl-[0-9a-f]{24}"', '"chatcmpl-ID"', text))
 
 
 def whole(turn: Turn, *pieces: Piece, logprobs: bool = False) -> Any:
@@ -50,7 +60,7 @@ def stream(
 
 def test_a_completion() -> None:
     assert whole(turn_of(), Piece(0, "Hel"), Piece(0, "lo"), Piece(0, finish="stop")) == {
-        "id": "chatcmpl-1",
+        "id": "chatcmpl-ID",
         "object": "chat.completion",
         "created": 99,
         "model": "m",
@@ -149,7 +159,7 @@ def test_logprobs() -> None:
 def test_a_stream() -> None:
     chunks = stream(turn_of(), Piece(0, "Hel"), Piece(0, "lo"), Piece(0, finish="stop"))
     same = {
-        "id": "chatcmpl-1",
+        "id": "chatcmpl-ID",
         "object": "chat.completion.chunk",
         "created": 99,
         "model": "m",

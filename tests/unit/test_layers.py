@@ -10,8 +10,6 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 TABLE = re.compile(r"^\| `(\w+)` \|([^|]*)\|", re.MULTILINE)
-# One that is to go: the core still takes its settings in OpenAI's types.
-UPWARD = {("chat", "api")}
 C_SUFFIXES = {".c", ".cpp", ".h"}
 
 
@@ -88,7 +86,7 @@ def test_a_room_imports_what_the_table_says(name: str) -> None:
     own = room_of(name)
     assert own
     for other in {room_of(other) for other in of_project(IMPORTS[name])} - {own, None}:
-        assert other in ROOMS[own] or (own, other) in UPWARD, f"{name} imports {other}"
+        assert other in ROOMS[own], f"{name} imports {other}"
 
 
 @pytest.mark.parametrize("name", [name for name in SERVER if not room_of(name)])

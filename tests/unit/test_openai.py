@@ -12,16 +12,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sheily_server.api.openai_chat import decode
 from sheily_server.api.openai_chat import protocol as openai
-from sheily_server.api.openai_chat.protocol import ChatRequest, SimpleChatRequest, decode_request
+from sheily_server.api.openai_chat.protocol import ChatRequest
+from sheily_server.api.simple import SimpleChatRequest
+from sheily_server.api.tokens import MAX_DETOKENIZED, DetokenizeRequest, TokenizeRequest
 from sheily_server.errors import ServiceError
 from sheily_server.web import errors
 from sheily_server.web.errors import kind
+from tests.models import ROOT
+from tests.unit.wire import decode_request
 
 USER = {"role": "user", "content": "hi"}
 CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 SHAPES = [ChatRequest, SimpleChatRequest]
-ALL_SHAPES = [*SHAPES, openai.TokenizeRequest, openai.DetokenizeRequest]
+ALL_SHAPES = [*SHAPES, TokenizeRequest, DetokenizeRequest]
 
 
 def chat(**fields: Any) -> ChatRequest:
@@ -104,7 +109,7 @@ def test_of_a_field_that_is_there_twice_the_last_one_counts() -> None:
     assert (len(request.messages), request.seed) == (1, 2)
 
 
-@pytest.mark.parametrize("shape", [ChatRequest, openai.TokenizeRequest])
+@pytest.mark.parametrize("shape", [ChatRequest, TokenizeRequest])
 def test_the_depth_of_parameters(shape: Any) -> None:
     def body(depth: int) -> dict[str, Any]:
         schema: dict[str, Any] = {}
@@ -113,8 +118,8 @@ def test_the_depth_of_parameters(shape: Any) -> None:
         function = {"name": "f", "parameters": schema}
         return {"messages": [USER], "tools": [{"type": "function", "function": function}]}
 
-    decode_request(json.dumps(body(openai.MAX_NESTING)).encode(), shape)
-    for depth in (openai.MAX_NESTING + 1, 900):
+    decode_request(json.dumps(body(decode.MAX_NESTING)).encode(), shape)
+    for depth in (decode.MAX_NESTING + 1, 900):
         assert refused(body(depth), shape).param == "tools[0].function.parameters"
 
 
@@ -492,7 +497,7 @@ OPTIONS: dict[str, tuple[list[Any], list[tuple[Any, str, str]]]] = {
             {"type": "content", "content": [{"type": "text", "text": "x"}]},
             {"type": "content", "content": ""},
             {"type": "content", "content": []},
-            {"type": "content", "content": "é" * (openai.MAX_PREDICTION_BYTES // 2)},
+            {"type": "content", "content": "é" * (decode.MAX_PREDICTION_BYTES // 2)},
         ],
         [
             ("x", "prediction", "invalid_type"),
@@ -511,14 +516,14 @@ OPTIONS: dict[str, tuple[list[Any], list[tuple[Any, str, str]]]] = {
                 "unknown_parameter",
             ),
             (
-                {"type": "content", "content": "é" * (openai.MAX_PREDICTION_BYTES // 2) + "x"},
+                {"type": "content", "content": "é" * (decode.MAX_PREDICTION_BYTES // 2) + "x"},
                 "prediction",
                 "invalid_value",
             ),
             (
                 {
                     "type": "content",
-                    "content": [{"type": "text", "text": "x" * openai.MAX_PREDICTION_BYTES}] * 2,
+                    "content": [{"type": "text", "text": "x" * decode.MAX_PREDICTION_BYTES}] * 2,
                 },
                 "prediction",
                 "invalid_value",
@@ -665,20 +670,21 @@ def test_wanted_logprobs() -> None:
 
 def test_a_tool_as_the_model_sees_it() -> None:
     parameters = {"properties": {"a": {}}, "type": "object"}
-    function = {"name": "f", "description": "d", "parameters": parameters, "strict": True}
-    (tool,) = chat(tools=[{"type": "function", "function": function}]).tools or []
-    assert tool.as_json() == {
+    fields = {"name": "f", "description": "d", "parameters": parameters, "strict": True}
+    (tool,) = chat(tools=[{"type": "function", "function": fields}]).tools or []
+    (function,) = decode.offered_functions([tool])
+    assert function.as_json() == {
         "type": "function",
         "function": {"name": "f", "description": "d", "parameters": parameters},
     }
     (bare,) = chat(tools=[TOOL]).tools or []
-    assert bare.as_json() == TOOL
+    assert decode.offered_functions([bare])[0].as_json() == TOOL
 
 
 def test_the_arguments_of_a_function_are_an_object() -> None:
     def schema(**function: Any) -> dict[str, Any]:
         (tool,) = chat(tools=[{"type": "function", "function": FUNCTION | function}]).tools or []
-        return tool.function.schema()
+        return decode.offered_functions([tool])[0].schema()
 
     nothing = {"type": "object", "properties": {}, "additionalProperties": False}
     assert schema() == schema(parameters=None) == nothing
@@ -746,8 +752,8 @@ def test_parts_that_are_no_text_are_named(role: str, kind: str) -> None:
     assert kind in error.message
 
 
-def tokens_of(**fields: Any) -> openai.TokenizeRequest:
-    return decode_request(json.dumps(fields).encode(), openai.TokenizeRequest)
+def tokens_of(**fields: Any) -> TokenizeRequest:
+    return decode_request(json.dumps(fields).encode(), TokenizeRequest)
 
 
 def test_what_can_be_tokenized() -> None:
@@ -770,7 +776,7 @@ def test_what_can_be_tokenized() -> None:
     ],
 )
 def test_what_cannot_be_tokenized(fields: dict[str, Any], param: str) -> None:
-    assert refused(fields, openai.TokenizeRequest).param == param
+    assert refused(fields, TokenizeRequest).param == param
 
 
 @pytest.mark.parametrize(
@@ -784,18 +790,18 @@ def test_what_cannot_be_tokenized(fields: dict[str, Any], param: str) -> None:
         ([2**70], "tokens[0]"),
         ([1.0], "tokens[0]"),
         ([True], "tokens[0]"),
-        ([1] * (openai.MAX_DETOKENIZED + 1), "tokens"),
+        ([1] * (MAX_DETOKENIZED + 1), "tokens"),
     ],
     ids=lambda value: str(value)[:20],
 )
 def test_what_cannot_be_detokenized(tokens: Any, param: str) -> None:
-    assert refused({"tokens": tokens}, openai.DetokenizeRequest).param == param
+    assert refused({"tokens": tokens}, DetokenizeRequest).param == param
 
 
 def test_what_can_be_detokenized() -> None:
     for tokens in ([], [0], [2**31 - 1]):
         body = json.dumps({"tokens": tokens}).encode()
-        assert decode_request(body, openai.DetokenizeRequest).tokens == tokens
+        assert decode_request(body, DetokenizeRequest).tokens == tokens
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -911,17 +917,18 @@ def test_a_request_cut_or_changed_anywhere_is_a_request_or_an_error(data: st.Dat
 
 FIRST_REQUESTS = """
 import gc, sys, threading
-from sheily_server.api.openai_chat import protocol as openai
+from sheily_server.errors import InvalidRequestError
+from tests.unit.wire import READ
 
 gc.set_threshold(5)  # threads take turns in the middle of many things
 start = threading.Barrier(8)
 
 def ask():
     start.wait()
-    for shape in openai.RequestT.__constraints__:
+    for read in READ.values():
         try:
-            openai.decode_request(b'{"messages": [{"role": "user", "content": "a"}]}', shape)
-        except openai.InvalidRequestError:
+            read(b'{"messages": [{"role": "user", "content": "a"}]}')
+        except InvalidRequestError:
             pass
 
 threads = [threading.Thread(target=ask) for _ in range(8)]
@@ -935,4 +942,4 @@ for thread in threads:
 def test_the_first_requests_of_a_process_may_come_together() -> None:
     """msgspec crashes where threads are the first to decode into a class at once."""
     for _ in range(3):
-        subprocess.run([sys.executable, "-c", FIRST_REQUESTS], check=True, timeout=60)
+        subprocess.run([sys.executable, "-c", FIRST_REQUESTS], check=True, timeout=60, cwd=ROOT)

@@ -11,12 +11,13 @@ import msgspec
 import pytest
 from openai.types.chat import completion_create_params
 
-from sheily_server.api import openapi
+from sheily_server.api import openapi, simple, tokens
 from sheily_server.api.openai_chat import protocol as openai
 from sheily_server.backend.supervisor import Supervisor
 from sheily_server.config import Config
 from sheily_server.errors import ServiceError
 from sheily_server.web.app import App
+from tests.unit.wire import decode_request
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENT = openapi.document()
@@ -28,9 +29,9 @@ OPERATIONS = [
 ]
 REQUESTS: dict[str, Any] = {
     "/v1/chat/completions": openai.ChatRequest,
-    "/chat": openai.SimpleChatRequest,
-    "/v1/tokenize": openai.TokenizeRequest,
-    "/v1/detokenize": openai.DetokenizeRequest,
+    "/chat": simple.SimpleChatRequest,
+    "/v1/tokenize": tokens.TokenizeRequest,
+    "/v1/detokenize": tokens.DetokenizeRequest,
 }
 EXAMPLES = [
     pytest.param(path, example["value"], id=f"{path}-{name}")
@@ -87,7 +88,7 @@ def test_the_document_is_json() -> None:
 
 @pytest.mark.parametrize(("path", "example"), EXAMPLES)
 def test_examples_are_accepted(path: str, example: Any) -> None:
-    assert openai.decode_request(msgspec.json.encode(example), REQUESTS[path])
+    assert decode_request(msgspec.json.encode(example), REQUESTS[path])
 
 
 @pytest.mark.parametrize("path", REQUESTS)
@@ -109,10 +110,10 @@ def test_what_is_neutral_in_the_document_is_accepted(name: str) -> None:
     values = SCHEMAS["ChatRequest"]["properties"][name]["enum"]
     body: dict[str, Any] = {"messages": [{"role": "user", "content": "x"}]}
     for value in values:
-        assert openai.decode_request(msgspec.json.encode(body | {name: value}), openai.ChatRequest)
+        assert decode_request(msgspec.json.encode(body | {name: value}), openai.ChatRequest)
     other = msgspec.json.encode(body | {name: {"some": "thing"}})
     with pytest.raises(ServiceError) as caught:
-        openai.decode_request(other, openai.ChatRequest)
+        decode_request(other, openai.ChatRequest)
     assert (caught.value.param, caught.value.code) == (name, "unsupported_parameter")
 
 
@@ -125,7 +126,7 @@ def test_required_fields_of_answers_are_those_that_are_always_sent() -> None:
     delta = openai.Delta()
     others = (usage, details, timings, openai.Extension(), openai.AnswerMessage(None))
     for answer in (least, chunk, delta, *others):
-        sent = msgspec.json.decode(openai.encode(answer))
+        sent = msgspec.json.decode(msgspec.json.encode(answer))
         assert set(SCHEMAS[type(answer).__name__]["required"]) == set(sent)
 
 
@@ -150,8 +151,8 @@ def rows(heading: str) -> dict[str, str]:
     ("heading", "shape"),
     [
         ("Request fields", openai.ChatRequest),
-        ("`POST /tokenize`", openai.TokenizeRequest),
-        ("`POST /detokenize`", openai.DetokenizeRequest),
+        ("`POST /tokenize`", tokens.TokenizeRequest),
+        ("`POST /detokenize`", tokens.DetokenizeRequest),
     ],
 )
 def test_each_field_has_a_row(heading: str, shape: Any) -> None:
@@ -162,7 +163,7 @@ def test_each_field_has_a_row(heading: str, shape: Any) -> None:
 
 
 def test_the_table_of_chat_names_what_only_it_has() -> None:
-    own = set(openai.SimpleChatRequest.__struct_fields__) - set(openai.Options.__struct_fields__)
+    own = set(simple.SimpleChatRequest.__struct_fields__) - set(openai.Options.__struct_fields__)
     assert set(rows("`POST /chat`")) == own
 
 

@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sheily_server.chat import schemas
-from sheily_server.chat.schemas import check_schema, schema_fragment, schema_grammar
+from sheily_server.chat import grammar as schemas
+from sheily_server.chat.grammar import check_schema, schema_grammar
 from sheily_server.errors import ServiceError
+from sheily_server.templates.lark import json_term
 from sheily_server.web.errors import kind
 
 
@@ -88,7 +89,7 @@ def test_a_schema_that_is_far_too_wide() -> None:
 
 def test_the_layout_of_json_is_not_the_caller_s_to_say() -> None:
     schema = {"type": "object", "x-guidance": {"whitespace_pattern": ".*", "item_separator": "a"}}
-    written = json.loads(schema_fragment(schema).removeprefix("%json "))
+    written = json.loads(json_term(schema).removeprefix("%json "))
     assert written["type"] == "object"
     assert written["x-guidance"] == {
         "whitespace_flexible": False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import warnings
 from typing import Any
@@ -11,10 +12,18 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sheily_server.api.openai_chat import protocol as openai
-from sheily_server.chat import schemas
-from sheily_server.chat.tools import Offer, begins_like_a_call, offer, parse_calls
+from sheily_server.api.openai_chat.decode import offer
+from sheily_server.chat import grammar as schemas
+from sheily_server.chat.grammar import answer_grammar
+from sheily_server.chat.reader import AnswerReader
 from sheily_server.errors import ServiceError
+from sheily_server.protocol.messages import ChoiceFinished, Grammar, Text
+from sheily_server.templates.base import Call, Offer
+from sheily_server.templates.lark import json_term
+from sheily_server.templates.llama3 import TEMPLATE
+from sheily_server.templates.llama3.calls import may_begin as begins_like_a_call
 from sheily_server.web.errors import kind
+from tests.unit.wire import decode_request
 
 TAG = "<|python_tag|>"
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
@@ -27,7 +36,7 @@ def tool(name: str, parameters: Any = None, **more: Any) -> dict[str, Any]:
 
 def request(**fields: Any) -> openai.ChatRequest:
     body = {"messages": [{"role": "user", "content": "hi"}], **fields}
-    return openai.decode_request(json.dumps(body).encode(), openai.ChatRequest)
+    return decode_request(json.dumps(body).encode(), openai.ChatRequest)
 
 
 def offered(*tools: dict[str, Any], **fields: Any) -> Offer:
@@ -42,7 +51,18 @@ def refused(*tools: dict[str, Any], **fields: Any) -> ServiceError:
 
 
 def names(found: Offer) -> list[str]:
-    return [tool.function.name for tool in found.tools]
+    return [function.name for function in found.functions]
+
+
+def grammar_of(found: Offer) -> Grammar | None:
+    return answer_grammar(None, found, TEMPLATE.calls)
+
+
+def parse_calls(text: str, found: Offer) -> list[Call]:
+    """The calls of a whole answer, which begins like one as it has to be one."""
+    reader = AnswerReader(0, dataclasses.replace(found, forced=True), TEMPLATE.calls)
+    pieces = reader.take(Text(1, 0, text)) + reader.end(ChoiceFinished(1, 0, "stop", False))
+    return [call for piece in pieces for call in piece.calls]
 
 
 F_AND_G = offered(tool("f"), tool("g"), parallel_tool_calls=True)
@@ -60,8 +80,8 @@ def test_nothing_is_offered() -> None:
     nothing: list[dict[str, Any]] = [{}, {"tools": []}, {"tools": None}, {"tool_choice": "none"}]
     for fields in nothing:
         found = offer(request(**fields))
-        assert (found.tools, found.forced, found.binding) == ((), False, False)
-        assert found.grammar() is None
+        assert (found.functions, found.forced, found.binding) == ((), False, False)
+        assert grammar_of(found) is None
         assert found.rendered == []
 
 
@@ -69,13 +89,13 @@ def test_nothing_is_offered() -> None:
 def test_the_model_may_choose(choice: Any) -> None:
     found = offered(tool("f", CITY), tool("g"), tool_choice=choice)
     assert (names(found), found.forced, found.several) == (["f", "g"], False, False)
-    assert found.grammar() is None
+    assert grammar_of(found) is None
     assert found.rendered == [tool("f", CITY), tool("g")]
 
 
 def test_calls_can_be_forbidden() -> None:
     found = offered(tool("f", CITY, strict=True), tool_choice="none")
-    assert (found.tools, found.rendered, found.grammar()) == ((), [], None)
+    assert (found.functions, found.rendered, grammar_of(found)) == ((), [], None)
 
 
 def test_a_call_can_be_required() -> None:
@@ -146,7 +166,7 @@ def test_a_named_choice_without_tools() -> None:
 
 
 def lines(found: Offer) -> list[str]:
-    grammar = found.grammar()
+    grammar = grammar_of(found)
     assert grammar is not None
     assert grammar.param == "tools"
     return grammar.lark.split("\n")
@@ -157,12 +177,10 @@ def test_the_grammar_of_a_forced_call() -> None:
         "start: call",
         "call: call_0 | call_1",
         r'call_0: "{\"name\": \"f\", \"parameters\": " call_0_parameters "}"',
-        f"call_0_parameters: {schemas.schema_fragment(CITY)}",
+        f"call_0_parameters: {json_term(CITY)}",
         r'call_1: "{\"name\": \"g\", \"parameters\": " call_1_parameters "}"',
         "call_1_parameters: "
-        + schemas.schema_fragment(
-            {"type": "object", "properties": {}, "additionalProperties": False}
-        ),
+        + json_term({"type": "object", "properties": {}, "additionalProperties": False}),
     ]
 
 

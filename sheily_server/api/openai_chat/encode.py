@@ -8,27 +8,27 @@ from collections.abc import Iterator, Sequence
 from msgspec import UNSET
 
 from ...chat.reader import Piece
-from ...chat.tools import Call
-from ...chat.turn import Turn
+from ...chat.turn import Turn, rate
 from ...protocol.messages import TokenLogprob
-from . import protocol as openai
+from ...templates.base import Call
+from . import protocol as wire
 
 
-def whole(turn: Turn, pieces: Sequence[Piece], logprobs: bool) -> openai.ChatCompletion:
+def whole(turn: Turn, pieces: Sequence[Piece], logprobs: bool) -> wire.ChatCompletion:
     """The completion of a turn that has finished."""
     choices = [
         _choice([piece for piece in pieces if piece.choice == i], i, logprobs)
         for i in range(turn.n)
     ]
-    return openai.ChatCompletion(
-        turn.id,
+    return wire.ChatCompletion(
+        _new_id(),
         turn.created,
         turn.model,
         turn.fingerprint,
         choices,
-        turn.usage(),
-        turn.timings(),
-        turn.extension(),
+        usage(turn),
+        timings(turn),
+        extension(turn),
     )
 
 
@@ -38,93 +38,94 @@ class Chunks:
 
     def __init__(self, turn: Turn, include_usage: bool, logprobs: bool) -> None:
         self._turn = turn
+        self._id = _new_id()
         self._include_usage = include_usage
         self._logprobs = logprobs
         self._n_open = turn.n
 
-    def first(self) -> Iterator[openai.ChatCompletionChunk]:
+    def first(self) -> Iterator[wire.ChatCompletionChunk]:
         """The chunks that need no token."""
         for choice in range(self._turn.n):
-            yield self._chunk(choice, openai.Delta(role="assistant", content=""), first=choice == 0)
+            yield self._chunk(choice, wire.Delta(role="assistant", content=""), first=choice == 0)
 
-    def of(self, piece: Piece) -> Iterator[openai.ChatCompletionChunk]:
+    def of(self, piece: Piece) -> Iterator[wire.ChatCompletionChunk]:
         """The chunks of a piece; none for the end of the last choice, which `last` gives."""
         logprobs = _logprobs(piece.logprobs) if self._logprobs else None
         if piece.calls:
             calls = [_tool_call(call, i) for i, call in enumerate(piece.calls)]
-            yield self._chunk(piece.choice, openai.Delta(tool_calls=calls), logprobs)
+            yield self._chunk(piece.choice, wire.Delta(tool_calls=calls), logprobs)
         elif piece.text or piece.logprobs:
-            yield self._chunk(piece.choice, openai.Delta(content=piece.text), logprobs)
+            yield self._chunk(piece.choice, wire.Delta(content=piece.text), logprobs)
         if piece.finish is not None:
             self._n_open -= 1
             if self._n_open:
-                yield self._chunk(piece.choice, openai.Delta(), finish=piece.finish)
+                yield self._chunk(piece.choice, wire.Delta(), finish=piece.finish)
 
-    def last(self) -> Iterator[openai.ChatCompletionChunk]:
+    def last(self) -> Iterator[wire.ChatCompletionChunk]:
         """The chunks of a turn that has finished: the end of its last choice, and the usage."""
         turn = self._turn
         choice, finish = list(turn.finish_reasons.items())[-1]
-        yield openai.ChatCompletionChunk(
-            turn.id,
+        yield wire.ChatCompletionChunk(
+            self._id,
             turn.created,
             turn.model,
             turn.fingerprint,
-            [openai.ChunkChoice(openai.Delta(), finish, choice)],
+            [wire.ChunkChoice(wire.Delta(), finish, choice)],
             usage=None if self._include_usage else UNSET,
-            timings=turn.timings(),
-            sheily=turn.extension(),
+            timings=timings(turn),
+            sheily=extension(turn),
         )
         if self._include_usage:
-            yield openai.ChatCompletionChunk(
-                turn.id, turn.created, turn.model, turn.fingerprint, [], usage=turn.usage()
+            yield wire.ChatCompletionChunk(
+                self._id, turn.created, turn.model, turn.fingerprint, [], usage=usage(turn)
             )
 
     def _chunk(
         self,
         choice: int,
-        delta: openai.Delta,
-        logprobs: openai.Logprobs | None = None,
+        delta: wire.Delta,
+        logprobs: wire.Logprobs | None = None,
         *,
         finish: str | None = None,
         first: bool = False,
-    ) -> openai.ChatCompletionChunk:
+    ) -> wire.ChatCompletionChunk:
         turn = self._turn
-        return openai.ChatCompletionChunk(
-            turn.id,
+        return wire.ChatCompletionChunk(
+            self._id,
             turn.created,
             turn.model,
             turn.fingerprint,
-            [openai.ChunkChoice(delta, finish, choice, logprobs)],
+            [wire.ChunkChoice(delta, finish, choice, logprobs)],
             usage=None if self._include_usage else UNSET,
-            sheily=turn.extension() if first else UNSET,
+            sheily=extension(turn) if first else UNSET,
         )
 
 
-def _choice(pieces: Sequence[Piece], index: int, logprobs: bool) -> openai.Choice:
+def _choice(pieces: Sequence[Piece], index: int, logprobs: bool) -> wire.Choice:
     calls = [_tool_call(call) for piece in pieces for call in piece.calls]
     text = "".join(piece.text for piece in pieces)
-    message = openai.AnswerMessage(None if calls else text, tool_calls=calls or UNSET)
+    message = wire.AnswerMessage(None if calls else text, tool_calls=calls or UNSET)
     tokens = [logprob for piece in pieces for logprob in piece.logprobs]
     finish = pieces[-1].finish
     if finish is None:
         raise RuntimeError("an answer without its end")
-    return openai.Choice(message, finish, index, _logprobs(tokens) if logprobs else None)
+    return wire.Choice(message, finish, index, _logprobs(tokens) if logprobs else None)
 
 
-def _tool_call(call: Call, index: int | None = None) -> openai.AnswerToolCall:
-    function = openai.AnswerCall(call.name, call.arguments)
+def _tool_call(call: Call, index: int | None = None) -> wire.AnswerToolCall:
+    function = wire.AnswerCall(call.name, call.arguments)
     place = UNSET if index is None else index
-    return openai.AnswerToolCall(f"call_{secrets.token_hex(12)}", function, index=place)
+    return wire.AnswerToolCall(f"call_{secrets.token_hex(12)}", function, index=place)
 
 
-def _logprobs(tokens: Sequence[TokenLogprob]) -> openai.Logprobs:
-    return openai.Logprobs(
+def _logprobs(tokens: Sequence[TokenLogprob]) -> wire.Logprobs:
+    return wire.Logprobs(
         [
-            openai.Logprob(
+            wire.Logprob(
                 _text(token.piece),
                 token.logprob,
                 list(token.piece),
-                [openai.TopLogprob(_text(piece), value, list(piece)) for piece, value in token.top],
+                [wire.TopLogprob(_text(piece), value, list(piece)) for piece, value in token.top],
             )
             for token in tokens
         ]
@@ -133,3 +134,42 @@ def _logprobs(tokens: Sequence[TokenLogprob]) -> openai.Logprobs:
 
 def _text(piece: bytes) -> str:
     return piece.decode("utf-8", "replace")
+
+
+def _new_id() -> str:
+    return f"chatcmpl-{secrets.token_hex(12)}"
+
+
+def usage(turn: Turn) -> wire.Usage:
+    """The counts of a turn that has finished."""
+    done = turn.done()
+    return wire.Usage(
+        done.prompt_tokens,
+        done.completion_tokens,
+        done.prompt_tokens + done.completion_tokens,
+        wire.CachedTokens(done.cached_tokens),
+        wire.CompletionTokensDetails(
+            done.accepted_prediction_tokens,
+            done.rejected_prediction_tokens,
+            text_tokens=done.completion_tokens,
+        ),
+    )
+
+
+def extension(turn: Turn) -> wire.Extension:
+    return wire.Extension(turn.dropped_messages, turn.timed_out)
+
+
+def timings(turn: Turn) -> wire.Timings:
+    """The times of a turn that has finished."""
+    done = turn.done()
+    computed = done.prompt_tokens - done.cached_tokens
+    return wire.Timings(
+        round(1000 * done.queued_s, 3),
+        round(1000 * done.prefill_s, 3),
+        round(1000 * done.decode_s, 3),
+        rate(computed, done.prefill_s),
+        turn.tokens_per_second(),
+        done.drafted_tokens,
+        done.accepted_tokens,
+    )

@@ -1,4 +1,4 @@
-"""The shapes of OpenAI's chat API, and of `/chat`: decoding with a path in every error, encoding.
+"""The wire structs of OpenAI's chat completions.
 
 Knows the fields and their ranges; knows nothing of prompts, tokens or HTTP. The fields are those of
 https://platform.openai.com/docs/api-reference/chat as the `openai` Python package types them.
@@ -6,26 +6,17 @@ https://platform.openai.com/docs/api-reference/chat as the `openai` Python packa
 
 from __future__ import annotations
 
-import json
-import math
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
-import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from ...errors import InvalidRequestError
+from ..body import Neutral
 
 MAX_MESSAGES = 512
 MAX_STOPS = 4
-MAX_STOP_BYTES = 256
 MAX_LOGIT_BIAS = 300
 MAX_TOP_LOGPROBS = 20
 MAX_TOOLS = 128
-MAX_PREDICTION_BYTES = 256 * 1024
-# Levels of the JSON that goes into a prompt: far below what Python's own encoder can write.
-MAX_NESTING = 100
-# The text of so many of the longest tokens, 128 bytes each, is half of what a frame may hold.
-MAX_DETOKENIZED = 262_144
 
 # Not just more than 0: the engine computes in 32 bits, where the smallest ones are 0.
 Probability = Annotated[float, Meta(ge=1e-6, le=1)]
@@ -35,7 +26,6 @@ TokenCount = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 # The part behind $ since Python lets $ match before a last line break too.
 FunctionName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}$(?!\n)")]
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
-TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 FinishReason = Annotated[str, Meta(extra_json_schema={"enum": ["stop", "length", "tool_calls"]})]
 
 
@@ -159,22 +149,9 @@ class Function(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
 
-    def schema(self) -> dict[str, Any]:
-        """The schema of its arguments, which are an object; without parameters there are none."""
-        if self.parameters is None:
-            return {"type": "object", "properties": {}, "additionalProperties": False}
-        return {"type": "object"} | self.parameters
-
 
 class Tool(Struct, tag_field="type", tag="function", forbid_unknown_fields=True, frozen=True):
     function: Function
-
-    def as_json(self) -> dict[str, Any]:
-        """The tool as the request had it, without `strict`, which is not for the model."""
-        function = {"name": self.function.name}
-        more = {"description": self.function.description, "parameters": self.function.parameters}
-        set_fields = {name: value for name, value in more.items() if value is not None}
-        return {"type": "function", "function": function | set_fields}
 
 
 class ChosenFunction(Struct, forbid_unknown_fields=True, frozen=True):
@@ -266,47 +243,6 @@ class ChatRequest(Options, frozen=True, kw_only=True):
     def wanted_logprobs(self) -> int | None:
         """How many alternatives of each token are wanted; None for no log-probabilities."""
         return (self.top_logprobs or 0) if self.logprobs else None
-
-
-class SimpleChatRequest(Options, frozen=True, kw_only=True):
-    """The body of POST /chat: a message with its history, or messages as OpenAI has them."""
-
-    message: str | None = None
-    history: Annotated[list[ChatMessage], Meta(max_length=MAX_MESSAGES)] | None = None
-    system: str | None = None
-    messages: Annotated[list[ChatMessage], Meta(min_length=1, max_length=MAX_MESSAGES)] | None = (
-        None
-    )
-
-
-class TokenizeRequest(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """The body of POST /tokenize: a text, or messages as a chat request has them."""
-
-    model: str | None = None
-    text: str | None = None
-    messages: Annotated[list[ChatMessage], Meta(min_length=1, max_length=MAX_MESSAGES)] | None = (
-        None
-    )
-    tools: Annotated[list[Tool], Meta(max_length=MAX_TOOLS)] | None = None
-
-
-class DetokenizeRequest(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """The body of POST /detokenize."""
-
-    model: str | None = None
-    tokens: Annotated[list[TokenId], Meta(max_length=MAX_DETOKENIZED)]
-
-
-class TokenizeResponse(Struct, frozen=True):
-    """Token ids, how many, and the text of each; a piece may be part of a character (U+FFFD)."""
-
-    tokens: list[int]
-    count: int
-    pieces: list[str]
-
-
-class DetokenizeResponse(Struct, frozen=True):
-    text: str
 
 
 class CachedTokens(Struct, frozen=True):
@@ -447,28 +383,7 @@ class ChatCompletionChunk(Struct, frozen=True):
     object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
 
 
-class SimpleChatResponse(Struct, frozen=True):
-    """The answer of POST /chat."""
-
-    response: str
-    model: str
-    finish_reason: FinishReason
-    usage: Usage
-    dropped_messages: int
-    timed_out: bool
-
-
-RequestT = TypeVar("RequestT", ChatRequest, SimpleChatRequest, TokenizeRequest, DetokenizeRequest)
-
-# msgspec describes a class to itself when it first decodes into it, and crashes where two threads
-# are the first at once (0.22): it does so here, before there are threads.
-for _shape in RequestT.__constraints__:
-    msgspec.json.Decoder(_shape)
-
-# Fields of OpenAI's API that this server, or one of its routes, does not act on, with the values
-# that ask for nothing: naming them is better than "unknown", and clients that send such a value or
-# null are not turned away.
-NEUTRAL: dict[str, tuple[Any, ...]] = {
+NEUTRAL: Neutral = {
     "n": (1,),
     "stream": (False,),
     "stream_options": (),
@@ -487,173 +402,4 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "prompt_cache_options": (),
     "moderation": (),
 }
-
-_FIELD_ERRORS = (
-    ("Object missing required field `", "missing_required_parameter"),
-    ("Object contains unknown field `", "unknown_parameter"),
-)
-
-
-def decode_request(body: bytes, shape: type[RequestT]) -> RequestT:
-    """Parses and checks a request body. Raises InvalidRequestError with the field in `param`."""
-    try:
-        raw = msgspec.json.decode(body)
-    except RecursionError:
-        raise InvalidRequestError("The body is nested too deeply.", code="invalid_json") from None
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        param = _endless_number(body)
-        where = f" (at {param})" if param else ""
-        raise InvalidRequestError(
-            f"The body is not JSON: {error}{where}.", param, code="invalid_json"
-        ) from None
-    if not isinstance(raw, dict):
-        raise InvalidRequestError("The body must be a JSON object.", code="invalid_type")
-    _refuse_unsupported(raw, shape)
-    try:
-        request = msgspec.convert(raw, shape)
-    except msgspec.ValidationError as error:
-        raise _validation_error(error) from None
-    if isinstance(request, ChatRequest | TokenizeRequest):
-        _check_tools(request.tools or [])
-    if isinstance(request, Options):
-        _check_stops(request.stop)
-        _check_prediction(request.predicted() or "")
-        _check_together(request)
-    elif isinstance(request, TokenizeRequest):
-        _check_tokenize(request)
-    return request
-
-
-def too_deep(value: Any) -> bool:
-    """Whether JSON has more than MAX_NESTING levels of objects and lists."""
-    level = [value]
-    for _ in range(MAX_NESTING):
-        children = [each.values() if isinstance(each, dict) else each for each in level]
-        level = [child for each in children for child in each if isinstance(child, dict | list)]
-        if not level:
-            return False
-    return True
-
-
-def encode(value: Struct) -> bytes:
-    """The JSON of a response."""
-    return msgspec.json.encode(value)
-
-
-def _endless_number(body: bytes) -> str | None:
-    """The field of a body that has NaN, Infinity or 1e400, which Python's parser lets in; None for
-    a body that has another fault."""
-    try:
-        todo = [("", json.loads(body.decode()))]
-    except (ValueError, RecursionError):
-        return None
-    while todo:
-        name, value = todo.pop()
-        if isinstance(value, float) and not math.isfinite(value):
-            return name or None
-        if isinstance(value, dict):
-            todo += [(f"{name}.{key}".lstrip("."), child) for key, child in value.items()]
-        elif isinstance(value, list):
-            todo += [(f"{name}[{i}]", child) for i, child in enumerate(value)]
-    return None
-
-
-def _refuse_unsupported(raw: dict[str, Any], shape: type[Struct]) -> None:
-    for name in list(raw):
-        if name in shape.__struct_fields__:
-            continue
-        if name not in NEUTRAL:
-            raise InvalidRequestError(
-                f"Unknown field {name!r}.", param=name, code="unknown_parameter"
-            )
-        if raw[name] is not None and not _is_neutral(raw[name], NEUTRAL[name]):
-            raise InvalidRequestError(
-                f"{name!r} is not supported by this server.",
-                param=name,
-                code="unsupported_parameter",
-            )
-        del raw[name]
-
-
-def _is_neutral(value: Any, neutral: tuple[Any, ...]) -> bool:
-    """Equal in type too: Python holds True for equal to 1."""
-    return any(type(value) is type(other) and value == other for other in neutral)
-
-
-def _validation_error(error: msgspec.ValidationError) -> InvalidRequestError:
-    """msgspec ends its sentence with " - at `$.path`", where the path is not the top: with the
-    field that is missing or unknown behind it, that is OpenAI's `param`."""
-    sentence, at, path = str(error).rpartition(" - at `$")
-    if not at:
-        sentence, path = path, ""
-    param = path.rstrip("`").lstrip(".")
-    wrong_type = sentence.startswith("Expected ") and ", got `" in sentence
-    code = "invalid_type" if wrong_type else "invalid_value"
-    for words, field_code in _FIELD_ERRORS:
-        if sentence.startswith(words):
-            field = sentence.removeprefix(words).rstrip("`")
-            param, code = f"{param}.{field}".lstrip("."), field_code
-    where = f" (at {param})" if param else ""
-    return InvalidRequestError(f"{sentence}{where}.", param=param or None, code=code)
-
-
-def _check_together(request: Options) -> None:
-    """What one field says about another."""
-    form = request.response_format
-    if isinstance(form, JsonSchemaFormat) and form.json_schema.schema is None:
-        raise InvalidRequestError(
-            "A json_schema needs its schema.", "response_format.json_schema.schema"
-        )
-    for token in request.logit_bias or ():
-        if not (token.isascii() and token.isdigit() and len(token) <= 10):
-            raise InvalidRequestError(
-                f"{token[:20]!r} is no token id.", "logit_bias", "invalid_type"
-            )
-    if not isinstance(request, ChatRequest):
-        return
-    if request.top_logprobs is not None and not request.logprobs:
-        raise InvalidRequestError("top_logprobs needs logprobs to be true.", "top_logprobs")
-    if request.stream_options is not None and not request.stream:
-        raise InvalidRequestError(
-            "stream_options is only allowed when stream is true.", "stream_options"
-        )
-
-
-def _check_tokenize(request: TokenizeRequest) -> None:
-    if (request.text is None) == (request.messages is None):
-        raise InvalidRequestError("Give either text or messages.", "text")
-    if request.tools and request.messages is None:
-        raise InvalidRequestError("tools go with messages.", "tools")
-
-
-def _check_tools(tools: list[Tool]) -> None:
-    for i, tool in enumerate(tools):
-        if too_deep(tool.function.parameters or {}):
-            raise InvalidRequestError(
-                f"The schema is nested deeper than {MAX_NESTING} levels.",
-                f"tools[{i}].function.parameters",
-            )
-
-
-def _check_stops(stop: str | list[str] | None) -> None:
-    named = {"stop": stop} if isinstance(stop, str) else _named_stops(stop or [])
-    if len(named) > MAX_STOPS:
-        raise InvalidRequestError(
-            f"stop has {len(named)} strings; at most {MAX_STOPS} are taken.", "stop"
-        )
-    for name, text in named.items():
-        if not text or len(text.encode()) > MAX_STOP_BYTES:
-            raise InvalidRequestError(f"{name} must have 1 to {MAX_STOP_BYTES} bytes.", name)
-
-
-def _check_prediction(text: str) -> None:
-    n_bytes = len(text.encode())
-    if n_bytes > MAX_PREDICTION_BYTES:
-        raise InvalidRequestError(
-            f"prediction has {n_bytes} bytes of text; at most {MAX_PREDICTION_BYTES} are taken.",
-            "prediction",
-        )
-
-
-def _named_stops(stops: list[str]) -> dict[str, str]:
-    return {f"stop[{i}]": text for i, text in enumerate(stops)}
+"""Fields of OpenAI's API that this server, or one of its routes, does not act on."""

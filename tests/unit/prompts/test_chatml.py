@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from sheily_server.protocol.messages import Dialect, Segment
-from sheily_server.templates import chatml
 from sheily_server.templates.base import Message, PromptError, ToolCall
+from sheily_server.templates.chatml import prompt as chatml
 from sheily_server.templates.registry import check, render
 
 PLAIN = Dialect("chatml")

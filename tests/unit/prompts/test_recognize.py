@@ -10,7 +10,7 @@ import pytest
 from sheily_server.protocol.messages import Dialect
 from sheily_server.templates.base import Message
 from sheily_server.templates.registry import (
-    SUPPORTED,
+    TEMPLATES,
     UnknownDialectError,
     check,
     markers,
@@ -87,7 +87,7 @@ def test_the_error_names_what_was_found_and_what_is_supported() -> None:
 def test_a_file_without_a_template_is_refused() -> None:
     with pytest.raises(UnknownDialectError, match=r"has no chat template") as raised:
         recognize({})
-    assert all(name in str(raised.value) for name in SUPPORTED)
+    assert all(name in str(raised.value) for name in TEMPLATES)
 
 
 def test_a_template_without_markers_is_refused() -> None:
@@ -102,7 +102,7 @@ def test_a_dialect_survives_msgpack() -> None:
 
 def test_every_supported_dialect_can_be_used() -> None:
     messages = [Message("user", "hi")]
-    for name in SUPPORTED:
+    for name in TEMPLATES:
         check(Dialect(name), messages)
         segments = render(Dialect(name), messages, date=datetime.date(2024, 7, 26))
         emitted = {segment.text for segment in segments if segment.special}

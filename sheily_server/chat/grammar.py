@@ -1,21 +1,20 @@
-"""JSON Schemas from requests: their size is bounded, and they become grammars for the engine."""
+"""What an answer has to follow, as grammars for the engine; the size of schemas is bounded."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InvalidRequestError
 from ..protocol.messages import Grammar
+from ..templates.base import CallSyntax, Offer
+from ..templates.lark import json_term
 
 MAX_DEPTH = 32
 MAX_NODES = 5000
 """Objects and lists of a schema."""
 MAX_BYTES = 64 * 1024
-
-# As json.dumps writes, which is how the models have seen JSON; free white space would let a weak
-# model write blanks for ever.
-_LAYOUT = {"whitespace_flexible": False, "item_separator": ", ", "key_separator": ": "}
 
 
 def check_schema(schema: dict[str, Any], param: str) -> None:
@@ -36,14 +35,39 @@ def check_schema(schema: dict[str, Any], param: str) -> None:
         raise InvalidRequestError(f"The schema is larger than {MAX_BYTES} bytes.", param)
 
 
-def schema_fragment(schema: dict[str, Any]) -> str:
-    """A schema as a term of llguidance's Lark, written as json.dumps writes."""
-    return f"%json {json.dumps(schema | {'x-guidance': _LAYOUT})}"
+@dataclass(frozen=True, slots=True)
+class AnswerSchema:
+    """A JSON Schema that the answer follows from its first character to its last; `place` is where
+    the request has it."""
+
+    schema: dict[str, Any]
+    place: str
+
+
+def answer_grammar(
+    schema: AnswerSchema | None, offered: Offer, syntax: CallSyntax | None
+) -> Grammar | None:
+    """What the answer has to follow, None when it is free. Raises InvalidRequestError for a schema
+    and calls that both bind it."""
+    binding = offered.binding and syntax is not None
+    if schema is None:
+        return _call_grammar(offered, syntax) if binding and syntax is not None else None
+    if binding:
+        raise InvalidRequestError(
+            "An answer cannot follow response_format and be a forced or strict function call.",
+            "response_format",
+        )
+    return schema_grammar(schema.schema, schema.place)
+
+
+def _call_grammar(offered: Offer, syntax: CallSyntax) -> Grammar:
+    schemas = {each.place: json.dumps(each.schema()) for each in offered.functions}
+    return Grammar(syntax.grammar(offered), "tools", schemas)
 
 
 def schema_grammar(schema: dict[str, Any], param: str) -> Grammar:
     """The grammar of an answer that follows a schema from its first character to its last."""
-    return Grammar(f"start: {schema_fragment(schema)}", param, {param: json.dumps(schema)})
+    return Grammar(f"start: {json_term(schema)}", param, {param: json.dumps(schema)})
 
 
 def _children(part: Any) -> list[Any]:

@@ -23,8 +23,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..protocol.messages import Segment
-from .base import Message, PromptError, ToolCall, marker, plain
+from ...protocol.messages import Segment
+from ..base import Message, PromptError, ToolCall, marker, plain
 
 BEGIN_OF_TEXT = "<|begin_of_text|>"
 START_HEADER = "<|start_header_id|>"
@@ -74,6 +74,7 @@ def render(
     *,
     date: datetime.date,
     tools: Sequence[Mapping[str, Any]] | None = None,
+    default_system: str | None = None,
 ) -> list[Segment]:
     """The prompt that asks for the next assistant message.
 

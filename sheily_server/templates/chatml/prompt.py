@@ -7,12 +7,13 @@ models take this frame and add something of their own (thinking, a first token, 
 
 from __future__ import annotations
 
+import datetime
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ..protocol.messages import Segment
-from .base import Message, PromptError, marker, plain
+from ...protocol.messages import Segment
+from ..base import Message, PromptError, marker, plain
 
 IM_START = "<|im_start|>"
 IM_END = "<|im_end|>"
@@ -74,8 +75,9 @@ def default_system(template: str) -> str | None:
 def render(
     messages: Sequence[Message],
     *,
-    default_system: str | None = None,
+    date: datetime.date = datetime.date.min,
     tools: Sequence[Mapping[str, Any]] | None = None,
+    default_system: str | None = None,
 ) -> list[Segment]:
     """The prompt that asks for the next assistant message.
 

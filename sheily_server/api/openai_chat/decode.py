@@ -1,0 +1,252 @@
+"""Bodies of OpenAI's chat completions, checked, and what they ask for in no dialect."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from ...chat.generation import Generation
+from ...chat.grammar import AnswerSchema, check_schema
+from ...errors import InvalidRequestError
+from ...protocol.messages import Sampling
+from ...templates.base import Function, Message, Offer, ToolCall
+from .. import body
+from . import protocol as wire
+
+MAX_STOP_BYTES = 256
+MAX_PREDICTION_BYTES = 256 * 1024
+MAX_NESTING = 100
+"""Levels of the JSON that goes into a prompt: far below what Python's own encoder can write."""
+
+body.prepare(wire.ChatRequest)
+
+
+def read(data: bytes) -> wire.ChatRequest:
+    """The body of POST /v1/chat/completions. Raises InvalidRequestError."""
+    request = body.decode(data, wire.ChatRequest, wire.NEUTRAL)
+    check_tools(request.tools or [])
+    check_options(request)
+    if request.top_logprobs is not None and not request.logprobs:
+        raise InvalidRequestError("top_logprobs needs logprobs to be true.", "top_logprobs")
+    if request.stream_options is not None and not request.stream:
+        raise InvalidRequestError(
+            "stream_options is only allowed when stream is true.", "stream_options"
+        )
+    return request
+
+
+def generation(request: wire.ChatRequest) -> Generation:
+    """What a body asks for. Raises InvalidRequestError."""
+    return asked(
+        request,
+        request.messages,
+        offer(request),
+        n=request.n or 1,
+        top_logprobs=request.wanted_logprobs(),
+    )
+
+
+def asked(
+    options: wire.Options,
+    messages: Sequence[wire.ChatMessage],
+    offered: Offer,
+    *,
+    n: int = 1,
+    top_logprobs: int | None = None,
+) -> Generation:
+    """What messages with such options ask for. Raises InvalidRequestError."""
+    older = options.max_completion_tokens is None
+    return Generation(
+        messages=[to_message(message, i) for i, message in enumerate(messages)],
+        sampling=sampling(options),
+        max_tokens=options.completion_limit(),
+        max_tokens_place="max_tokens" if older else "max_completion_tokens",
+        stop=options.stops(),
+        n=n,
+        top_logprobs=top_logprobs,
+        offer=offered,
+        schema=_answer_schema(options.response_format),
+        prediction=options.predicted(),
+        trims=options.truncation == "trim",
+    )
+
+
+def check_options(options: wire.Options) -> None:
+    """What the fields of an answer have to be beside their types. Raises InvalidRequestError."""
+    _check_stops(options.stop)
+    _check_prediction(options.predicted() or "")
+    form = options.response_format
+    if isinstance(form, wire.JsonSchemaFormat) and form.json_schema.schema is None:
+        raise InvalidRequestError(
+            "A json_schema needs its schema.", "response_format.json_schema.schema"
+        )
+    for token in options.logit_bias or ():
+        if not (token.isascii() and token.isdigit() and len(token) <= 10):
+            raise InvalidRequestError(
+                f"{token[:20]!r} is no token id.", "logit_bias", "invalid_type"
+            )
+
+
+def check_tools(tools: list[wire.Tool]) -> None:
+    """Raises InvalidRequestError for a schema that is nested too deeply."""
+    for i, tool in enumerate(tools):
+        if too_deep(tool.function.parameters or {}):
+            raise InvalidRequestError(
+                f"The schema is nested deeper than {MAX_NESTING} levels.",
+                f"tools[{i}].function.parameters",
+            )
+
+
+def _check_stops(stop: str | list[str] | None) -> None:
+    named = {"stop": stop} if isinstance(stop, str) else _named_stops(stop or [])
+    if len(named) > wire.MAX_STOPS:
+        raise InvalidRequestError(
+            f"stop has {len(named)} strings; at most {wire.MAX_STOPS} are taken.", "stop"
+        )
+    for name, text in named.items():
+        if not text or len(text.encode()) > MAX_STOP_BYTES:
+            raise InvalidRequestError(f"{name} must have 1 to {MAX_STOP_BYTES} bytes.", name)
+
+
+def _check_prediction(text: str) -> None:
+    n_bytes = len(text.encode())
+    if n_bytes > MAX_PREDICTION_BYTES:
+        raise InvalidRequestError(
+            f"prediction has {n_bytes} bytes of text; at most {MAX_PREDICTION_BYTES} are taken.",
+            "prediction",
+        )
+
+
+def _named_stops(stops: list[str]) -> dict[str, str]:
+    return {f"stop[{i}]": text for i, text in enumerate(stops)}
+
+
+def too_deep(value: Any) -> bool:
+    """Whether JSON has more than MAX_NESTING levels of objects and lists."""
+    level = [value]
+    for _ in range(MAX_NESTING):
+        children = [each.values() if isinstance(each, dict) else each for each in level]
+        level = [child for each in children for child in each if isinstance(child, dict | list)]
+        if not level:
+            return False
+    return True
+
+
+def sampling(options: wire.Options) -> Sampling:
+    """OpenAI's defaults where the request says nothing: temperature 1, top_p 1, a new seed."""
+    return Sampling(
+        temperature=1.0 if options.temperature is None else options.temperature,
+        top_k=options.top_k or 0,
+        top_p=1.0 if options.top_p is None else options.top_p,
+        min_p=options.min_p or 0.0,
+        repeat_penalty=options.repeat_penalty or 1.0,
+        frequency_penalty=options.frequency_penalty or 0.0,
+        presence_penalty=options.presence_penalty or 0.0,
+        seed=options.seed,
+        logit_bias={int(token): bias for token, bias in (options.logit_bias or {}).items()},
+        ignore_eos=bool(options.ignore_eos),
+    )
+
+
+def _answer_schema(form: wire.ResponseFormat | None) -> AnswerSchema | None:
+    if form is None or isinstance(form, wire.TextFormat):
+        return None
+    if isinstance(form, wire.JsonObjectFormat):
+        return AnswerSchema({"type": "object"}, "response_format")
+    schema, place = form.json_schema.schema or {}, "response_format.json_schema.schema"
+    check_schema(schema, place)
+    return AnswerSchema(schema, place)
+
+
+def offer(request: wire.ChatRequest) -> Offer:
+    """What a request offers. Raises InvalidRequestError when it chooses a function that it does not
+    offer, or wants calls to follow a schema that is none of an object or too large."""
+    functions = offered_functions(request.tools or [])
+    names = [function.name for function in functions]
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise InvalidRequestError(
+                f"Two tools have the name {name!r}.", f"tools[{i}].function.name"
+            )
+    offered = _offer(request, functions)
+    if offered.binding:
+        for function in offered.functions:
+            _check_parameters(function)
+    return offered
+
+
+def offered_functions(tools: Sequence[wire.Tool]) -> tuple[Function, ...]:
+    """The functions of tools, in no dialect."""
+    return tuple(
+        Function(
+            tool.function.name,
+            tool.function.description,
+            tool.function.parameters,
+            bool(tool.function.strict),
+            f"tools[{i}].function.parameters",
+        )
+        for i, tool in enumerate(tools)
+    )
+
+
+def _offer(request: wire.ChatRequest, functions: tuple[Function, ...]) -> Offer:
+    choice = request.tool_choice
+    several = request.parallel_tool_calls is True
+    if choice is None or choice == "auto":
+        return Offer(functions, several=several)
+    if choice == "none":
+        return Offer()
+    if not functions:
+        raise InvalidRequestError("tool_choice needs tools to choose from.", "tool_choice")
+    if isinstance(choice, wire.NamedToolChoice):
+        chosen = tuple(each for each in functions if each.name == choice.function.name)
+        if not chosen:
+            raise InvalidRequestError(
+                f"There is no tool with the name {choice.function.name!r}.",
+                "tool_choice.function.name",
+            )
+        return Offer(chosen, forced=True)
+    return Offer(functions, forced=True, several=several)
+
+
+def _check_parameters(function: Function) -> None:
+    schema = function.schema()
+    if schema["type"] != "object":
+        raise InvalidRequestError(
+            "The schema of parameters must have the type object.", function.place
+        )
+    check_schema(schema, function.place)
+
+
+def to_message(message: wire.ChatMessage, index: int) -> Message:
+    """A message as prompts know it: developer is system, text parts are one text, the arguments of
+    a call are parsed. Raises ServiceError when they are no JSON object."""
+    if isinstance(message, wire.ToolMessage):
+        return Message("tool", wire.plain(message.content), tool_call_id=message.tool_call_id)
+    if isinstance(message, wire.UserMessage):
+        return Message("user", wire.plain(message.content))
+    if isinstance(message, wire.AssistantMessage):
+        calls = tuple(
+            _tool_call(call, f"messages[{index}].tool_calls[{i}].function.arguments")
+            for i, call in enumerate(message.tool_calls or [])
+        )
+        if message.content is None and not calls:
+            raise InvalidRequestError(
+                "An assistant message needs content or tool_calls.", f"messages[{index}].content"
+            )
+        return Message("assistant", wire.plain(message.content or ""), tool_calls=calls)
+    return Message("system", wire.plain(message.content))
+
+
+def _tool_call(call: wire.ToolCallParam, param: str) -> ToolCall:
+    try:  # not json.loads, which lets NaN and lone surrogates in
+        arguments = msgspec.json.decode(call.function.arguments or "{}")
+    except (msgspec.DecodeError, RecursionError):
+        arguments = None
+    if not isinstance(arguments, dict):
+        raise InvalidRequestError("arguments must be a JSON object in a string.", param)
+    if too_deep(arguments):
+        raise InvalidRequestError(f"arguments are nested deeper than {MAX_NESTING} levels.", param)
+    return ToolCall(call.function.name, arguments, id=call.id)

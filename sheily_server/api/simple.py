@@ -1,0 +1,101 @@
+"""POST /chat, for scripts: a message with its history in, text out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from ..chat.generation import Generation
+from ..chat.reader import Piece
+from ..chat.turn import Turn
+from ..errors import InvalidRequestError
+from ..templates.base import Offer
+from . import body
+from .openai_chat import protocol as wire
+from .openai_chat.decode import asked, check_options
+from .openai_chat.encode import usage
+from .openai_chat.protocol import MAX_MESSAGES, ChatMessage, FinishReason, Options, Usage
+
+
+class SimpleChatRequest(Options, frozen=True, kw_only=True):
+    """The body of POST /chat: a message with its history, or messages as OpenAI has them."""
+
+    message: str | None = None
+    history: Annotated[list[ChatMessage], Meta(max_length=MAX_MESSAGES)] | None = None
+    system: str | None = None
+    messages: Annotated[list[ChatMessage], Meta(min_length=1, max_length=MAX_MESSAGES)] | None = (
+        None
+    )
+
+
+class SimpleChatResponse(Struct, frozen=True):
+    """The answer of POST /chat."""
+
+    response: str
+    model: str
+    finish_reason: FinishReason
+    usage: Usage
+    dropped_messages: int
+    timed_out: bool
+
+
+body.prepare(SimpleChatRequest)
+
+
+def read(data: bytes) -> SimpleChatRequest:
+    """The body of POST /chat. Raises InvalidRequestError."""
+    request = body.decode(data, SimpleChatRequest, wire.NEUTRAL)
+    check_options(request)
+    return request
+
+
+def generation(request: SimpleChatRequest) -> Generation:
+    """What a body asks for. Raises InvalidRequestError."""
+    return asked(request, messages_of(request), Offer())
+
+
+def whole(turn: Turn, pieces: Sequence[Piece]) -> SimpleChatResponse:
+    """The answer of a turn that has finished."""
+    return SimpleChatResponse(
+        response="".join(piece.text for piece in pieces),
+        model=turn.model,
+        finish_reason=turn.finish_reasons[0],
+        usage=usage(turn),
+        dropped_messages=turn.dropped_messages,
+        timed_out=turn.timed_out,
+    )
+
+
+def messages_of(request: SimpleChatRequest) -> list[wire.ChatMessage]:
+    """The conversation that a body of POST /chat means. Raises ServiceError."""
+    if (request.message is None) == (request.messages is None):
+        raise InvalidRequestError("Give either message or messages.", "message")
+    if request.messages is not None:
+        if request.history is not None or request.system is not None:
+            raise InvalidRequestError(
+                "history and system go with message; put them into messages.",
+                "history" if request.history is not None else "system",
+            )
+        return request.messages
+    messages: list[wire.ChatMessage] = []
+    if request.system is not None:
+        messages.append(wire.SystemMessage(content=request.system))
+    messages += request.history or []
+    messages.append(wire.UserMessage(content=request.message or ""))
+    return messages
+
+
+def place(request: SimpleChatRequest, param: str | None) -> str | None:
+    """A place in the messages of `messages_of`, by its name in the body of POST /chat."""
+    if request.message is None or param is None or not param.startswith("messages"):
+        return param
+    place = re.fullmatch(r"messages\[(\d+)\](.*)", param)
+    if place is None:
+        return "message"
+    index = int(place[1]) - (request.system is not None)
+    if index < 0:
+        return "system"
+    return f"history[{index}]{place[2]}" if index < len(request.history or ()) else "message"

@@ -1,0 +1,79 @@
+"""POST /v1/tokenize and /v1/detokenize: texts and prompts as token ids, and back."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from ..errors import InvalidRequestError
+from ..protocol.messages import Tokenized
+from ..templates.base import Message, Offer
+from . import body
+from .openai_chat import protocol as wire
+from .openai_chat.decode import check_tools, offered_functions, to_message
+from .openai_chat.protocol import MAX_MESSAGES, MAX_TOOLS, ChatMessage, Tool
+
+# The text of so many of the longest tokens, 128 bytes each, is half of what a frame may hold.
+MAX_DETOKENIZED = 262_144
+TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+
+
+class TokenizeRequest(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """The body of POST /tokenize: a text, or messages as a chat request has them."""
+
+    model: str | None = None
+    text: str | None = None
+    messages: Annotated[list[ChatMessage], Meta(min_length=1, max_length=MAX_MESSAGES)] | None = (
+        None
+    )
+    tools: Annotated[list[Tool], Meta(max_length=MAX_TOOLS)] | None = None
+
+
+class DetokenizeRequest(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+    """The body of POST /detokenize."""
+
+    model: str | None = None
+    tokens: Annotated[list[TokenId], Meta(max_length=MAX_DETOKENIZED)]
+
+
+class TokenizeResponse(Struct, frozen=True):
+    """Token ids, how many, and the text of each; a piece may be part of a character (U+FFFD)."""
+
+    tokens: list[int]
+    count: int
+    pieces: list[str]
+
+
+class DetokenizeResponse(Struct, frozen=True):
+    text: str
+
+
+body.prepare(TokenizeRequest, DetokenizeRequest)
+
+
+def read_tokenize(data: bytes) -> TokenizeRequest:
+    """The body of POST /tokenize. Raises InvalidRequestError."""
+    request = body.decode(data, TokenizeRequest, wire.NEUTRAL)
+    check_tools(request.tools or [])
+    if (request.text is None) == (request.messages is None):
+        raise InvalidRequestError("Give either text or messages.", "text")
+    if request.tools and request.messages is None:
+        raise InvalidRequestError("tools go with messages.", "tools")
+    return request
+
+
+def read_detokenize(data: bytes) -> DetokenizeRequest:
+    """The body of POST /detokenize. Raises InvalidRequestError."""
+    return body.decode(data, DetokenizeRequest, wire.NEUTRAL)
+
+
+def prompt_of(request: TokenizeRequest) -> tuple[list[Message], Offer]:
+    """The conversation whose prompt is asked for. Raises InvalidRequestError."""
+    messages = [to_message(message, i) for i, message in enumerate(request.messages or ())]
+    return messages, Offer(offered_functions(request.tools or ()))
+
+
+def tokenized(found: Tokenized) -> TokenizeResponse:
+    pieces = [piece.decode("utf-8", "replace") for piece in found.pieces]
+    return TokenizeResponse(found.tokens, len(found.tokens), pieces)

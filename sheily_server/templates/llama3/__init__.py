@@ -1,0 +1,14 @@
+"""Llama 3.1, 3.2 and 3.3 Instruct."""
+
+from ..base import CallSyntax, Template
+from .calls import PYTHON_TAG, grammar, may_begin, parse
+from .prompt import MARKERS, recognizes, render
+
+TEMPLATE = Template(
+    name="llama3",
+    about="Llama 3.1, 3.2 and 3.3 Instruct",
+    markers=MARKERS,
+    recognizes=recognizes,
+    render=render,
+    calls=CallSyntax((PYTHON_TAG,), grammar, may_begin, parse),
+)

@@ -1,0 +1,28 @@
+"""Bodies of each route as structs, for the tests of what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from msgspec import Struct
+
+from sheily_server.api import simple, tokens
+from sheily_server.api.openai_chat import decode
+from sheily_server.api.openai_chat.protocol import ChatRequest
+from sheily_server.api.simple import SimpleChatRequest
+from sheily_server.api.tokens import DetokenizeRequest, TokenizeRequest
+
+ShapeT = TypeVar("ShapeT", bound=Struct)
+
+READ: dict[type[Struct], Callable[[bytes], Struct]] = {
+    ChatRequest: decode.read,
+    SimpleChatRequest: simple.read,
+    TokenizeRequest: tokens.read_tokenize,
+    DetokenizeRequest: tokens.read_detokenize,
+}
+
+
+def decode_request(data: bytes, shape: type[ShapeT]) -> ShapeT:
+    """What the route of a shape makes of a body. Raises InvalidRequestError."""
+    return cast("ShapeT", cast("Any", READ[shape])(data))
