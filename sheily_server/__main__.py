@@ -90,7 +90,8 @@ def _serve(config: Config, supervisor: Supervisor, writer: logs.Writer) -> int:
         writer.put(f"sheily_server: {error}\n")
         return 1
     except (OSError, ValueError) as error:
-        problem = logs.escaped(f"cannot listen on {config.host}:{config.port}: {error}.")
+        reason = logs.escaped(str(error)).rstrip(".")
+        problem = f"cannot listen on {config.host}:{config.port} (LLM_HOST, LLM_PORT): {reason}."
         writer.put(f"sheily_server: {problem}\n")
         return 1
 

@@ -11,7 +11,7 @@ import sys
 import threading
 
 import sheily_native
-from sheily_native import NativeError
+from sheily_native import InvalidArgumentError, NativeError, kernels
 from sheily_native.cpu import current_cpu
 
 from ..heap import give_back_large_blocks, use_one_heap
@@ -82,7 +82,7 @@ def _serve(channel: Channel, start: Start) -> None:
         model, dialect, tokenizer = load_model(
             start.model_path,
             lambda fraction: channel.send_events([Loading(fraction)]),
-            None if start.kernel == "auto" else start.kernel,
+            _kernel(start.kernel),
             compiling.begin,
         )
         if start.log_level != "debug":
@@ -130,6 +130,16 @@ def _serve(channel: Channel, start: Start) -> None:
     )
     scheduler = Scheduler(start.parallel, start.context_size, runner.n_sequences, start.chunk)
     Engine(channel, tokenizer, runner, scheduler, answers, grammars, inbox, vitals).run()
+
+
+def _kernel(wanted: str) -> str | None:
+    """For `load_model`. Raises InvalidArgumentError for one that this CPU does not have."""
+    found = (kernels.AUTO, kernels.OFF, *kernels.usable())
+    if wanted not in found:
+        raise InvalidArgumentError(
+            f"LLM_KERNEL is {wanted!r}; on this CPU it can be {', '.join(found)}."
+        )
+    return None if wanted == kernels.AUTO else wanted
 
 
 def _fingerprint(path: str) -> str:

@@ -167,17 +167,23 @@ def test_a_port_in_use_ends_the_program_with_one_sentence(start: Start) -> None:
         program = start("--port", str(port))
         assert program.ended() == 1
     (line,) = program.errors().splitlines()
-    assert line.startswith(f"sheily_server: cannot listen on 127.0.0.1:{port}: ")
+    assert line.startswith(
+        f"sheily_server: cannot listen on 127.0.0.1:{port} (LLM_HOST, LLM_PORT): "
+    )
     assert "in use" in line
     assert not program.engine_lines("start")
 
 
-def test_a_host_that_is_not_there_ends_the_program_with_one_sentence(start: Start) -> None:
-    program = start("--port", "0", "--host", "192.0.2.1")
+@pytest.mark.parametrize("host", ["192.0.2.1", "no.such.host.invalid"])
+def test_a_host_that_is_not_there_ends_the_program_with_one_sentence(
+    start: Start, host: str
+) -> None:
+    program = start("--port", "0", "--host", host)
     assert program.ended() == 1
     warning, line = program.errors().splitlines()
     assert "no API key is set" in warning
-    assert line.startswith("sheily_server: cannot listen on 192.0.2.1:0: ")
+    assert line.startswith(f"sheily_server: cannot listen on {host}:0 (LLM_HOST, LLM_PORT): ")
+    assert not line.endswith("..")
 
 
 def test_a_host_with_two_addresses(start: Start) -> None:
