@@ -60,13 +60,6 @@ def test_a_file_for_another_cpu_is_not_used_and_warned_of(tmp_path: Path) -> Non
         assert "Another CPU" in warning
 
 
-def test_a_kernel_that_is_not_there() -> None:
-    with RealServer(models.tiny_llama3(), kernel="no_such_kernel") as server:
-        server.wait_for_state("failed")
-        reason = server.health()["reason"]
-    assert reason.startswith("LLM_KERNEL is 'no_such_kernel'; on this CPU it can be auto, off")
-
-
 def test_a_kernel_by_its_name(monkeypatch: pytest.MonkeyPatch) -> None:
     usable = kernels.usable()
     if not usable:
@@ -91,4 +84,5 @@ def test_the_librarys_own_variable_holds_where_nothing_is_said(
 def test_a_kernel_that_is_not_there_is_a_failed_load() -> None:
     with RealServer(models.tiny_llama3(), kernel="no_such_kernel") as server:
         server.wait_for_state("failed")
-        assert "there is no kernel no_such_kernel; known are auto, off" in server.health()["reason"]
+        reason = server.health()["reason"]
+    assert reason.startswith("LLM_KERNEL is 'no_such_kernel'; on this CPU it can be auto, off")
