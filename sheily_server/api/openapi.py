@@ -1,84 +1,23 @@
 """The OpenAPI document: which routes there are, what goes in and what can come out. Made from the
-structs that requests and answers pass through; knows nothing of how a route does its work."""
+table of routes and the structs that requests and answers pass through."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Any, get_args
 
 import msgspec
-from msgspec import Meta, Struct, UnsetType
+from msgspec import Struct, UnsetType
 
-from ..backend.health import STATES
 from ..version import package_version
-from . import simple, tokens
-from .openai_chat import protocol as openai
+from .openai_chat.protocol import NEUTRAL
+from .route import JSON, Route
 
 VERSION = "3.1.0"
-OPEN_PATHS = ("/health", "/livez")
-"""What anyone may ask without a key: whether the server lives."""
-
-JSON = "application/json"
 EVENTS = "text/event-stream"
 TEXT = "text/plain"
 _COMPONENT = "#/components/schemas/{name}"
-
-Fraction = Annotated[float, Meta(ge=0, le=1)]
-State = Annotated[str, Meta(extra_json_schema={"enum": list(STATES)})]
-
-
-class Health(Struct, frozen=True):
-    """Whether a request would be served now. `progress` is the loaded part of the model's file;
-    `reason` says why the state is not ready; `context_size` is in tokens; `kernel` multiplies Q8_0
-    weights, null for llama.cpp's own and while the state is not ready.
-
-    `queue` is how many requests may wait, `queued` how many do; `active_requests` are these and
-    those of which an answer has a slot. `answers_running` and `answers_queued` count each of the
-    `n` answers of a request. `last_step_age_s` is null before the engine's first step. KV cells:
-    all of them, those of running requests, and those that hold a prefix alone; null while there is
-    no engine."""
-
-    status: Literal["ok", "unavailable"]
-    state: State
-    model: str
-    model_path: str
-    context_size: int
-    reason: str | None
-    progress: Fraction | None
-    parallel: int
-    queue: int
-    active_requests: int
-    queued: int
-    answers_running: int
-    answers_queued: int
-    engine_restarts: int
-    last_step_age_s: float | None
-    kv_cells: int | None
-    kv_cells_used: int | None
-    kv_cells_cached: int | None
-    kernel: str | None
-
-
-class Live(Struct, frozen=True):
-    """The server process answers, whatever its engine does."""
-
-    status: Literal["ok"] = "ok"
-
-
-class Model(Struct, frozen=True):
-    """The model this server runs; `created` is when the server started, in Unix seconds."""
-
-    id: str
-    created: int
-    object: Literal["model"] = "model"
-    owned_by: str = "local"
-
-
-class ModelList(Struct, frozen=True):
-    data: list[Model]
-    object: Literal["list"] = "list"
 
 
 class Error(Struct, frozen=True):
@@ -94,24 +33,6 @@ class ErrorResponse(Struct, frozen=True):
     error: Error
 
 
-@dataclass(frozen=True, slots=True)
-class _Operation:
-    """A method of one route. `errors` are statuses beside those that all can answer.
-    `text`: the answer is no JSON."""
-
-    id: str
-    method: str
-    path: str
-    summary: str
-    answer: type[Struct] | None
-    request: type[Struct] | None = None
-    errors: Sequence[int] = ()
-    examples: Mapping[str, Any] = field(default_factory=dict)
-    streams: bool = False
-    text: bool = False
-    alias: bool = True
-
-
 _ERRORS = {
     400: "The request asks for what cannot be; `param` names the field.",
     401: "An API key is needed, and there is none in the request, or a wrong one.",
@@ -125,136 +46,15 @@ _ERRORS = {
     504: "The deadline of a request (LLM_TIMEOUT) passed before its first token.",
 }
 _RETRY_AFTER = (429, 503)
-_WORK = (400, 404, 413, 415, 429, 503, 504)
-
-_HELLO = [{"role": "user", "content": "Name a river."}]
-_CITY = {
-    "type": "object",
-    "properties": {"city": {"type": "string", "enum": ["Madrid", "Paris"]}},
-    "required": ["city"],
-    "additionalProperties": False,
-}
-_WEATHER = {
-    "type": "function",
-    "function": {"name": "weather", "description": "The weather in a city.", "parameters": _CITY},
-}
-
-_OPERATIONS = (
-    _Operation(
-        "health",
-        "get",
-        "/health",
-        "State of the server and its model; 503 whenever it is not ready",
-        Health,
-        alias=False,
-    ),
-    _Operation(
-        "live",
-        "get",
-        "/livez",
-        "200 while the server process lives, whatever its engine does",
-        Live,
-        alias=False,
-    ),
-    _Operation(
-        "metrics",
-        "get",
-        "/metrics",
-        "Counters, times and the engine's state, in Prometheus' text format",
-        None,
-        text=True,
-        alias=False,
-    ),
-    _Operation("listModels", "get", "/v1/models", "The one model", ModelList),
-    _Operation("getModel", "get", "/v1/models/{id}", "A model by its id", Model, errors=(404,)),
-    _Operation(
-        "createChatCompletion",
-        "post",
-        "/v1/chat/completions",
-        "An answer in OpenAI's format, whole or as a stream of events",
-        openai.ChatCompletion,
-        openai.ChatRequest,
-        _WORK,
-        {
-            "whole": {"messages": _HELLO, "max_tokens": 8},
-            "stream": {
-                "messages": _HELLO,
-                "max_tokens": 8,
-                "stream": True,
-                "stream_options": {"include_usage": True},
-            },
-            "tools": {"messages": _HELLO, "tools": [_WEATHER], "tool_choice": "required"},
-            "structured": {
-                "messages": _HELLO,
-                "response_format": {
-                    "type": "json_schema",
-                    "json_schema": {"name": "city", "schema": _CITY, "strict": True},
-                },
-            },
-            "logprobs": {"messages": _HELLO, "max_tokens": 2, "logprobs": True, "top_logprobs": 3},
-            "prediction": {
-                "messages": _HELLO,
-                "max_tokens": 8,
-                "prediction": {"type": "content", "content": "The Ebro."},
-            },
-        },
-        streams=True,
-    ),
-    _Operation(
-        "chat",
-        "post",
-        "/chat",
-        "An answer for scripts: a message with its history in, text out",
-        simple.SimpleChatResponse,
-        simple.SimpleChatRequest,
-        _WORK,
-        {
-            "message": {"message": "Name a river.", "system": "Be brief.", "max_tokens": 8},
-            "history": {
-                "message": "And another?",
-                "history": [*_HELLO, {"role": "assistant", "content": "The Ebro."}],
-                "max_tokens": 8,
-            },
-            "messages": {"messages": _HELLO, "max_tokens": 8},
-        },
-        alias=False,
-    ),
-    _Operation(
-        "tokenize",
-        "post",
-        "/v1/tokenize",
-        "The tokens of a text, or of the prompt that messages become",
-        tokens.TokenizeResponse,
-        tokens.TokenizeRequest,
-        _WORK,
-        {"text": {"text": "Name a river."}, "messages": {"messages": _HELLO}},
-    ),
-    _Operation(
-        "detokenize",
-        "post",
-        "/v1/detokenize",
-        "The text of tokens",
-        tokens.DetokenizeResponse,
-        tokens.DetokenizeRequest,
-        _WORK,
-        {"tokens": {"tokens": [1, 2, 3]}},
-    ),
-    _Operation(
-        "openapi", "get", "/openapi.json", "This document, in OpenAPI 3.1", None, alias=False
-    ),
-)
 
 
-def document() -> dict[str, Any]:
+def document(routes: Sequence[Route]) -> dict[str, Any]:
     """The whole document, ready to be JSON. Routes under /v1 are there without it too."""
     paths: dict[str, dict[str, Any]] = {}
-    for operation in _OPERATIONS:
-        paths.setdefault(operation.path, {})[operation.method] = _operation(operation, operation.id)
-        if operation.alias:
-            path = operation.path.removeprefix("/v1")
-            paths.setdefault(path, {})[operation.method] = _operation(
-                operation, f"{operation.id}Alias"
-            )
+    for route in routes:
+        for path, suffix in zip(route.paths, ("", "Alias"), strict=False):
+            made = _operation(route, route.id + suffix)
+            paths.setdefault(path, {})[route.method.lower()] = made
     return {
         "openapi": VERSION,
         "info": {
@@ -267,7 +67,7 @@ def document() -> dict[str, Any]:
         "servers": [{"url": "/"}],
         "paths": paths,
         "components": {
-            "schemas": _request_schemas() | _answer_schemas(),
+            "schemas": _request_schemas(routes) | _answer_schemas(routes),
             "securitySchemes": {
                 "key": {
                     "type": "http",
@@ -279,49 +79,46 @@ def document() -> dict[str, Any]:
     }
 
 
-def _operation(operation: _Operation, id: str) -> dict[str, Any]:
+def _operation(route: Route, id: str) -> dict[str, Any]:
     made: dict[str, Any] = {
         "operationId": id,
-        "summary": operation.summary,
-        "responses": _responses(operation),
+        "summary": route.summary,
+        "responses": _responses(route),
         # Without a key too, as the server may have none.
-        "security": [] if _is_open(operation) else [{"key": []}, {}],
+        "security": [] if route.open else [{"key": []}, {}],
     }
-    if "{id}" in operation.path:
+    if "{id}" in route.path:
         schema = {"type": "string", "minLength": 1}
         made["parameters"] = [{"name": "id", "in": "path", "required": True, "schema": schema}]
-    if operation.request is not None:
-        examples = {name: {"value": value} for name, value in operation.examples.items()}
-        content = {"schema": _reference(operation.request), "examples": examples}
+    if route.request is not None:
+        examples = {name: {"value": value} for name, value in route.examples.items()}
+        content = {"schema": _reference(route.request), "examples": examples}
         made["requestBody"] = {"required": True, "content": {JSON: content}}
     return made
 
 
-def _is_open(operation: _Operation) -> bool:
-    return operation.path in OPEN_PATHS
-
-
-def _responses(operation: _Operation) -> dict[str, Any]:
-    schema = _reference(operation.answer) if operation.answer else {"type": "object"}
+def _responses(route: Route) -> dict[str, Any]:
+    schema = _reference(route.answer) if route.answer else {"type": "object"}
     content: dict[str, Any] = {JSON: {"schema": schema}}
-    if operation.text:
+    if route.text:
         content = {TEXT: {"schema": {"type": "string"}}}
-    if operation.streams:
-        content[EVENTS] = {"schema": _event()}
+    if route.events:
+        content[EVENTS] = {"schema": _event(route)}
     responses = {"200": _response("As asked.", content)}
-    common = {403, 500} if _is_open(operation) else {401, 403, 500}
-    for status in sorted({*operation.errors} | common):
+    common = {403, 500} if route.open else {401, 403, 500}
+    for status in sorted({*route.errors} | common):
         error = {JSON: {"schema": _reference(ErrorResponse)}}
         responses[str(status)] = _response(_ERRORS[status], error, status in _RETRY_AFTER)
-    if operation.answer is Health:
-        responses["503"] = _response("Not ready; `state` and `reason` say why.", content)
+    for status, words in route.also.items():
+        responses[str(status)] = _response(words, content)
     return responses
 
 
-def _event() -> dict[str, Any]:
+def _event(route: Route) -> dict[str, Any]:
     """One event: before OpenAPI 3.2 the schema of an event stream is by custom that of its events.
     `data` is text that is itself JSON, hence contentSchema."""
-    values = [_reference(openai.ChatCompletionChunk), _reference(ErrorResponse)]
+    structs: list[type[Struct]] = [*route.events, ErrorResponse]
+    values = [_reference(struct) for struct in structs]
     return {
         "type": "object",
         "description": "One event of the stream that `stream` asks for. The last one is [DONE]; "
@@ -351,13 +148,13 @@ def _response(
     return {"description": description, "headers": headers, "content": content}
 
 
-def _request_schemas() -> dict[str, Any]:
+def _request_schemas(routes: Sequence[Route]) -> dict[str, Any]:
     """What the routes accept."""
-    requests = [operation.request for operation in _OPERATIONS if operation.request is not None]
+    requests = [route.request for route in routes if route.request is not None]
     schemas = _schemas(requests)
     for request in requests:
         properties = schemas[request.__name__]["properties"]
-        for name, values in openai.NEUTRAL.items():
+        for name, values in NEUTRAL.items():
             if name not in properties:
                 properties[name] = {
                     "enum": [None, *values],
@@ -366,15 +163,29 @@ def _request_schemas() -> dict[str, Any]:
     return schemas
 
 
-def _answer_schemas() -> dict[str, Any]:
+def _answer_schemas(routes: Sequence[Route]) -> dict[str, Any]:
     """Fields of answers with a default are there all the same, unless they may be left out."""
-    roots = [operation.answer for operation in _OPERATIONS if operation.answer is not None]
-    roots += [openai.ChatCompletionChunk, ErrorResponse]
+    roots = [route.answer for route in routes if route.answer is not None]
+    roots += [*(each for route in routes for each in route.events), ErrorResponse]
     schemas = _schemas(roots)
-    for struct in {**vars(openai), **vars(simple), **vars(tokens), **globals()}.values():
-        if isinstance(struct, type) and issubclass(struct, Struct) and struct.__name__ in schemas:
-            schemas[struct.__name__]["required"] = _always_sent(struct)
+    for struct in _structs_of(roots):
+        schemas[struct.__name__]["required"] = _always_sent(struct)
     return schemas
+
+
+def _structs_of(roots: Sequence[type[Struct]]) -> set[type[Struct]]:
+    """These and all in their fields, at whatever depth."""
+    found: set[type[Struct]] = set()
+    todo: list[Any] = [*roots]
+    while todo:
+        each = todo.pop()
+        if isinstance(each, type) and issubclass(each, Struct):
+            if each not in found:
+                found.add(each)
+                todo += [field.type for field in msgspec.structs.fields(each)]
+        else:
+            todo += get_args(each)
+    return found
 
 
 def _schemas(structs: Sequence[type[Struct]]) -> dict[str, Any]:

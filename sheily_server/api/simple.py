@@ -11,13 +11,15 @@ from msgspec import Meta, Struct
 from ..chat.generation import Generation
 from ..chat.reader import Piece
 from ..chat.turn import Turn
-from ..errors import InvalidRequestError
+from ..errors import InvalidRequestError, ServiceError
 from ..templates.base import Offer
 from . import body
 from .openai_chat import protocol as wire
 from .openai_chat.decode import asked, check_options
 from .openai_chat.encode import usage
 from .openai_chat.protocol import MAX_MESSAGES, ChatMessage, FinishReason, Options, Usage
+from .openai_chat.routes import HELLO
+from .route import WORK, Asked, Route, Service, Whole, collect, whole
 
 
 class SimpleChatRequest(Options, frozen=True, kw_only=True):
@@ -57,7 +59,7 @@ def generation(request: SimpleChatRequest) -> Generation:
     return asked(request, messages_of(request), Offer())
 
 
-def whole(turn: Turn, pieces: Sequence[Piece]) -> SimpleChatResponse:
+def answer(turn: Turn, pieces: Sequence[Piece]) -> SimpleChatResponse:
     """The answer of a turn that has finished."""
     return SimpleChatResponse(
         response="".join(piece.text for piece in pieces),
@@ -99,3 +101,37 @@ def place(request: SimpleChatRequest, param: str | None) -> str | None:
     if index < 0:
         return "system"
     return f"history[{index}]{place[2]}" if index < len(request.history or ()) else "message"
+
+
+def chat(service: Service, asked: Asked) -> Whole:
+    request = asked.read(read)
+    service.chat.check_model(request.model)
+    try:
+        turn = service.chat.begin(generation(request), asked.caller)
+    except ServiceError as error:
+        error.param = place(request, error.param)
+        raise
+    return whole(answer(turn, collect(service, turn, asked.caller)), turn)
+
+
+ROUTES = (
+    Route(
+        id="chat",
+        method="POST",
+        path="/chat",
+        summary="An answer for scripts: a message with its history in, text out",
+        handle=chat,
+        answer=SimpleChatResponse,
+        request=SimpleChatRequest,
+        errors=WORK,
+        examples={
+            "message": {"message": "Name a river.", "system": "Be brief.", "max_tokens": 8},
+            "history": {
+                "message": "And another?",
+                "history": [*HELLO, {"role": "assistant", "content": "The Ebro."}],
+                "max_tokens": 8,
+            },
+            "messages": {"messages": HELLO, "max_tokens": 8},
+        },
+    ),
+)

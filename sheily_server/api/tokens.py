@@ -13,6 +13,8 @@ from . import body
 from .openai_chat import protocol as wire
 from .openai_chat.decode import check_tools, offered_functions, to_message
 from .openai_chat.protocol import MAX_MESSAGES, MAX_TOOLS, ChatMessage, Tool
+from .openai_chat.routes import HELLO
+from .route import WORK, Asked, Route, Service, Whole, whole
 
 # The text of so many of the longest tokens, 128 bytes each, is half of what a frame may hold.
 MAX_DETOKENIZED = 262_144
@@ -77,3 +79,45 @@ def prompt_of(request: TokenizeRequest) -> tuple[list[Message], Offer]:
 def tokenized(found: Tokenized) -> TokenizeResponse:
     pieces = [piece.decode("utf-8", "replace") for piece in found.pieces]
     return TokenizeResponse(found.tokens, len(found.tokens), pieces)
+
+
+def tokenize(service: Service, asked: Asked) -> Whole:
+    request = asked.read(read_tokenize)
+    service.chat.check_model(request.model)
+    if request.text is not None:
+        found = service.chat.tokenize(request.text, asked.caller)
+    else:
+        found = service.chat.tokenize_prompt(*prompt_of(request), asked.caller)
+    return whole(tokenized(found))
+
+
+def detokenize(service: Service, asked: Asked) -> Whole:
+    request = asked.read(read_detokenize)
+    service.chat.check_model(request.model)
+    return whole(DetokenizeResponse(service.chat.detokenize(request.tokens, asked.caller)))
+
+
+ROUTES = (
+    Route(
+        id="tokenize",
+        method="POST",
+        path="/v1/tokenize",
+        summary="The tokens of a text, or of the prompt that messages become",
+        handle=tokenize,
+        answer=TokenizeResponse,
+        request=TokenizeRequest,
+        errors=WORK,
+        examples={"text": {"text": "Name a river."}, "messages": {"messages": HELLO}},
+    ),
+    Route(
+        id="detokenize",
+        method="POST",
+        path="/v1/detokenize",
+        summary="The text of tokens",
+        handle=detokenize,
+        answer=DetokenizeResponse,
+        request=DetokenizeRequest,
+        errors=WORK,
+        examples={"tokens": {"tokens": [1, 2, 3]}},
+    ),
+)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
+import re
 import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -16,10 +18,9 @@ from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 
 from .. import metrics
-from ..api import openapi, simple, tokens
-from ..api.openai_chat import decode, encode
+from ..api.route import Route, Service, Stream
+from ..api.routes import ROUTES
 from ..backend.supervisor import Supervisor
-from ..chat.reader import Piece
 from ..chat.turn import Caller, Chat, ClientGoneError, Turn
 from ..config import Config
 from ..errors import QueueFullError, ServiceError
@@ -39,6 +40,7 @@ SPARE_POSTS = 4
 """Requests with bodies that are worked on beside those that run or wait: they are being read, or
 about to be refused. More of them would leave no thread for /health."""
 
+_PARAMETER = re.compile(r"\{(\w+)\}")
 StartResponse = Any
 RequestT = TypeVar("RequestT", bound=msgspec.Struct)
 Environ = dict[str, Any]
@@ -53,39 +55,18 @@ class App:
         self._guard = Guard(config.host, config.allowed_hosts, config.api_keys)
         self._metrics = Metrics(supervisor.health)
         self._chat = Chat(config, supervisor, metrics=self._metrics)
-        self._created = int(time.time())
         self._most_posts = config.parallel + config.queue + SPARE_POSTS
         self._posts = threading.BoundedSemaphore(self._most_posts)
         # Decoding a large body takes a processor for a while: one at a time leaves some for others.
         self._decoding = threading.Lock()
-        self._routes: dict[str, Callable[..., Response]] = {
-            "health": self._health,
-            "live": self._live,
-            "metrics": self._metrics_text,
-            "models": self._models,
-            "model": self._model,
-            "completions": self._completions,
-            "simple": self._simple,
-            "tokenize": self._tokenize,
-            "detokenize": self._detokenize,
-            "openapi": self._openapi,
-        }
-        rules = [Rule("/health", endpoint="health", methods=["GET"])]
-        rules += [Rule("/livez", endpoint="live", methods=["GET"])]
-        rules += [Rule("/metrics", endpoint="metrics", methods=["GET"])]
-        rules += [Rule("/chat", endpoint="simple", methods=["POST"])]
-        rules += [Rule("/openapi.json", endpoint="openapi", methods=["GET"])]
-        for prefix in ("/v1", ""):  # with and without, as clients differ in what base they expect
-            rules += [
-                Rule(f"{prefix}/models", endpoint="models", methods=["GET"]),
-                Rule(f"{prefix}/models/<id>", endpoint="model", methods=["GET"]),
-                Rule(f"{prefix}/chat/completions", endpoint="completions", methods=["POST"]),
-                Rule(f"{prefix}/tokenize", endpoint="tokenize", methods=["POST"]),
-                Rule(f"{prefix}/detokenize", endpoint="detokenize", methods=["POST"]),
-            ]
-        self._labels: dict[str, str] = {}
-        for rule in rules:
-            self._labels.setdefault(rule.endpoint, rule.rule.replace("<id>", "{id}"))
+        self._service = Service(
+            config, self._chat, self._metrics, supervisor.health, int(time.time())
+        )
+        rules = [
+            Rule(_PARAMETER.sub(r"<\1>", path), endpoint=route, methods=[route.method])
+            for route in ROUTES
+            for path in route.paths
+        ]
         self._map = Map(rules, strict_slashes=False, merge_slashes=False, redirect_defaults=False)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -113,52 +94,64 @@ class App:
 
     def _respond(self, request: Request, request_id: str) -> Response:
         """The response. Its outcome is counted; that of a stream is when the stream ends."""
-        route = metrics.OTHER_ROUTE
+        label = metrics.OTHER_ROUTE
         try:
             self._check_caller(request)
             if request.method == "OPTIONS":
                 return Response(status=204, headers=cors.preflight_headers())
-            endpoint, arguments = self._map.bind_to_environ(request.environ).match()
-            route = self._labels[endpoint]
-            handler = self._work if request.method == "POST" else self._handle
-            response = handler(endpoint, request, request_id, arguments)
+            found, arguments = self._map.bind_to_environ(request.environ).match()
+            label = found.path
+            handle = self._work if request.method == "POST" else self._handle
+            response = handle(found, request, request_id, arguments)
             if not response.is_streamed:
-                self._metrics.request(route, "ok" if response.status_code < 400 else "unavailable")
+                self._metrics.request(label, "ok" if response.status_code < 400 else "unavailable")
             return response
         except ServiceError as error:
-            self._metrics.request(route, errors.kind(error).outcome)
+            self._metrics.request(label, errors.kind(error).outcome)
             if request.method == "POST":
                 _log_failure(request_id, error)
             return _error_response(error)
         except ClientGoneError:
-            self._metrics.request(route, "client_gone")
+            self._metrics.request(label, "client_gone")
             _log_request(request_id, 499, detail="client gone")
             return Response(status=499)
         except HTTPException as error:
-            self._metrics.request(route, "invalid")
+            self._metrics.request(label, "invalid")
             response = _error_response(_http_error(error, request))
             if isinstance(error, MethodNotAllowed):
                 response.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
             return response
         except Exception:
-            self._metrics.request(route, "error")
+            self._metrics.request(label, "error")
             log.exception("%s failed", request_id)
             return _error_response(_internal_error(request_id))
 
     def _handle(
-        self, endpoint: str, request: Request, request_id: str, arguments: Mapping[str, Any]
+        self, route: Route, request: Request, request_id: str, arguments: Mapping[str, str]
     ) -> Response:
-        return self._routes[endpoint](request, request_id, **arguments)
+        asked = _Asked(self._caller(request), arguments, partial(self._read, request))
+        reply = route.handle(self._service, asked)
+        if isinstance(reply, Stream):
+            events = self._events(route, reply, asked.caller, request_id)
+            response = _stream_response(events)
+            # Should nobody ask for the first event.
+            response.call_on_close(reply.turn.ticket.cancel)
+            return response
+        if reply.turn is not None:
+            if asked.caller.gone():  # nobody is there to take it
+                raise ClientGoneError
+            _log_request(request_id, reply.status, reply.turn)
+        return Response(reply.body, reply.status, content_type=reply.content_type)
 
     def _work(
-        self, endpoint: str, request: Request, request_id: str, arguments: Mapping[str, Any]
+        self, route: Route, request: Request, request_id: str, arguments: Mapping[str, str]
     ) -> Response:
         """As `_handle`, for what may take a thread for long. Raises QueueFullError for too many."""
         if not self._posts.acquire(blocking=False):
             self._supervisor.check_room()
             raise QueueFullError(self._config.parallel, self._config.queue, 1)
         try:
-            response = self._handle(endpoint, request, request_id, arguments)
+            response = self._handle(route, request, request_id, arguments)
         except BaseException:
             self._posts.release()
             raise
@@ -186,139 +179,49 @@ class App:
         authorization = request.environ.get("HTTP_AUTHORIZATION")
         return Caller(_gone(request), request.environ[ARRIVED], self._guard.scope(authorization))
 
-    def _health(self, request: Request, request_id: str) -> Response:
-        health = self._supervisor.health()
-        body = openapi.Health(
-            status="ok" if health.state == "ready" else "unavailable",
-            state=health.state,
-            model=self._chat.model,
-            model_path=os.fspath(self._config.model_path),
-            context_size=self._config.context_size,
-            reason=health.reason,
-            progress=health.progress,
-            parallel=self._config.parallel,
-            queue=self._config.queue,
-            active_requests=health.running + health.queued,
-            queued=health.queued,
-            answers_running=health.answers_running,
-            answers_queued=health.answers_queued,
-            engine_restarts=health.restarts,
-            last_step_age_s=_rounded(health.last_step_age_s),
-            kv_cells=health.kv_cells,
-            kv_cells_used=health.kv_cells_used,
-            kv_cells_cached=health.kv_cells_cached,
-            kernel=health.engine.kernel if health.engine else None,
-        )
-        return _json_response(msgspec.json.encode(body), 200 if health.state == "ready" else 503)
-
-    def _live(self, request: Request, request_id: str) -> Response:
-        return _json_response(msgspec.json.encode(openapi.Live()))
-
-    def _metrics_text(self, request: Request, request_id: str) -> Response:
-        return Response(self._metrics.text(), content_type=metrics.CONTENT_TYPE)
-
-    def _models(self, request: Request, request_id: str) -> Response:
-        return _json_response(msgspec.json.encode(openapi.ModelList([self._model_object()])))
-
-    def _model(self, request: Request, request_id: str, id: str) -> Response:
-        self._chat.check_model(id)
-        return _json_response(msgspec.json.encode(self._model_object()))
-
-    def _model_object(self) -> openapi.Model:
-        return openapi.Model(self._chat.model, self._created)
-
-    def _openapi(self, request: Request, request_id: str) -> Response:
-        return _json_response(msgspec.json.encode(openapi.document()))
-
-    def _completions(self, request: Request, request_id: str) -> Response:
-        body = self._read(request, decode.read)
-        caller = self._caller(request)
-        self._chat.check_model(body.model)
-        turn = self._chat.begin(decode.generation(body), caller)
-        if body.stream:
-            include_usage = bool(body.stream_options and body.stream_options.include_usage)
-            logprobs = body.wanted_logprobs() is not None
-            events = self._events(turn, include_usage, logprobs, caller, request_id)
-            response = _stream_response(events)
-            response.call_on_close(turn.ticket.cancel)  # should nobody ask for the first event
-            return response
-        answer = encode.whole(turn, self._collect(turn, caller), body.wanted_logprobs() is not None)
-        return _answered(msgspec.json.encode(answer), turn, caller, request_id)
-
-    def _simple(self, request: Request, request_id: str) -> Response:
-        body = self._read(request, simple.read)
-        caller = self._caller(request)
-        self._chat.check_model(body.model)
-        try:
-            turn = self._chat.begin(simple.generation(body), caller)
-        except ServiceError as error:
-            error.param = simple.place(body, error.param)
-            raise
-        answer = simple.whole(turn, self._collect(turn, caller))
-        return _answered(msgspec.json.encode(answer), turn, caller, request_id)
-
-    def _tokenize(self, request: Request, request_id: str) -> Response:
-        body = self._read(request, tokens.read_tokenize)
-        self._chat.check_model(body.model)
-        caller = self._caller(request)
-        if body.text is not None:
-            found = self._chat.tokenize(body.text, caller)
-        else:
-            found = self._chat.tokenize_prompt(*tokens.prompt_of(body), caller)
-        return _json_response(msgspec.json.encode(tokens.tokenized(found)))
-
-    def _detokenize(self, request: Request, request_id: str) -> Response:
-        body = self._read(request, tokens.read_detokenize)
-        self._chat.check_model(body.model)
-        text = self._chat.detokenize(body.tokens, self._caller(request))
-        return _json_response(msgspec.json.encode(tokens.DetokenizeResponse(text)))
-
-    def _collect(self, turn: Turn, caller: Caller) -> list[Piece]:
-        return [piece for piece in self._chat.pieces(turn, caller) if piece is not None]
-
     def _events(
-        self,
-        turn: Turn,
-        include_usage: bool,
-        logprobs: bool,
-        caller: Caller,
-        request_id: str,
+        self, route: Route, stream: Stream, caller: Caller, request_id: str
     ) -> Iterator[bytes]:
-        """The chunks of a stream: the roles, pieces as they come, the reasons they ended, the usage
-        if asked for, [DONE]. An error is an event of its own, with no [DONE] behind it."""
+        """The events of an answer as its pieces come, and a comment now and then where none come.
+        An error is the last event."""
+        turn, events = stream.turn, stream.events
         outcome: Outcome = "error"
         status, detail = 500, "internal_error"
         try:
-            chunks = encode.Chunks(turn, include_usage, logprobs)
-            for chunk in chunks.first():
-                yield _event(chunk)
+            yield from events.first()
             last_sent = time.monotonic()
             for piece in self._chat.pieces(turn, caller):
                 if piece is not None:
-                    for chunk in chunks.of(piece):
-                        yield _event(chunk)
+                    yield from events.of(piece)
                     last_sent = time.monotonic()
                 elif time.monotonic() - last_sent >= KEEP_ALIVE_S:
                     yield b": keep-alive\n\n"
                     last_sent = time.monotonic()
-            for chunk in chunks.last():
-                yield _event(chunk)
-            yield b"data: [DONE]\n\n"
+            yield from events.last()
             outcome, status, detail = "ok", 200, ""
         except ServiceError as error:
             status, type, outcome = errors.kind(error)
             detail = error.code or type
-            yield _error_event(error)
+            yield events.error(errors.body(error))
         except (ClientGoneError, GeneratorExit):  # the latter is thrown at any yield
             outcome, status, detail = "client_gone", 499, "client gone"
         except Exception:
             log.exception("%s failed", request_id)
-            yield _error_event(_internal_error(request_id))
+            yield events.error(errors.body(_internal_error(request_id)))
         finally:
             if turn.finished is None:
                 turn.ticket.cancel()
-            self._metrics.request(self._labels["completions"], outcome)
+            self._metrics.request(route.path, outcome)
             _log_request(request_id, status, turn, detail)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """As `api.route.Asked`."""
+
+    caller: Caller
+    arguments: Mapping[str, str]
+    read: Callable[..., Any]
 
 
 def _once(do: Callable[[], None]) -> Callable[[], None]:
@@ -330,14 +233,6 @@ def _once(do: Callable[[], None]) -> Callable[[], None]:
             left.pop()()
 
     return do_it
-
-
-def _answered(body: bytes, turn: Turn, caller: Caller, request_id: str) -> Response:
-    """A whole answer that is ready. Raises ClientGoneError when nobody is there to take it."""
-    if caller.gone():
-        raise ClientGoneError
-    _log_request(request_id, 200, turn)
-    return _json_response(body)
 
 
 def _stream_response(events: Iterator[bytes]) -> Response:
@@ -368,11 +263,6 @@ def _json_response(body: bytes, status: int = 200) -> Response:
     return Response(body, status, content_type="application/json")
 
 
-def _rounded(seconds: float | None) -> float | None:
-    """To milliseconds."""
-    return None if seconds is None else round(seconds, 3)
-
-
 def _error_response(error: ServiceError) -> Response:
     response = _json_response(errors.body(error), errors.kind(error).status)
     response.headers.update(errors.headers(error))
@@ -391,14 +281,6 @@ def _http_error(error: HTTPException, request: Request) -> HttpError:
         messages.get(status, error.description or error.name),
         codes.get(status, "invalid_request"),
     )
-
-
-def _event(value: msgspec.Struct) -> bytes:
-    return b"data: " + msgspec.json.encode(value) + b"\n\n"
-
-
-def _error_event(error: ServiceError) -> bytes:
-    return b"data: " + errors.body(error) + b"\n\n"
 
 
 def _internal_error(request_id: str) -> HttpError:

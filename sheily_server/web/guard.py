@@ -11,7 +11,7 @@ import re
 import secrets
 from collections.abc import Iterable
 
-from ..api.openapi import OPEN_PATHS
+from ..api.routes import OPEN_PATHS
 from ..hosts import is_address, is_everywhere, is_loopback, normal
 from .errors import HttpError
 

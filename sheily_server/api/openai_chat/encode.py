@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator, Sequence
 
+import msgspec
 from msgspec import UNSET
 
 from ...chat.reader import Piece
@@ -99,6 +100,30 @@ class Chunks:
             usage=None if self._include_usage else UNSET,
             sheily=extension(turn) if first else UNSET,
         )
+
+
+class ChunkEvents:
+    """Chunks as server-sent events, with [DONE] behind the last one."""
+
+    def __init__(self, turn: Turn, include_usage: bool, logprobs: bool) -> None:
+        self._chunks = Chunks(turn, include_usage, logprobs)
+
+    def first(self) -> Iterator[bytes]:
+        return map(_event, self._chunks.first())
+
+    def of(self, piece: Piece) -> Iterator[bytes]:
+        return map(_event, self._chunks.of(piece))
+
+    def last(self) -> Iterator[bytes]:
+        yield from map(_event, self._chunks.last())
+        yield b"data: [DONE]\n\n"
+
+    def error(self, problem: bytes) -> bytes:
+        return b"data: " + problem + b"\n\n"
+
+
+def _event(chunk: wire.ChatCompletionChunk) -> bytes:
+    return b"data: " + msgspec.json.encode(chunk) + b"\n\n"
 
 
 def _choice(pieces: Sequence[Piece], index: int, logprobs: bool) -> wire.Choice:

@@ -1,0 +1,69 @@
+"""POST /v1/chat/completions: an answer in OpenAI's format, whole or as events."""
+
+from __future__ import annotations
+
+from ..route import WORK, Asked, Route, Service, Stream, Whole, collect, whole
+from . import decode, encode
+from . import protocol as wire
+
+HELLO = [{"role": "user", "content": "Name a river."}]
+CITY = {
+    "type": "object",
+    "properties": {"city": {"type": "string", "enum": ["Madrid", "Paris"]}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
+WEATHER = {
+    "type": "function",
+    "function": {"name": "weather", "description": "The weather in a city.", "parameters": CITY},
+}
+
+
+def completions(service: Service, asked: Asked) -> Whole | Stream:
+    request = asked.read(decode.read)
+    service.chat.check_model(request.model)
+    turn = service.chat.begin(decode.generation(request), asked.caller)
+    logprobs = request.wanted_logprobs() is not None
+    if request.stream:
+        include_usage = bool(request.stream_options and request.stream_options.include_usage)
+        return Stream(turn, encode.ChunkEvents(turn, include_usage, logprobs))
+    pieces = collect(service, turn, asked.caller)
+    return whole(encode.whole(turn, pieces, logprobs), turn)
+
+
+ROUTES = (
+    Route(
+        id="createChatCompletion",
+        method="POST",
+        path="/v1/chat/completions",
+        summary="An answer in OpenAI's format, whole or as a stream of events",
+        handle=completions,
+        answer=wire.ChatCompletion,
+        request=wire.ChatRequest,
+        events=(wire.ChatCompletionChunk,),
+        errors=WORK,
+        examples={
+            "whole": {"messages": HELLO, "max_tokens": 8},
+            "stream": {
+                "messages": HELLO,
+                "max_tokens": 8,
+                "stream": True,
+                "stream_options": {"include_usage": True},
+            },
+            "tools": {"messages": HELLO, "tools": [WEATHER], "tool_choice": "required"},
+            "structured": {
+                "messages": HELLO,
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "city", "schema": CITY, "strict": True},
+                },
+            },
+            "logprobs": {"messages": HELLO, "max_tokens": 2, "logprobs": True, "top_logprobs": 3},
+            "prediction": {
+                "messages": HELLO,
+                "max_tokens": 8,
+                "prediction": {"type": "content", "content": "The Ebro."},
+            },
+        },
+    ),
+)

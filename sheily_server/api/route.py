@@ -1,0 +1,122 @@
+"""What a route is: one operation of the API, for the router, the document and the metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from ..backend.health import Health
+from ..chat.reader import Piece
+from ..chat.turn import Caller, Chat, Turn
+from ..config import Config
+from ..metrics import Metrics
+
+JSON = "application/json"
+RequestT = TypeVar("RequestT", bound=Struct)
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What routes ask. `created` is when the server started, in Unix seconds."""
+
+    config: Config
+    chat: Chat
+    metrics: Metrics
+    health: Callable[[], Health]
+    created: int
+
+
+class Asked(Protocol):
+    """One request. `arguments` are the parts of its path that a route names."""
+
+    @property
+    def caller(self) -> Caller: ...
+
+    @property
+    def arguments(self) -> Mapping[str, str]: ...
+
+    def read(self, decode: Callable[[bytes], RequestT]) -> RequestT:
+        """The body, once there is room for the request. Raises ServiceError."""
+        ...
+
+
+class Events(Protocol):
+    """Writes an answer as server-sent events, each of them whole."""
+
+    def first(self) -> Iterator[bytes]:
+        """What needs no token."""
+        ...
+
+    def of(self, piece: Piece) -> Iterator[bytes]: ...
+
+    def last(self) -> Iterator[bytes]:
+        """The end of a turn that has finished."""
+        ...
+
+    def error(self, problem: bytes) -> bytes:
+        """An error in the middle, whose JSON is `problem`; nothing comes behind it."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A whole response; `turn` is what it answers, where it is an answer of the model."""
+
+    body: bytes
+    status: int = 200
+    content_type: str = JSON
+    turn: Turn | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """A response that comes as the model writes it."""
+
+    turn: Turn
+    events: Events
+
+
+def whole(answer: Struct, turn: Turn | None = None) -> Whole:
+    """A struct as the response."""
+    return Whole(msgspec.json.encode(answer), turn=turn)
+
+
+def collect(service: Service, turn: Turn, caller: Caller) -> list[Piece]:
+    """All pieces of a turn's answers. Raises ServiceError and ClientGoneError."""
+    return [piece for piece in service.chat.pieces(turn, caller) if piece is not None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Route:
+    """`path` is as in the document, with `{id}` for an argument; one under /v1 is there without it
+    too. `events` are what a stream of its answer has in it. `also`: statuses beside 200 with which
+    it sends its answer, and what they say; `errors`: statuses beside those that every route can
+    answer with. `text`: the answer is no JSON. `open`: no key is needed."""
+
+    id: str
+    method: str
+    path: str
+    summary: str
+    handle: Callable[[Service, Asked], Whole | Stream]
+    answer: type[Struct] | None = None
+    request: type[Struct] | None = None
+    events: tuple[type[Struct], ...] = ()
+    also: Mapping[int, str] = field(default_factory=dict)
+    errors: Sequence[int] = ()
+    examples: Mapping[str, Any] = field(default_factory=dict)
+    text: bool = False
+    open: bool = False
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Clients differ in what base they expect."""
+        bare = self.path.removeprefix("/v1")
+        return (self.path,) if bare == self.path else (self.path, bare)
+
+
+WORK = (400, 404, 413, 415, 429, 503, 504)
+"""Statuses of routes that have the engine do something."""

@@ -1,0 +1,32 @@
+"""The table of all routes: what the router, the document and the metrics know of the API."""
+
+from __future__ import annotations
+
+import msgspec
+
+from . import models, openapi, simple, status, tokens
+from .openai_chat import routes as openai_chat
+from .route import Asked, Route, Service, Whole
+
+
+def document(service: Service, asked: Asked) -> Whole:
+    return Whole(msgspec.json.encode(openapi.document(ROUTES)))
+
+
+ROUTES = (
+    *status.ROUTES,
+    *models.ROUTES,
+    *openai_chat.ROUTES,
+    *simple.ROUTES,
+    *tokens.ROUTES,
+    Route(
+        id="openapi",
+        method="GET",
+        path="/openapi.json",
+        summary="This document, in OpenAPI 3.1",
+        handle=document,
+    ),
+)
+
+OPEN_PATHS = tuple(route.path for route in ROUTES if route.open)
+"""What anyone may ask without a key: whether the server lives."""

@@ -1,0 +1,120 @@
+"""GET /health, /livez and /metrics: how the server and its engine are."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta, Struct
+
+from .. import metrics
+from ..backend.health import STATES
+from .route import Asked, Route, Service, Whole, whole
+
+Fraction = Annotated[float, Meta(ge=0, le=1)]
+State = Annotated[str, Meta(extra_json_schema={"enum": list(STATES)})]
+
+
+class Health(Struct, frozen=True):
+    """Whether a request would be served now. `progress` is the loaded part of the model's file;
+    `reason` says why the state is not ready; `context_size` is in tokens; `kernel` multiplies Q8_0
+    weights, null for llama.cpp's own and while the state is not ready.
+
+    `queue` is how many requests may wait, `queued` how many do; `active_requests` are these and
+    those of which an answer has a slot. `answers_running` and `answers_queued` count each of the
+    `n` answers of a request. `last_step_age_s` is null before the engine's first step. KV cells:
+    all of them, those of running requests, and those that hold a prefix alone; null while there is
+    no engine."""
+
+    status: Literal["ok", "unavailable"]
+    state: State
+    model: str
+    model_path: str
+    context_size: int
+    reason: str | None
+    progress: Fraction | None
+    parallel: int
+    queue: int
+    active_requests: int
+    queued: int
+    answers_running: int
+    answers_queued: int
+    engine_restarts: int
+    last_step_age_s: float | None
+    kv_cells: int | None
+    kv_cells_used: int | None
+    kv_cells_cached: int | None
+    kernel: str | None
+
+
+class Live(Struct, frozen=True):
+    """The server process answers, whatever its engine does."""
+
+    status: Literal["ok"] = "ok"
+
+
+def health(service: Service, asked: Asked) -> Whole:
+    found, config = service.health(), service.config
+    age = found.last_step_age_s
+    body = Health(
+        status="ok" if found.state == "ready" else "unavailable",
+        state=found.state,
+        model=service.chat.model,
+        model_path=os.fspath(config.model_path),
+        context_size=config.context_size,
+        reason=found.reason,
+        progress=found.progress,
+        parallel=config.parallel,
+        queue=config.queue,
+        active_requests=found.running + found.queued,
+        queued=found.queued,
+        answers_running=found.answers_running,
+        answers_queued=found.answers_queued,
+        engine_restarts=found.restarts,
+        last_step_age_s=None if age is None else round(age, 3),
+        kv_cells=found.kv_cells,
+        kv_cells_used=found.kv_cells_used,
+        kv_cells_cached=found.kv_cells_cached,
+        kernel=found.engine.kernel if found.engine else None,
+    )
+    return Whole(msgspec.json.encode(body), 200 if found.state == "ready" else 503)
+
+
+def live(service: Service, asked: Asked) -> Whole:
+    return whole(Live())
+
+
+def figures(service: Service, asked: Asked) -> Whole:
+    return Whole(service.metrics.text(), content_type=metrics.CONTENT_TYPE)
+
+
+ROUTES = (
+    Route(
+        id="health",
+        method="GET",
+        path="/health",
+        summary="State of the server and its model; 503 whenever it is not ready",
+        handle=health,
+        answer=Health,
+        also={503: "Not ready; `state` and `reason` say why."},
+        open=True,
+    ),
+    Route(
+        id="live",
+        method="GET",
+        path="/livez",
+        summary="200 while the server process lives, whatever its engine does",
+        handle=live,
+        answer=Live,
+        open=True,
+    ),
+    Route(
+        id="metrics",
+        method="GET",
+        path="/metrics",
+        summary="Counters, times and the engine's state, in Prometheus' text format",
+        handle=figures,
+        text=True,
+    ),
+)
