@@ -17,6 +17,8 @@ import pytest
 
 from sheily_server.backend.supervisor import Supervisor
 from sheily_server.config import Config
+from sheily_server.web import connection as connection_module
+from sheily_server.web import listener as listener_module
 from sheily_server.web import server as http_server
 from sheily_server.web.app import ARRIVED, MAX_BODY_BYTES, App
 from tests.http.conftest import Serve
@@ -78,7 +80,7 @@ def test_a_stream_for_a_client_that_has_said_all(serve: Serve, version: str) -> 
 def test_a_client_that_has_said_all_and_leaves_then(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, stream: bool
 ) -> None:
-    monkeypatch.setattr(http_server, "PROBE_S", 0.05)
+    monkeypatch.setattr(connection_module, "PROBE_S", 0.05)
     server = serve(parallel=1, queue=0)
     server.wait_for("ready")
     with server.opened("hang-late", stream=stream) as connection:
@@ -158,7 +160,7 @@ def test_the_loop_sleeps_while_a_client_has_said_all(
     server = serve()
     server.wait_for("ready")
     rounds: list[int] = []
-    readable = http_server._Listener.readable
+    readable = listener_module.Listener.readable
 
     def count(listener: Any) -> bool:
         rounds.append(1)
@@ -167,7 +169,7 @@ def test_the_loop_sleeps_while_a_client_has_said_all(
     with server.opened("slow 20 0.05") as connection:
         connection.shutdown(socket.SHUT_WR)
         read_until(connection, CONTINUE)
-        monkeypatch.setattr(http_server._Listener, "readable", count)
+        monkeypatch.setattr(listener_module.Listener, "readable", count)
         assert read_until(connection, b"\r\n\r\n").startswith(b"HTTP/1.1 200 ")
     assert len(rounds) < 100
 
@@ -234,7 +236,7 @@ def held(server: Server, connection: socket.socket) -> int:
 
 def test_bodies_without_an_end_give_way(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that began first; whoever sends a body at once is served."""
-    monkeypatch.setattr(http_server, "MOST_PARTIAL_BYTES", 200_000)
+    monkeypatch.setattr(connection_module, "MOST_PARTIAL_BYTES", 200_000)
     server = serve()
     server.wait_for("ready")
     shared = server._server.shared
@@ -266,7 +268,7 @@ def test_a_connection_that_is_closed_while_it_is_read_holds_nothing(
 ) -> None:
     """It is reset behind the beginning of a body, before the client could be told to go on."""
     server = serve()
-    send_continue = http_server._Channel.send_continue
+    send_continue = connection_module.Channel.send_continue
     closed: list[bool] = []
 
     def reset_first(channel: Any) -> None:
@@ -275,7 +277,7 @@ def test_a_connection_that_is_closed_while_it_is_read_holds_nothing(
         send_continue(channel)
         closed.append(channel.socket is None)
 
-    monkeypatch.setattr(http_server._Channel, "send_continue", reset_first)
+    monkeypatch.setattr(connection_module.Channel, "send_continue", reset_first)
     with connect(server.port) as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         head = BEGINNING + b"Expect: 100-continue\r\nContent-Length: 50000\r\n\r\n"
@@ -289,7 +291,7 @@ def test_a_connection_that_is_closed_while_it_is_read_holds_nothing(
 def test_a_refused_body_gives_no_request_behind_it(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(http_server, "MOST_PARTIAL_BYTES", 1000)
+    monkeypatch.setattr(connection_module, "MOST_PARTIAL_BYTES", 1000)
     server = serve()
     with connect(server.port) as connection:
         connection.sendall(BEGINNING + b"Content-Length: 50000\r\n\r\n" + b" " * 2000 + LIVE)
@@ -331,18 +333,18 @@ def test_a_body_of_tiny_chunks_is_read_in_small_turns(serve: Serve) -> None:
     body = b'{"message":"hi"}'.ljust(30_000)
     chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
     sizes: list[int] = []
-    received = http_server._Channel.received
+    received = connection_module.Channel.received
 
     def note(channel: Any, data: bytes) -> Any:
         sizes.append(len(data))
         return received(channel, data)
 
     with pytest.MonkeyPatch.context() as patch, connect(server.port) as connection:
-        patch.setattr(http_server, "LONG_TURN_S", -1.0)  # each is too long
-        patch.setattr(http_server._Channel, "received", note)
+        patch.setattr(connection_module, "LONG_TURN_S", -1.0)  # each is too long
+        patch.setattr(connection_module.Channel, "received", note)
         connection.sendall(BEGINNING + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
         assert read_until(connection, b"\r\n\r\n").startswith(b"HTTP/1.1 200 ")
-    assert sizes.count(http_server.LEAST_GULP) > 100
+    assert sizes.count(connection_module.LEAST_GULP) > 100
     assert sum(sizes) > 180_000
 
 
@@ -372,7 +374,7 @@ def test_readers_that_read_nothing_leave_threads_for_health(serve: Serve) -> Non
             until(lambda: server.health()["active_requests"] == 0)
             for path in ("/livez", "/health"):
                 assert server.get(path).status == 200
-        assert large() <= http_server.PATIENT_THREADS
+        assert large() <= connection_module.PATIENT_THREADS
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), GeneratorExit()])
@@ -503,7 +505,7 @@ def test_a_connection_that_is_closed_takes_no_other_with_it(
             (channel,) = server.active_channels.values()
             with connect(server.effective_port) as second, monkeypatch.context() as patch:
                 if way == "overdue":
-                    patch.setattr(http_server, "IDLE_S", -1e9)
+                    patch.setattr(listener_module, "IDLE_S", -1e9)
                     server.next_channel_cleanup = 0
                 else:
                     channel.abandon()
@@ -537,6 +539,6 @@ def test_a_connection_that_cannot_be_closed_ends_nothing(
 
     server: Server = serve()
     with monkeypatch.context() as patch:
-        patch.setattr(http_server, "_close_overdue", fail)
+        patch.setattr(listener_module, "close_overdue", fail)
         until(lambda: "a connection could not be closed" in caplog.text)
     assert server.get("/livez").status == 200

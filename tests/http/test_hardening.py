@@ -19,9 +19,10 @@ from sheily_server.api.tokens import MAX_DETOKENIZED
 from sheily_server.chat import grammar as schemas
 from sheily_server.keys import KeyFile
 from sheily_server.templates.registry import UnknownDialectError, recognize
+from sheily_server.web import listener as listener_module
 from sheily_server.web import server as http_server
 from sheily_server.web.app import MAX_BODY_BYTES
-from sheily_server.web.server import MAX_HEAD_BYTES
+from sheily_server.web.parsing import MAX_HEAD_BYTES
 from tests.http.conftest import Serve
 from tests.http.serving import WAIT, Answer, Server, completion, read_until, until
 
@@ -595,7 +596,7 @@ def ended(connection: socket.socket) -> bool:
 def test_a_slow_sender_is_closed_however_often_it_sends(
     serve: Serve, monkeypatch: pytest.MonkeyPatch, beginning: bytes
 ) -> None:
-    monkeypatch.setattr(http_server, "REQUEST_S", 1.0)
+    monkeypatch.setattr(listener_module, "REQUEST_S", 1.0)
     server = serve()
     server.wait_for("ready")
     began = time.monotonic()
@@ -624,7 +625,7 @@ def test_a_request_may_wait_behind_a_long_one(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What a client has begun to send while its answer is being made has its time later."""
-    monkeypatch.setattr(http_server, "REQUEST_S", 0.5)
+    monkeypatch.setattr(listener_module, "REQUEST_S", 0.5)
     server = serve()
     server.wait_for("ready")
     body = json.dumps(completion("slow 60 0.05")).encode()
@@ -638,7 +639,7 @@ def test_a_request_may_wait_behind_a_long_one(
 
 
 def test_an_idle_connection_is_closed(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_server, "IDLE_S", 0.5)
+    monkeypatch.setattr(listener_module, "IDLE_S", 0.5)
     server = serve()
     with connect(server) as asked_nothing, connect(server) as asked_once:
         asked_once.sendall(b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -663,7 +664,7 @@ def test_a_reader_that_reads_nothing_is_closed(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Once more waits for it than the server keeps, its thread waits, but not for ever."""
-    monkeypatch.setattr(http_server, "IDLE_S", 1.0)
+    monkeypatch.setattr(listener_module, "IDLE_S", 1.0)
     server = serve(parallel=1, queue=0, context_size=1_000_000, max_tokens=500_000)
     server._server.adj.outbuf_high_watermark = 100_000
     server.wait_for("ready")
@@ -690,7 +691,7 @@ def test_where_every_connection_is_taken_idle_ones_make_room(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(http_server, "CONNECTIONS", 10)
-    monkeypatch.setattr(http_server, "CROWDED_S", 0.5)
+    monkeypatch.setattr(listener_module, "CROWDED_S", 0.5)
     server = serve()
     with ExitStack() as stack:
         for _ in range(20):
@@ -711,9 +712,9 @@ def test_a_server_that_stood_still_blames_nobody() -> None:
     )
     listener = SimpleNamespace(active_channels={1: channel}, in_connection_overflow=False)
     for now in (0.0, 1.0, 1000.0, 1001.0, -500.0, -499.0):
-        http_server._close_overdue(listener, now)
+        listener_module.close_overdue(listener, now)
     assert not closed
     assert channel.last_activity == -500.0
-    for second in range(int(http_server.IDLE_S) + 2):
-        http_server._close_overdue(listener, -498.0 + second)
+    for second in range(int(listener_module.IDLE_S) + 2):
+        listener_module.close_overdue(listener, -498.0 + second)
     assert closed

@@ -1,4 +1,4 @@
-"""What web/server.py uses of waitress's inside, which a new version may do in another way."""
+"""What sheily_server/web uses of waitress's inside, which a new version may do in another way."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import waitress
 from waitress import channel, parser, receiver, server, task, trigger, utilities, wasyncore
 from waitress.adjustments import Adjustments
 
-from sheily_server.web import server as http_server
+from sheily_server.web import listener as listener_module
 
 CLASSES: dict[Any, set[str]] = {
     channel.HTTPChannel: {
@@ -92,8 +92,8 @@ def assigned(method: Any) -> Iterator[str]:
 def lacking(owner: Any, names: set[str]) -> str:
     missing = ", ".join(sorted(names))
     return (
-        f"This version of waitress has no {missing} in {owner.__name__}: web/server.py has to be "
-        "read again before the upper limit in pyproject.toml is raised."
+        f"This version of waitress has no {missing} in {owner.__name__}: sheily_server/web has to "
+        "be read again before the upper limit in pyproject.toml is raised."
     )
 
 
@@ -146,7 +146,7 @@ def test_a_listener_can_become_one_of_ours() -> None:
     found = waitress.create_server(lambda *_: [], host="127.0.0.1", port=0, threads=1)
     try:
         assert isinstance(found, server.TcpWSGIServer)
-        found.__class__ = http_server._Listener
+        found.__class__ = listener_module.Listener
     finally:
         found.task_dispatcher.shutdown()
         found.close()

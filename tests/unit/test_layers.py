@@ -160,9 +160,11 @@ def test_the_library_of_the_metrics_is_in_one_file() -> None:
     assert users == {"sheily_server.metrics"}
 
 
-def test_waitress_is_in_one_file() -> None:
+def test_waitress_is_for_the_http_server_alone() -> None:
     users = {name for name in SERVER if any(within(m, "waitress") for m in IMPORTS[name])}
-    assert users == {"sheily_server.web.server"}
+    assert users == {
+        f"sheily_server.web.{name}" for name in ("connection", "listener", "parsing", "server")
+    }
 
 
 def test_pure_engine_modules_import_no_native_code() -> None:

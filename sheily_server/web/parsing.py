@@ -1,0 +1,144 @@
+"""HTTP requests as they come in: what is no request that two readers understand alike is refused,
+and no body is kept that nobody will read."""
+
+from __future__ import annotations
+
+import io
+import time
+from typing import Any
+
+from waitress.parser import HTTPRequestParser, ParsingError
+from waitress.receiver import ChunkedReceiver
+from waitress.task import ErrorTask
+from waitress.utilities import BadRequest, Error
+
+from . import errors
+from .app import MAX_BODY_BYTES, App
+from .errors import HttpError
+
+MAX_HEAD_BYTES = 16_384
+MAX_CHUNK_LINE_BYTES = 4096
+"""Of what stands between the chunks of a body, and behind them."""
+
+_PROBLEMS = {
+    413: ("request_too_large", f"The body is larger than {MAX_BODY_BYTES} bytes."),
+    431: ("headers_too_large", f"The request's head is larger than {MAX_HEAD_BYTES} bytes."),
+    408: (
+        "request_incomplete",
+        "The request had not come to its end, and the room that it took was needed.",
+    ),
+    501: ("not_implemented", "No Transfer-Encoding but chunked is taken."),
+}
+
+
+class _Body:
+    """A body, in memory; of one that is longer than `most` nothing but the length."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._length = 0
+        self._file = io.BytesIO()
+        self.kept = 0
+        """Bytes."""
+
+    def append(self, data: bytes) -> None:
+        self._length += len(data)
+        if self._length <= self._most:
+            self.kept += self._file.write(data)
+        elif self.kept:
+            self.close()
+
+    def __len__(self) -> int:
+        return self._length
+
+    def getfile(self) -> io.BytesIO:
+        self._file.seek(0)
+        return self._file
+
+    def close(self) -> None:
+        self._file = io.BytesIO()
+        self.kept = 0
+
+
+class Parser(HTTPRequestParser):  # type: ignore[misc]
+    """A request as it comes in. It knows when it began and when it was complete, keeps no body that
+    nobody will read, and refuses what two readers of the same bytes could take for different
+    requests, or what waitress would read without a limit."""
+
+    completed: bool
+    error: Any
+    path = ""
+    """Of what cannot be read: waitress names it when such a client leaves too early."""
+
+    def __init__(self, adj: Any, app: App) -> None:
+        super().__init__(adj)
+        self._app = app
+        self._body = _Body(0)
+        self.first_byte = self.began = time.monotonic()
+        """The second is put off while nothing is to be blamed on the client."""
+        self.arrived: float | None = None
+
+    @property
+    def held(self) -> int:
+        """Bytes of the body that are kept."""
+        return self._body.kept
+
+    def received(self, data: bytes) -> int:
+        consumed: int = super().received(data)
+        body = self.body_rcv
+        if isinstance(body, ChunkedReceiver) and not self.completed:
+            rest = max(len(body.control_line), len(body.trailer))
+            if rest > MAX_CHUNK_LINE_BYTES:
+                self.error = BadRequest("A chunk's line is too long")
+                self.completed = True
+        if self.error is not None or body is None:
+            self.expect_continue = False  # else waitress would wait for a body
+        if self.completed:
+            self.arrived = time.monotonic()
+        return consumed
+
+    def parse_header(self, header_plus: bytes) -> None:
+        try:
+            super().parse_header(header_plus)
+        except ValueError:  # a length of thousands of digits, a broken address
+            raise ParsingError("A number or an address cannot be read") from None
+        if self.chunked and "CONTENT_LENGTH" in self.headers:
+            raise ParsingError("Content-Length and Transfer-Encoding exclude each other")
+        if self.version != "1.1" and "TRANSFER_ENCODING" in self.headers:
+            raise ParsingError("Transfer-Encoding is for HTTP/1.1")
+        if self.body_rcv is not None:
+            self._body = _Body(MAX_BODY_BYTES if self._is_welcome() else 0)
+            self.body_rcv.buf = self._body
+
+    def _is_welcome(self) -> bool:
+        """Whether the app could read this body; it says itself why not."""
+        header = self.headers.get
+        return self.content_length <= MAX_BODY_BYTES and self._app.may_call(
+            self.command, self.path, header("HOST"), header("AUTHORIZATION")
+        )
+
+
+class RefusalTask(ErrorTask):  # type: ignore[misc]
+    """Answers what never became a request as the app answers errors, and closes the connection."""
+
+    def execute(self) -> None:
+        problem = self.request.error
+        body = errors.body(_error(problem.code, problem.body))
+        self.status = f"{problem.code} {problem.reason}"
+        self.response_headers.append(("Content-Type", "application/json"))
+        self.set_close_on_finish()
+        self.content_length = len(body)
+        self.write(body)
+
+
+def _error(status: int, detail: str) -> HttpError:
+    if status == 500:
+        return HttpError(status, f"{detail}.", "internal_error")
+    unreadable = f"This is no HTTP request that can be read: {detail[:200]}."
+    code, message = _PROBLEMS.get(status, ("invalid_http", unreadable))
+    return HttpError(status, message, code)
+
+
+class Incomplete(Error):  # type: ignore[misc]
+    code = 408
+    reason = "Request Timeout"
