@@ -28,13 +28,14 @@ from benchmarks.report import BenchmarkError, Memory, Stream, UnusableRoundError
 from benchmarks.serve_client import events
 from sheily_server.engine.admission import Job
 from sheily_server.engine.grammar.follower import Follower
+from sheily_server.engine.inbox import Inbox
 from sheily_server.engine.kvcache.answers import Answers
 from sheily_server.engine.runner import Output, Runner
 from sheily_server.engine.scheduling.scheduler import Plan, Scheduler
 from sheily_server.engine.scheduling.sequence import Sequence as TokenSequence
 from sheily_server.engine.tokenizer import Tokenizer
 from sheily_server.engine.vitals import Vitals
-from sheily_server.engine.worker import Engine, Inbox
+from sheily_server.engine.worker import Engine
 from sheily_server.protocol.channel import Channel
 from sheily_server.protocol.messages import Sampling, Submit
 

@@ -24,13 +24,14 @@ import msgspec
 from benchmarks.arguments import at_least
 from sheily_native import Model, NativeError, context
 from sheily_server.engine.admission import Job
+from sheily_server.engine.inbox import Inbox
 from sheily_server.engine.kvcache.answers import Answers
 from sheily_server.engine.runner import Runner
 from sheily_server.engine.scheduling.scheduler import Plan, Scheduler
 from sheily_server.engine.scheduling.sequence import Sequence
 from sheily_server.engine.tokenizer import Tokenizer
 from sheily_server.engine.vitals import Vitals
-from sheily_server.engine.worker import Engine, Inbox
+from sheily_server.engine.worker import Engine
 from sheily_server.protocol.channel import Channel
 from sheily_server.protocol.messages import Sampling, Segment, Submit
 

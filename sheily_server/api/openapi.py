@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct, UnsetType
 
 from ..version import package_version
-from .openai_chat.protocol import NEUTRAL
+from .openai_chat.neutral import NEUTRAL
 from .route import JSON, Route
 
 VERSION = "3.1.0"

@@ -17,6 +17,7 @@ from . import body
 from .openai_chat import protocol as wire
 from .openai_chat.decode import asked, check_options
 from .openai_chat.encode import usage
+from .openai_chat.neutral import NEUTRAL
 from .openai_chat.protocol import MAX_MESSAGES, ChatMessage, FinishReason, Options, Usage
 from .openai_chat.routes import HELLO
 from .route import WORK, Asked, Route, Service, Whole, collect, whole
@@ -49,7 +50,7 @@ body.prepare(SimpleChatRequest)
 
 def read(data: bytes) -> SimpleChatRequest:
     """The body of POST /chat. Raises InvalidRequestError."""
-    request = body.decode(data, SimpleChatRequest, wire.NEUTRAL)
+    request = body.decode(data, SimpleChatRequest, NEUTRAL)
     check_options(request)
     return request
 

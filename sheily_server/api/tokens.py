@@ -10,8 +10,8 @@ from ..errors import InvalidRequestError
 from ..protocol.messages import Tokenized
 from ..templates.base import Message, Offer
 from . import body
-from .openai_chat import protocol as wire
 from .openai_chat.decode import check_tools, offered_functions, to_message
+from .openai_chat.neutral import NEUTRAL
 from .openai_chat.protocol import MAX_MESSAGES, MAX_TOOLS, ChatMessage, Tool
 from .openai_chat.routes import HELLO
 from .route import WORK, Asked, Route, Service, Whole, whole
@@ -56,7 +56,7 @@ body.prepare(TokenizeRequest, DetokenizeRequest)
 
 def read_tokenize(data: bytes) -> TokenizeRequest:
     """The body of POST /tokenize. Raises InvalidRequestError."""
-    request = body.decode(data, TokenizeRequest, wire.NEUTRAL)
+    request = body.decode(data, TokenizeRequest, NEUTRAL)
     check_tools(request.tools or [])
     if (request.text is None) == (request.messages is None):
         raise InvalidRequestError("Give either text or messages.", "text")
@@ -67,7 +67,7 @@ def read_tokenize(data: bytes) -> TokenizeRequest:
 
 def read_detokenize(data: bytes) -> DetokenizeRequest:
     """The body of POST /detokenize. Raises InvalidRequestError."""
-    return body.decode(data, DetokenizeRequest, wire.NEUTRAL)
+    return body.decode(data, DetokenizeRequest, NEUTRAL)
 
 
 def prompt_of(request: TokenizeRequest) -> tuple[list[Message], Offer]:

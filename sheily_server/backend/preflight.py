@@ -171,3 +171,27 @@ def _text(path: Path) -> str:
 
 def _gb(n_bytes: float) -> str:
     return f"{n_bytes / 1e9:.2f} GB"
+
+
+class ModelFile:
+    """A model's file, whose header is read again when the file is another."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._read: tuple[tuple[int, ...] | None, GGUF] | None = None
+
+    def header(self) -> GGUF:
+        """What the header says. Raises ModelError."""
+        mark = _mark(self._path)
+        if self._read is None or mark is None or self._read[0] != mark:
+            self._read = mark, header(self._path)
+        return self._read[1]
+
+
+def _mark(path: Path) -> tuple[int, ...] | None:
+    """Changes with a file; None where there is none."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -4,28 +4,22 @@ one's events to whoever waits for them. Knows nothing of HTTP, prompts or native
 from __future__ import annotations
 
 import logging
-import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import msgspec
 
-from ..config import Config, untuned
+from ..config import Config
 from ..errors import (
     EngineCrashedError,
-    EngineFailedError,
-    InvalidRequestError,
     ModelUnavailableError,
     NotReadyError,
     RequestCrashesEngineError,
     ServiceError,
 )
 from ..logs import escaped
-from ..protocol.channel import encode_command
-from ..protocol.frames import ProtocolError
 from ..protocol.messages import (
     LAST_EVENTS,
     Admitted,
@@ -38,14 +32,14 @@ from ..protocol.messages import (
     Ready,
     RequestEvent,
     RequestFailed,
-    Start,
     Started,
     Submit,
     Tokenize,
-    TunedFor,
 )
 from . import gguf, preflight
 from . import process as engine_process
+from .commands import frame_of, pool_line, start_of
+from .deaths import Deaths
 from .gate import Gate, Passed
 from .health import Health
 from .process import End, EngineProcess
@@ -55,13 +49,6 @@ from .tickets import Ticket, Tickets
 log = logging.getLogger(__name__)
 
 ENGINE_COMMAND = (sys.executable, "-m", "sheily_server.engine")
-BACKOFF_S = (0.0, 0.5, 2.0, 10.0, 30.0)
-WARY_AFTER = 2
-"""Deaths in a row of the engine by itself after which requests go one at a time, until one is
-answered: so it is known whose fault the next death is. It does not count among those after which
-the engine is given up, if that has ever answered a request."""
-MOST_OWN_BACKOFF = 3
-"""As if so many crashes had been in a row, at most, is waited after deaths that do not count."""
 MOST_REASON = 2000
 """Characters of a reason, which may have words of the engine in it."""
 
@@ -97,11 +84,8 @@ class Supervisor:
         self._process: EngineProcess | None = None
         self._gate = Gate()
         self._suspects = Suspects()
-        self._header: tuple[tuple[int, ...] | None, gguf.GGUF] | None = None
-        self._restarts = 0
-        self._crashes_in_row = 0
-        self._own_deaths_in_row = 0
-        self._has_answered = False
+        self._file = preflight.ModelFile(config.model_path)
+        self._deaths = Deaths()
         self._stopping = threading.Event()
         self._draining = False
         self._beat: tuple[float, Beat] | None = None
@@ -153,7 +137,7 @@ class Supervisor:
                 self._progress,
                 counts.running,
                 counts.queued,
-                self._restarts,
+                self._deaths.count,
                 engine,
                 self._load_s,
                 age,
@@ -198,7 +182,7 @@ class Supervisor:
         self, ticket: Ticket, command: Submit | Tokenize | Detokenize, first: bool = False
     ) -> None:
         try:
-            frame = _frame(msgspec.structs.replace(command, id=ticket.id))
+            frame = frame_of(msgspec.structs.replace(command, id=ticket.id))
             fingerprint = self._suspects.fingerprint(command)
             with self._lock:
                 if ticket.id not in self._tickets:  # the engine died, and the end is on the ticket
@@ -252,7 +236,7 @@ class Supervisor:
         """One engine process after the other."""
         while not self._stopping.is_set():
             try:
-                model = self._model()
+                model = self._file.header()
             except preflight.ModelError as error:
                 self._fail(str(error))
                 return
@@ -260,28 +244,19 @@ class Supervisor:
             if self._stopping.is_set() or self._state == "failed":
                 return
             self._crashed(end)
-            if self._crashes_in_row >= len(BACKOFF_S):
+            if self._deaths.too_many:
                 self._fail(
-                    f"The engine stopped {self._crashes_in_row} times in a row, the last time "
+                    f"The engine stopped {self._deaths.in_row} times in a row, the last time "
                     f"because: {self._reason}"
                 )
                 return
-            n_crashes = max(self._crashes_in_row, min(self._own_deaths_in_row, MOST_OWN_BACKOFF))
-            self._stopping.wait(BACKOFF_S[max(0, n_crashes - 1)])
-
-    def _model(self) -> gguf.GGUF:
-        """What the header of the model's file says, which is read again when the file is another.
-        Raises ModelError."""
-        mark = _mark(self._config.model_path)
-        if self._header is None or mark is None or self._header[0] != mark:
-            self._header = mark, preflight.header(self._config.model_path)
-        return self._header[1]
+            self._stopping.wait(self._deaths.backoff_s)
 
     def _memory_problem(self, model: gguf.GGUF) -> End | None:
         """A model that cannot fit fails at the start. Later, when one has fitted already, memory
         may be short for a while: that is as good as a crash."""
         problem = preflight.problem(self._config, model, preflight.free_memory())
-        if problem is not None and not self._restarts:
+        if problem is not None and not self._deaths.count:
             self._fail(problem)
         return None if problem is None else End(f"was not started: {problem}")
 
@@ -303,7 +278,7 @@ class Supervisor:
             self._take(event)
             return self._state != "failed"
 
-        return process.run(_start(self._config), take)
+        return process.run(start_of(self._config), take)
 
     def _take(self, event: Event) -> None:
         if isinstance(event, Beat):
@@ -350,8 +325,7 @@ class Supervisor:
 
     def _works(self) -> None:
         """A request was answered to its end. The lock is held."""
-        self._has_answered = True
-        self._crashes_in_row = self._own_deaths_in_row = 0
+        self._deaths.answered()
         if self._gate.wary:
             self._gate.wary = False
             log.warning("a request was answered: they are worked on together again")
@@ -366,7 +340,7 @@ class Supervisor:
             engine.chunk,
             engine.kernel or "off",
         )
-        log.info("%s", _pool_line(self._config, engine))
+        log.info("%s", pool_line(self._config, engine))
         if self._config.context_size > engine.n_ctx_train:
             log.warning(
                 "LLM_CONTEXT_SIZE is %d, but the model was trained for %d tokens: longer "
@@ -390,11 +364,7 @@ class Supervisor:
             alone, culprit = self._blame() if end.by_itself else (None, None)
             self._state, self._reason, self._progress = "restarting", reason, 0.0
             self._engine = self._process = self._beat = None
-            self._restarts += 1
-            self._own_deaths_in_row += end.by_itself
-            if culprit is None and (alone is None or not self._has_answered):
-                self._crashes_in_row += 1
-            if self._own_deaths_in_row == WARY_AFTER:
+            if self._deaths.died(end.by_itself, alone is not None, culprit is not None):
                 self._gate.wary = True
                 log.warning("requests are worked on one at a time until one is answered")
         self._end_all(EngineCrashedError(reason), culprit)
@@ -421,58 +391,6 @@ class Supervisor:
             tickets = self._tickets.close_all()
         for ticket in tickets:
             ticket.put(RequestCrashesEngineError() if ticket.id == culprit else error)
-
-
-def _frame(command: Submit | Tokenize | Detokenize) -> bytes:
-    """A command as the engine is sent it. Raises ServiceError for what it cannot be sent."""
-    try:
-        return encode_command(command)
-    except UnicodeEncodeError:
-        raise InvalidRequestError("The request has a text with half a character in it.") from None
-    except OverflowError:
-        raise InvalidRequestError("The request has a number that is too large.") from None
-    except ProtocolError:
-        raise InvalidRequestError("The request is too large for the engine.") from None
-    except (TypeError, ValueError, RecursionError) as error:
-        raise EngineFailedError(f"The request cannot be sent to the engine: {error}.") from None
-
-
-def _mark(path: Path) -> tuple[int, ...] | None:
-    """Changes with a file; None where there is none."""
-    try:
-        stat = os.stat(path)
-    except OSError:
-        return None
-    return stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns
-
-
-def _start(config: Config) -> Start:
-    tuned = None
-    if (found := config.tuned) is not None:
-        tuned = TunedFor(os.fspath(found.path), found.cpu, found.model, untuned(config))
-    return Start(
-        os.fspath(config.model_path),
-        config.context_size,
-        config.parallel,
-        config.threads,
-        config.log_level,
-        config.chunk,
-        config.kernel,
-        config.kv_type,
-        tuned,
-        config.speculation == "on",
-    )
-
-
-def _pool_line(config: Config, engine: Ready) -> str:
-    """What the KV cache has room for, and what changes that."""
-    n, size, gb = config.parallel, config.context_size, engine.kv_bytes / 1e9
-    line = (
-        f"KV cache: room for {n} conversation{'s' * (n > 1)} of {size} tokens at once, in "
-        f"{engine.kv_type} {gb:.2f} GB ({gb / n:.2f} GB each); LLM_PARALLEL changes the number, "
-        "LLM_CONTEXT_SIZE the length"
-    )
-    return line + (", LLM_KV_TYPE=q8_0 halves the memory" if engine.kv_type == "f16" else "")
 
 
 def _shutting_down() -> ServiceError:

@@ -22,6 +22,7 @@ from .admission import Admission
 from .fingerprint import fingerprint
 from .grammar.constraint import Grammars
 from .grammar.trials import Trials
+from .inbox import Inbox, answer_to, read_commands
 from .kvcache.answers import Answers
 from .lanes import Lanes
 from .runner import Runner, load_model
@@ -29,7 +30,7 @@ from .scheduling.scheduler import Scheduler
 from .settled import settled
 from .tokenizer import Tokenizer, UnusableModelError
 from .vitals import Vitals, tell
-from .worker import Engine, Inbox, answer_to, read_commands
+from .worker import Engine
 
 log = logging.getLogger(__name__)
 

@@ -1,8 +1,4 @@
-"""The engine process at work: commands in, steps on the model, events out.
-
-The reader thread takes commands and has them admitted; the engine thread, which is the main one,
-runs the steps. They share a queue of what was admitted, and nothing else.
-"""
+"""The engine thread, which is the main one: steps on the model, events out."""
 
 from __future__ import annotations
 
@@ -10,11 +6,9 @@ import contextlib
 import dataclasses
 import functools
 import logging
-import os
 import queue
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from sheily_native import InvalidArgumentError, NativeError
@@ -26,15 +20,14 @@ from ..protocol.messages import (
     ChoiceFinished,
     Event,
     Finished,
-    RequestEvent,
     RequestFailed,
-    Start,
     Started,
 )
-from .admission import Admission, Job
+from .admission import Job
 from .choice import Choice
 from .grammar.constraint import Grammars
 from .grammar.follower import Follower
+from .inbox import Inbox, Indexed, Woken
 from .kvcache.answers import Answers
 from .runner import Output, Runner
 from .scheduling.drafts import Drafter, Index
@@ -60,58 +53,6 @@ COSTLY_MASK_S = 0.008
 """CPU seconds of a grammar whose thread gives way to all others from the start."""
 MOST_AT_ONCE = 8192
 """Tokens of texts to be looked up whose index is made between two steps: 1 ms at most."""
-
-
-@dataclass(frozen=True, slots=True)
-class Indexed:
-    """The texts that a request's drafts come from can be looked up now."""
-
-    job: Job
-    prompt: Index
-    prediction: Index
-
-
-@dataclass(frozen=True, slots=True)
-class Woken:
-    """A mask is there that the engine has waited for in vain."""
-
-
-Inbox = queue.SimpleQueue["Job | Cancel | Indexed | Woken"]
-
-
-def answer_to(channel: Channel, inbox: Inbox) -> Callable[[RequestEvent, Job | None], None]:
-    """How an admission answers: the event goes to the server process before the job to the
-    engine thread, so that it comes before all others of its request."""
-
-    def answer(event: RequestEvent, job: Job | None) -> None:
-        channel.send_events([event])
-        if job is not None:
-            inbox.put(job)
-
-    return answer
-
-
-def read_commands(channel: Channel, admission: Admission, inbox: Inbox) -> None:
-    """The reader thread, until the server process closes its end: then the whole process leaves.
-
-    `os._exit`, since the engine thread may be inside a step that nothing can interrupt.
-    """
-    try:
-        while True:
-            command = channel.receive_command()
-            if command is None:
-                os._exit(0)
-            if isinstance(command, Cancel):
-                if not admission.cancel(command.id):
-                    inbox.put(command)
-            elif isinstance(command, Start):
-                log.error("the engine was told to start twice")
-            else:
-                admission.take(command)
-    except BaseException:  # a panic in Rust is no Exception
-        # A server process that is never answered would be worse off than one whose engine left.
-        log.exception("the reader thread failed")
-        os._exit(1)
 
 
 @dataclass(slots=True)

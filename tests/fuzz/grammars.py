@@ -25,16 +25,9 @@ from sheily_server.api.openai_chat import decode
 from sheily_server.chat.grammar import answer_grammar, check_schema, schema_grammar
 from sheily_server.engine.__main__ import lexer_states
 from sheily_server.engine.admission import Admission, Job
-from sheily_server.engine.grammar.compiler import (
-    CPU_S,
-    MASK_S,
-    MEMORY,
-    N_MASKS,
-    PART_CPU_S,
-    SEARCH_S,
-)
 from sheily_server.engine.grammar.constraint import MOST_KEPT_BYTES, Constraint, Grammars
 from sheily_server.engine.grammar.follower import Follower
+from sheily_server.engine.grammar.forked import CPU_S, MASK_S, MEMORY, N_MASKS, PART_CPU_S, SEARCH_S
 from sheily_server.engine.grammar.trials import Trials
 from sheily_server.engine.kvcache.answers import Answers
 from sheily_server.engine.lanes import Lanes

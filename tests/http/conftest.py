@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from sheily_server.backend import supervisor
+from sheily_server.backend import deaths
 from sheily_server.config import Config
 from tests.http.serving import Server
 from tests.models import EMPTY_GGUF
@@ -43,7 +43,7 @@ def serve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
 
     `missing=True` leaves the model's file out. A crashed engine is restarted almost at once.
     """
-    monkeypatch.setattr(supervisor, "BACKOFF_S", (0.001,) * 5)
+    monkeypatch.setattr(deaths, "BACKOFF_S", (0.001,) * 5)
     started: list[Server] = []
 
     def start(*arguments: str, **settings: Any) -> Server:

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sheily_server import client as client_module
 from sheily_server.client import (
     EventParser,
     LLMClient,
@@ -22,6 +21,7 @@ from sheily_server.client import (
     LLMProtocolError,
     ServerError,
     StreamInterruptedError,
+    connections,
 )
 from tests.fake_server import (
     DONE,
@@ -94,7 +94,7 @@ def test_stream_split_at_every_byte(server: FakeServer, client: LLMClient) -> No
 def test_a_finished_stream_waits_for_the_end_of_the_response(
     server: FakeServer, client: LLMClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "LAST_CHUNK_WAIT", WAIT)
+    monkeypatch.setattr(connections, "LAST_CHUNK_WAIT", WAIT)
     hung_up = []
 
     def script(handler: Handler) -> None:
@@ -112,7 +112,7 @@ def test_a_finished_stream_waits_for_the_end_of_the_response(
 def test_a_finished_stream_does_not_wait_for_ever(
     server: FakeServer, client: LLMClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(client_module, "LAST_CHUNK_WAIT", 0.01)
+    monkeypatch.setattr(connections, "LAST_CHUNK_WAIT", 0.01)
     script = server.script = _Hangup((event("a"), DONE))
     assert list(client.stream("x")) == ["a"]
     assert script.gone.wait(WAIT)

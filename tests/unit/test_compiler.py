@@ -16,23 +16,20 @@ from typing import Any
 import msgspec
 import pytest
 
-from sheily_server.engine.grammar import blame, compiler
-from sheily_server.engine.grammar.compiler import (
-    AT_ONCE,
+from sheily_server.engine.grammar import blame, compiler, forked
+from sheily_server.engine.grammar.compiler import AT_ONCE, Bench, Try, Verdict
+from sheily_server.engine.grammar.constraint import Constraint, ConstraintError, Grammars
+from sheily_server.engine.grammar.forked import (
     CPU_S,
     MASK_S,
     MEMORY,
     STANDSTILL,
-    Bench,
     Cost,
     LimitError,
     TrialEndedError,
-    Try,
-    Verdict,
     measured,
     outcome,
 )
-from sheily_server.engine.grammar.constraint import Constraint, ConstraintError, Grammars
 from sheily_server.protocol.messages import Grammar
 from tests.fake_grammars import Paths
 
@@ -87,7 +84,7 @@ class Trials:
 @pytest.fixture
 def trials(monkeypatch: pytest.MonkeyPatch) -> Iterator[Trials]:
     trials = Trials()
-    monkeypatch.setattr(compiler, "_forked", trials.fork)
+    monkeypatch.setattr(compiler, "fork", trials.fork)
     yield trials
     trials.bench.end()
     assert trials.alive() == []
@@ -196,6 +193,19 @@ def test_of_what_is_over_a_limit_the_part_to_blame_is_looked_for(
     trials.bench.look()
     place = msgspec.msgpack.encode((PART, "pattern a"))
     assert trials.says(1, place) == Verdict(1, f"pattern a {sentence}", PART)
+
+
+@pytest.mark.usefixtures("takes_long")
+def test_who_is_over_a_limit_is_told_so_before_its_caller_s_next_is_tried(trials: Trials) -> None:
+    for id in (1, 2, 3):
+        trials.begin(id)
+    trials.bench.look()
+    assert trials.dies(0, signal.SIGPROF) is None
+    trials.bench.look()
+    [running] = trials.alive()
+    verdict = trials.says(running, msgspec.msgpack.encode((PART, "")))
+    assert verdict is not None
+    assert verdict.id == 1
 
 
 @pytest.mark.usefixtures("takes_long")
@@ -332,9 +342,9 @@ def test_a_search_that_was_killed_names_the_whole(monkeypatch: pytest.MonkeyPatc
     def killed(*_: object) -> Cost:
         raise TrialEndedError("was killed")
 
-    monkeypatch.setattr(compiler, "measured", killed)
+    monkeypatch.setattr(forked, "measured", killed)
     grammar = Grammar("any", "schema", {"schema": json.dumps({"anyOf": [{}, {}]}), "other": "{}"})
-    assert compiler._part_to_blame(Paths({}), grammar) == ("schema", "")
+    assert forked.part_to_blame(Paths({}), grammar) == ("schema", "")
 
 
 def test_what_is_within_the_limits() -> None:

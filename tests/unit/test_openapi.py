@@ -13,6 +13,7 @@ from openai.types.chat import completion_create_params
 
 from sheily_server.api import openapi, simple, tokens
 from sheily_server.api.openai_chat import protocol as openai
+from sheily_server.api.openai_chat.neutral import NEUTRAL
 from sheily_server.api.routes import OPEN_PATHS, ROUTES
 from sheily_server.backend.supervisor import Supervisor
 from sheily_server.config import Config
@@ -100,13 +101,11 @@ def test_each_request_has_an_example(path: str) -> None:
 @pytest.mark.parametrize("shape", REQUESTS.values())
 def test_a_request_s_schema_has_the_struct_s_fields_and_the_neutral_ones(shape: Any) -> None:
     properties = SCHEMAS[shape.__name__]["properties"]
-    assert set(properties) == set(shape.__struct_fields__) | set(openai.NEUTRAL)
+    assert set(properties) == set(shape.__struct_fields__) | set(NEUTRAL)
     assert SCHEMAS[shape.__name__]["additionalProperties"] is False
 
 
-@pytest.mark.parametrize(
-    "name", sorted(set(openai.NEUTRAL) - set(openai.ChatRequest.__struct_fields__))
-)
+@pytest.mark.parametrize("name", sorted(set(NEUTRAL) - set(openai.ChatRequest.__struct_fields__)))
 def test_what_is_neutral_in_the_document_is_accepted(name: str) -> None:
     values = SCHEMAS["ChatRequest"]["properties"][name]["enum"]
     body: dict[str, Any] = {"messages": [{"role": "user", "content": "x"}]}
@@ -159,7 +158,7 @@ def rows(heading: str) -> dict[str, str]:
 def test_each_field_has_a_row(heading: str, shape: Any) -> None:
     expected = set(shape.__struct_fields__)
     if shape is openai.ChatRequest:
-        expected |= set(openai.NEUTRAL)
+        expected |= set(NEUTRAL)
     assert set(rows(heading)) == expected
 
 

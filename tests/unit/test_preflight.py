@@ -13,7 +13,7 @@ from sheily_server.backend.preflight import BUFFERS, Free, free_memory, kv_bytes
 from sheily_server.config import Config
 from sheily_server.engine import __main__ as engine
 from sheily_server.engine import reading
-from sheily_server.engine.grammar import compiler, constraint
+from sheily_server.engine.grammar import compiler, constraint, forked
 
 LLAMA_3B = GGUF(
     3_421_898_624,
@@ -103,7 +103,7 @@ def test_the_engine_s_bounds_are_counted() -> None:
     for parallel in range(1, 65):
         states = parallel * engine.lexer_states(parallel)
         assert 2000 * states <= max(preflight.LEXERS, preflight.A_LEXER * parallel)
-    kept = constraint.MOST_KEPT_BYTES + compiler.AT_ONCE * compiler.MEMORY
+    kept = constraint.MOST_KEPT_BYTES + compiler.AT_ONCE * forked.MEMORY
     assert kept <= preflight.GRAMMARS
     assert 100 * reading.MOST_OF_A_SLICE <= preflight.TEXTS
 

@@ -23,9 +23,9 @@ from sheily_server.engine.admission import Admission
 from sheily_server.engine.grammar.compiler import Verdict
 from sheily_server.engine.grammar.constraint import Grammars, Vocabulary
 from sheily_server.engine.grammar.trials import Trials
+from sheily_server.engine.inbox import read_commands
 from sheily_server.engine.tokenizer import UnusableModelError
 from sheily_server.engine.vitals import Vitals
-from sheily_server.engine.worker import read_commands
 from sheily_server.protocol.channel import Channel
 from sheily_server.protocol.messages import Command, Grammar, Tokenize
 from tests.models import ROOT

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from sheily_server.backend.supervisor import _start
+from sheily_server.backend.commands import start_of
 from sheily_server.config import Config, ConfigError, load, untuned
 from sheily_server.engine.settled import settled
 from sheily_server.protocol.messages import Dialect, Ready, Start, TunedFor
@@ -102,13 +102,13 @@ def test_flags_and_variables_win_over_the_file() -> None:
 
 def test_without_a_file_nothing_is_untuned() -> None:
     assert untuned(load(["--threads", "1"], {})) == {}
-    assert _start(load(["--threads", "1"], {})).tuned is None
+    assert start_of(load(["--threads", "1"], {})).tuned is None
 
 
 def start(model: str = "/models/a-model.gguf", *arguments: str) -> Start:
     """What the engine is told."""
     tuned = ["--tuned", str(tuned_files.EXAMPLE), "--model-path", model]
-    return _start(load([*tuned, *arguments], {}))
+    return start_of(load([*tuned, *arguments], {}))
 
 
 def test_the_engine_is_told_both_what_was_tuned_and_what_holds_elsewhere() -> None:

@@ -19,12 +19,13 @@ from sheily_server.engine import worker
 from sheily_server.engine.admission import Job
 from sheily_server.engine.grammar.compiler import Verdict
 from sheily_server.engine.grammar.follower import Follower
+from sheily_server.engine.inbox import Inbox, Indexed
 from sheily_server.engine.kvcache.answers import Answers
 from sheily_server.engine.runner import Output, Runner
 from sheily_server.engine.scheduling.scheduler import Plan, Scheduler
 from sheily_server.engine.scheduling.sequence import Sequence as TokenSequence
 from sheily_server.engine.vitals import Vitals
-from sheily_server.engine.worker import Engine, Inbox
+from sheily_server.engine.worker import Engine
 from sheily_server.protocol.channel import Channel
 from sheily_server.protocol.messages import (
     Cancel,
@@ -478,7 +479,7 @@ def test_long_texts_are_made_ready_beside_the_steps(monkeypatch: pytest.MonkeyPa
     entered, enough = threading.Event(), threading.Event()
     indexed = worker._indexed
 
-    def slowly(job: Job) -> worker.Indexed:
+    def slowly(job: Job) -> Indexed:
         entered.set()
         assert enough.wait(PATIENCE_S)
         return indexed(job)

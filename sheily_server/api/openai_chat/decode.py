@@ -14,6 +14,7 @@ from ...protocol.messages import Sampling
 from ...templates.base import Function, Message, Offer, ToolCall
 from .. import body
 from . import protocol as wire
+from .neutral import NEUTRAL
 
 MAX_STOP_BYTES = 256
 MAX_PREDICTION_BYTES = 256 * 1024
@@ -25,7 +26,7 @@ body.prepare(wire.ChatRequest)
 
 def read(data: bytes) -> wire.ChatRequest:
     """The body of POST /v1/chat/completions. Raises InvalidRequestError."""
-    request = body.decode(data, wire.ChatRequest, wire.NEUTRAL)
+    request = body.decode(data, wire.ChatRequest, NEUTRAL)
     check_tools(request.tools or [])
     check_options(request)
     if request.top_logprobs is not None and not request.logprobs:

@@ -10,8 +10,6 @@ from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from ..body import Neutral
-
 MAX_MESSAGES = 512
 MAX_STOPS = 4
 MAX_LOGIT_BIAS = 300
@@ -381,25 +379,3 @@ class ChatCompletionChunk(Struct, frozen=True):
     timings: Timings | UnsetType = UNSET
     sheily: Extension | UnsetType = UNSET
     object: Literal["chat.completion.chunk"] = "chat.completion.chunk"
-
-
-NEUTRAL: Neutral = {
-    "n": (1,),
-    "stream": (False,),
-    "stream_options": (),
-    "logprobs": (False,),
-    "top_logprobs": (0,),
-    "tools": ([],),
-    "tool_choice": ("none", "auto"),
-    "parallel_tool_calls": (True, False),
-    "functions": ([],),
-    "function_call": ("none", "auto"),
-    "modalities": (["text"],),
-    "audio": (),
-    "verbosity": ("medium",),
-    "web_search_options": (),
-    "prompt_cache_retention": ("in_memory", "in-memory"),
-    "prompt_cache_options": (),
-    "moderation": (),
-}
-"""Fields of OpenAI's API that this server, or one of its routes, does not act on."""

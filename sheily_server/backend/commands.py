@@ -1,0 +1,55 @@
+"""What the engine is sent, made of settings and requests; and what is logged of its answer."""
+
+from __future__ import annotations
+
+import os
+
+from ..config import Config, untuned
+from ..errors import EngineFailedError, InvalidRequestError
+from ..protocol.channel import encode_command
+from ..protocol.frames import ProtocolError
+from ..protocol.messages import Detokenize, Ready, Start, Submit, Tokenize, TunedFor
+
+
+def frame_of(command: Submit | Tokenize | Detokenize) -> bytes:
+    """A command as the engine is sent it. Raises ServiceError for what it cannot be sent."""
+    try:
+        return encode_command(command)
+    except UnicodeEncodeError:
+        raise InvalidRequestError("The request has a text with half a character in it.") from None
+    except OverflowError:
+        raise InvalidRequestError("The request has a number that is too large.") from None
+    except ProtocolError:
+        raise InvalidRequestError("The request is too large for the engine.") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise EngineFailedError(f"The request cannot be sent to the engine: {error}.") from None
+
+
+def start_of(config: Config) -> Start:
+    """The first command."""
+    tuned = None
+    if (found := config.tuned) is not None:
+        tuned = TunedFor(os.fspath(found.path), found.cpu, found.model, untuned(config))
+    return Start(
+        os.fspath(config.model_path),
+        config.context_size,
+        config.parallel,
+        config.threads,
+        config.log_level,
+        config.chunk,
+        config.kernel,
+        config.kv_type,
+        tuned,
+        config.speculation == "on",
+    )
+
+
+def pool_line(config: Config, engine: Ready) -> str:
+    """What the KV cache has room for, and what changes that."""
+    n, size, gb = config.parallel, config.context_size, engine.kv_bytes / 1e9
+    line = (
+        f"KV cache: room for {n} conversation{'s' * (n > 1)} of {size} tokens at once, in "
+        f"{engine.kv_type} {gb:.2f} GB ({gb / n:.2f} GB each); LLM_PARALLEL changes the number, "
+        "LLM_CONTEXT_SIZE the length"
+    )
+    return line + (", LLM_KV_TYPE=q8_0 halves the memory" if engine.kv_type == "f16" else "")

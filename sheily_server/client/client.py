@@ -1,0 +1,168 @@
+"""`LLMClient`: the server's routes as methods."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Generator, Mapping, Sequence
+from typing import Any
+
+from .connections import Connections, await_last_chunk
+from .errors import LLMProtocolError, StreamInterruptedError
+from .pipeline import fitting, messages_of
+from .replies import PipelineReply, Reply, delta, parse_object, raise_for_status, reply
+
+HEALTH_TIMEOUT = 10.0
+"""Seconds that `/health` may take at most: it answers at once under any load."""
+
+
+class LLMClient:
+    """Calls one server; safe to share between threads, with a connection of its own for each call.
+
+    `timeout` is the longest silence in seconds, not the length of a call: a stream in which tokens
+    or keep-alive comments come goes on. Nothing is ever retried. Proxies are not used.
+
+    >>> with LLMClient() as client:  # doctest: +SKIP
+    ...     print(client.chat("Hello").text)
+    """
+
+    def __init__(
+        self,
+        base_url: str = "http://127.0.0.1:8005",
+        *,
+        timeout: float = 300.0,
+        api_key: str | None = None,
+    ) -> None:
+        """Connects to nothing yet. `base_url` may end in `/v1`. ValueError for a bad argument."""
+        self._server = Connections(base_url, timeout, api_key)
+
+    def __enter__(self) -> LLMClient:
+        """The client itself, closed at the end of the block."""
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        """Close the client."""
+        self.close()
+
+    def close(self) -> None:
+        """End the calls and streams that still run (they raise); new ones are RuntimeErrors."""
+        self._server.close()
+
+    def health_check(self) -> dict[str, Any]:
+        """The body of `GET /health`, whatever its status: a server without a model says so."""
+        with self._server.exchange(
+            "GET", "/health", timeout=min(self._server.timeout, HEALTH_TIMEOUT)
+        ) as answer:
+            return parse_object(self._server.read(answer), f"/health (HTTP {answer.status})")
+
+    def chat(self, messages: Sequence[Mapping[str, Any]] | str, **options: Any) -> Reply:
+        """Ask for a whole answer; a string counts as one user message.
+
+        `options` are the fields of OpenAI's chat completions, such as `max_tokens`. `prediction`
+        may be a string too: a text that the answer will repeat for the most part, as when the
+        model is to mend it, which makes the answer faster. Raises LLMAPIError, LLMConnectionError,
+        LLMTimeoutError or LLMProtocolError.
+        """
+        payload = _payload(messages, options, stream=False)
+        with self._server.exchange("POST", "/v1/chat/completions", payload) as answer:
+            body = self._server.read(answer)
+            raise_for_status(answer, body)
+        return reply(parse_object(body, "the answer"))
+
+    def stream(
+        self, messages: Sequence[Mapping[str, Any]] | str, **options: Any
+    ) -> Generator[str, None, None]:
+        """Ask for an answer and yield its text in pieces, as they come.
+
+        The request is sent when the first piece is asked for. Closing the generator closes the
+        connection, and the server stops there. With `n` above 1 the first choice alone is yielded.
+        Raises what `chat` raises, and StreamInterruptedError.
+        """
+        return self._deltas(_payload(messages, options, stream=True))
+
+    def process_pipeline(
+        self, query: str, context: str | Sequence[str], **options: Any
+    ) -> PipelineReply:
+        """Answer `query` from `context` alone, a text or a list of documents, as `chat` does.
+
+        Documents without text are left out; with none left, the model is told that there are none.
+        When all of them do not fit into the server's context beside the answer, whole documents are
+        left out: they are taken in their order, and one that does not fit is passed over. The reply
+        says which were used. The answer's room is `max_tokens` (or `max_completion_tokens`), or
+        else 512 tokens, at most a quarter of the context.
+
+        The server drafts from the context, so what the answer quotes from it comes faster; it needs
+        no `prediction` for that.
+
+        What it costs: one request to count the prompt's tokens (about 1 ms for 1,000 tokens), and,
+        only when it is too long, one for each document and one more to be sure.
+
+        Raises ValueError for an empty query or when not one document fits, and what `chat` raises.
+        """
+        if not query.strip():
+            raise ValueError("query must not be empty")
+        documents = [context] if isinstance(context, str) else list(context)
+        if not all(isinstance(document, str) for document in documents):
+            raise TypeError("context must be a string or a list of strings")
+        texts = {i: text.strip() for i, text in enumerate(documents) if text.strip()}
+        used = self._fitting(query, texts, options)
+        if texts and not used:
+            raise ValueError("not one of the documents fits into the context of the server")
+        messages = messages_of(query, [texts[i] for i in used])
+        answer = self.chat(messages, **options)
+        return PipelineReply(
+            answer.text,
+            answer.finish_reason,
+            answer.usage,
+            answer.raw,
+            used=tuple(used),
+            left_out=tuple(i for i in texts if i not in used),
+        )
+
+    def _fitting(self, query: str, texts: dict[int, str], options: Mapping[str, Any]) -> list[int]:
+        """The documents that fit into the prompt together, by their places."""
+        size = int(self.health_check()["context_size"])
+        answer = options.get("max_completion_tokens") or options.get("max_tokens")
+
+        def length(used: Sequence[int]) -> int:
+            return self._count({"messages": messages_of(query, [texts[i] for i in used])})
+
+        def cost(text: str) -> int:
+            return self._count({"text": text})
+
+        return fitting(texts, size - (answer or min(512, size // 4)), length, cost)
+
+    def _count(self, body: Mapping[str, Any]) -> int:
+        payload = json.dumps(body).encode("ascii")
+        with self._server.exchange("POST", "/tokenize", payload) as answer:
+            content = self._server.read(answer)
+            raise_for_status(answer, content)
+        return int(parse_object(content, "the count of tokens")["count"])
+
+    def _deltas(self, payload: bytes) -> Generator[str, None, None]:
+        with self._server.exchange("POST", "/v1/chat/completions", payload) as answer:
+            kind = answer.headers.get_content_type()
+            if answer.status != 200 or kind != "text/event-stream":
+                raise_for_status(answer, self._server.read(answer))
+                raise LLMProtocolError(f"{self._server.server()} sent {kind} instead of a stream")
+            for data in self._server.events(answer):
+                if data == "[DONE]":
+                    await_last_chunk(answer)
+                    return
+                text = delta(parse_object(data, "an event of the stream"))
+                if text:
+                    yield text
+        raise StreamInterruptedError(f"{self._server.server()} ended the stream before its end")
+
+
+def _payload(
+    messages: Sequence[Mapping[str, Any]] | str, options: Mapping[str, Any], *, stream: bool
+) -> bytes:
+    if "stream" in options:
+        raise ValueError("`stream` is no option: call chat() or stream()")
+    if isinstance(messages, str):
+        messages = [{"role": "user", "content": messages}]
+    prediction = options.get("prediction")
+    if isinstance(prediction, str):
+        options = {**options, "prediction": {"type": "content", "content": prediction}}
+    body = {"messages": [dict(message) for message in messages], "stream": stream, **options}
+    return json.dumps(body, allow_nan=False).encode("ascii")

@@ -1,0 +1,112 @@
+"""What the server answers, as the client gives it: replies, and errors with OpenAI's fields."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import BadRequestError, LLMAPIError, LLMProtocolError, RateLimitedError, ServerError
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A whole answer.
+
+    `text` is empty where the answer is a tool call; `usage` has the token counts, and `raw` is
+    the response's whole JSON.
+    """
+
+    text: str
+    finish_reason: str | None
+    usage: dict[str, Any]
+    raw: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineReply(Reply):
+    """An answer from documents: the places of those that were in the prompt, and of those that had
+    text but did not fit."""
+
+    used: tuple[int, ...]
+    left_out: tuple[int, ...]
+
+
+def parse_object(data: bytes | str, what: str) -> dict[str, Any]:
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise LLMProtocolError(f"{what} is not JSON: {data[:200]!r}") from error
+    if not isinstance(value, dict):
+        raise LLMProtocolError(f"{what} is not a JSON object: {data[:200]!r}")
+    return value
+
+
+def raise_for_status(answer: http.client.HTTPResponse, body: bytes) -> None:
+    status = answer.status
+    if status == 200:
+        return
+    if status < 400:
+        raise LLMProtocolError(f"HTTP {status} instead of an answer: {answer.reason}")
+    try:
+        error = parse_object(body, "the error").get("error")
+    except LLMProtocolError:
+        error = " ".join(body.decode("utf-8", "replace").split())[:500] or answer.reason
+    raise _api_error(
+        status,
+        error,
+        request_id=answer.getheader("x-request-id"),
+        retry_after=_seconds(answer.getheader("Retry-After")),
+    )
+
+
+def _api_error(status: int, error: object, **headers: Any) -> LLMAPIError:
+    fields = error if isinstance(error, dict) else {"message": error}
+    message = fields.get("message")
+    kind = LLMAPIError
+    if status in (400, 429):
+        kind = BadRequestError if status == 400 else RateLimitedError
+    elif status >= 500 or status == 200:
+        kind = ServerError
+    return kind(
+        status,
+        message if isinstance(message, str) else f"an error without a message: {error!r}",
+        type=_text_or_none(fields.get("type")),
+        param=_text_or_none(fields.get("param")),
+        code=_text_or_none(fields.get("code")),
+        **headers,
+    )
+
+
+def _text_or_none(value: object) -> str | None:
+    return None if value is None else str(value)
+
+
+def _seconds(header: str | None) -> float | None:
+    return float(header) if header is not None and header.strip().isdecimal() else None
+
+
+def reply(raw: dict[str, Any]) -> Reply:
+    try:
+        choice = raw["choices"][0]
+        text, finish_reason = choice["message"].get("content"), choice.get("finish_reason")
+        usage = dict(raw.get("usage") or {})
+    except (LookupError, TypeError, AttributeError, ValueError) as error:
+        raise LLMProtocolError(f"the answer has no first choice with a message: {raw}") from error
+    if not isinstance(text, str | None) or not isinstance(finish_reason, str | None):
+        raise LLMProtocolError(f"the answer's text or finish_reason is no text: {raw}")
+    return Reply(text or "", finish_reason, usage, raw)
+
+
+def delta(event: dict[str, Any]) -> str:
+    if "error" in event:
+        raise _api_error(200, event["error"])
+    try:
+        first = [choice for choice in event["choices"] if choice.get("index", 0) == 0]
+        text = first[0]["delta"].get("content") if first else None
+    except (LookupError, TypeError, AttributeError) as error:
+        raise LLMProtocolError(f"an event of the stream has another form: {event}") from error
+    if not isinstance(text, str | None):
+        raise LLMProtocolError(f"an event's text is no text: {event}")
+    return text or ""

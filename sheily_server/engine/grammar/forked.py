@@ -1,0 +1,256 @@
+"""One grammar tried in a process of its own, which dies of more time and memory than it is allowed:
+what it costs, and which part of it is to blame. Knows llguidance, limits and signals."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable, Iterable
+from random import Random
+from typing import NoReturn
+
+import msgspec
+
+from ...protocol.messages import Grammar
+from . import blame
+from .constraint import STACK, Constraint, ConstraintError, Grammars
+
+CPU_S = 1.0
+"""Seconds of a CPU that a grammar may take, first masks included."""
+PART_CPU_S = 0.25
+"""The same for a part of it, once the whole was too much and the part to blame is looked for."""
+SEARCH_S = 2.0
+"""Seconds of a CPU that this search may take."""
+STANDSTILL = 30
+"""Seconds, for each of a CPU that a process may take, after which it is ended: it stands still."""
+MEMORY = 64 << 20
+"""Bytes that a grammar may take."""
+MASK_S = 0.1
+"""Seconds of a CPU that one of the first masks may take."""
+N_MASKS = 12
+PATTERNS_S = 0.5
+"""Seconds of a CPU after which no more of a grammar's patterns are tried one by one."""
+_SYSTEM_FAILED = 3
+"""Exit code of a forked process that ran into an OSError."""
+_PR_SET_PDEATHSIG = 1
+_LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+class Cost(msgspec.Struct, frozen=True):
+    """What a grammar cost that was compiled within its limits; `problem` where it is none, and the
+    `place` in the request that has it, if that was found."""
+
+    compile_s: float = 0.0
+    mask_s: float = 0.0
+    n_bytes: int = 0
+    problem: str | None = None
+    place: str | None = None
+
+
+class LimitError(Exception):
+    """A grammar was over a limit; the message is the end of a sentence about it."""
+
+
+class TrialEndedError(Exception):
+    """A trial ended by what is not the grammar's fault; the message is the end of a sentence about
+    it."""
+
+
+def measured(grammars: Grammars, grammar: Grammar, patterns: Iterable[str], cpu_s: float) -> Cost:
+    """What a grammar costs, with those of its patterns, found in a process of its own. Raises
+    LimitError and TrialEndedError."""
+    pid, pipe = fork(lambda pipe: compile_and_leave(grammars, grammar, patterns, cpu_s, pipe))
+    with os.fdopen(pipe, "rb") as file:
+        answer = file.read()
+    _, status = os.waitpid(pid, 0)
+    return outcome(status, answer, cpu_s)
+
+
+def outcome(status: int, answer: bytes, cpu_s: float) -> Cost:
+    """What the process that compiled a grammar says by its answer and its end. Raises LimitError,
+    and TrialEndedError for an end that is not its own doing."""
+    said, whole, place = answer.partition(b"\n")
+    if whole:
+        cost = msgspec.json.decode(said, type=Cost)
+        if place.endswith(b"\n"):
+            cost = msgspec.structs.replace(cost, place=msgspec.json.decode(place, type=str))
+        if cost.mask_s > MASK_S:
+            raise LimitError(
+                f"takes {cost.mask_s:.2f} s for a token, more than {MASK_S:g}: it is too complex"
+            )
+        return cost
+    ended_by = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
+    if ended_by == signal.SIGPROF:
+        raise LimitError(f"takes more than {cpu_s:g} s to compile: it is too complex")
+    if ended_by == signal.SIGABRT:
+        raise LimitError(f"takes more than {MEMORY >> 20} MiB of memory: it is too complex")
+    if ended_by == signal.SIGSEGV:
+        raise LimitError(f"takes more than {STACK >> 20} MiB of stack: it is too complex")
+    if ended_by == signal.SIGALRM:
+        raise TrialEndedError(f"stood still for {STANDSTILL * cpu_s:g} s")
+    if ended_by == signal.SIGKILL:
+        raise TrialEndedError("was killed")
+    if os.WIFEXITED(status) and os.WEXITSTATUS(status) == _SYSTEM_FAILED:
+        raise TrialEndedError("did not get what it needed from the system")
+    raise LimitError("ends the compiler")
+
+
+def fork(run: Callable[[int], NoReturn]) -> tuple[int, int]:
+    """A forked process that runs `run` with the end of a pipe; its id, and the other end."""
+    reading, writing = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _dies_with_its_parent()
+            os.close(reading)
+            run(writing)
+        except OSError:
+            os._exit(_SYSTEM_FAILED)
+        finally:  # whatever it raised
+            os._exit(1)
+    os.close(writing)
+    return pid, reading
+
+
+def compile_and_leave(
+    grammars: Grammars, grammar: Grammar, patterns: Iterable[str], cpu_s: float, pipe: int
+) -> NoReturn:
+    """The forked process: compiles, walks along random answers, tells what it cost in a line. Of a
+    grammar that is none it looks for the part that has the problem, which is a second line."""
+    try:
+        end_after(cpu_s)
+        before = _n_bytes()
+        _limit(resource.RLIMIT_AS, before[0] + MEMORY)
+        # Of the main thread, from now on. The one that follows an answer has twice as much,
+        # whatever this machine gives to threads.
+        _limit(resource.RLIMIT_STACK, STACK)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # Rust says there why it aborts
+        cost = _cost(grammars, grammar.lark, patterns, before[1])
+        os.write(pipe, msgspec.json.encode(cost) + b"\n")
+        if cost.problem is not None:
+            os.write(pipe, msgspec.json.encode(_wrong_part(grammars, grammar)) + b"\n")
+        os._exit(0)
+    except MemoryError:
+        os.abort()
+    except OSError as error:
+        if error.errno == errno.ENOMEM:
+            os.abort()
+        raise
+
+
+def end_after(cpu_s: float) -> None:
+    """Ends this process after so many seconds of a CPU, or if it stands still."""
+    for number, timer, seconds in (
+        (signal.SIGPROF, signal.ITIMER_PROF, cpu_s),
+        (signal.SIGALRM, signal.ITIMER_REAL, STANDSTILL * cpu_s),
+    ):
+        signal.signal(number, signal.SIG_DFL)
+        signal.setitimer(timer, seconds)
+
+
+def _limit(what: int, most: int) -> None:
+    """Lowers a limit of this process, for good; one that is lower already stays."""
+    _, hard = resource.getrlimit(what)
+    least = most if hard == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(what, (least, hard if what == resource.RLIMIT_STACK else least))
+
+
+def _cost(grammars: Grammars, lark: str, patterns: Iterable[str], bytes_before: int) -> Cost:
+    began = time.process_time()
+    try:
+        constraint = grammars.compile_now(lark)
+        compiled = time.process_time()
+        mask_s = _walk(constraint, lark)
+    except ConstraintError as error:
+        return Cost(problem=str(error))
+    n_bytes = max(_n_bytes()[1] - bytes_before, 0)
+    del constraint
+    # A random answer may not come to a pattern, whose masks are what can be dear.
+    for pattern in patterns:
+        with contextlib.suppress(ConstraintError):
+            mask_s = max(mask_s, _walk(grammars.compile_now(pattern), pattern))
+        if time.process_time() > compiled + PATTERNS_S:
+            break
+    return Cost(compiled - began, mask_s, n_bytes)
+
+
+def _wrong_part(grammars: Grammars, grammar: Grammar) -> str:
+    """The place of the deepest part that cannot be compiled."""
+
+    def is_wrong(schema: blame.Schema, root: blame.Schema) -> bool:
+        try:
+            grammars.compile_now(blame.part(schema, root))
+        except ConstraintError:
+            return True
+        return False
+
+    return blame.find(grammar, is_wrong)[0]
+
+
+def _walk(constraint: Constraint, lark: str) -> float:
+    """Follows a random answer for some tokens; the CPU seconds of the dearest mask."""
+    random = Random(lark)
+    dearest = 0.0
+    for _ in range(N_MASKS):
+        began = time.process_time()
+        constraint.compute_mask()
+        dearest = max(dearest, time.process_time() - began)
+        token = constraint.any_allowed(random)
+        if token is None:
+            break
+        constraint.accept(token)
+        if constraint.complete:
+            break
+    return dearest
+
+
+def _n_bytes() -> tuple[int, int]:
+    """The size of this process's address space, and how much memory it has beside what is mapped
+    from files, which a forked process comes to have again bit by bit."""
+    page = resource.getpagesize()
+    try:
+        with open("/proc/self/statm", encoding="ascii") as file:
+            size, resident, shared = map(int, file.read().split()[:3])
+    except OSError:
+        return 1 << 40, 0
+    return size * page, (resident - shared) * page
+
+
+def part_to_blame(grammars: Grammars, grammar: Grammar) -> tuple[str, str]:
+    """The deepest part of the grammar's schemas that is over a limit by itself, as a place in the
+    request, and the keyword in it that is to blame, if one is."""
+    ends = time.monotonic() + 10 * SEARCH_S
+    budget = [SEARCH_S]
+
+    def too_much(schema: blame.Schema, root: blame.Schema) -> bool:
+        if budget[0] <= 0 or time.monotonic() > ends:
+            raise blame.SearchEndedError
+        part = Grammar(blame.part(schema, root), "")
+        before = _children_cpu_s()
+        try:
+            measured(grammars, part, blame.patterns(schema, root), PART_CPU_S)
+        except LimitError:
+            return True
+        except TrialEndedError:
+            raise blame.SearchEndedError from None
+        finally:
+            budget[0] -= _children_cpu_s() - before
+        return False
+
+    return blame.find(grammar, too_much)
+
+
+def _children_cpu_s() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
+
+
+def _dies_with_its_parent() -> None:
+    with contextlib.suppress(AttributeError):  # another system than Linux
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
