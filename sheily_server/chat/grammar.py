@@ -49,10 +49,10 @@ def answer_grammar(
 ) -> Grammar | None:
     """What the answer has to follow, None when it is free. Raises InvalidRequestError for a schema
     and calls that both bind it."""
-    binding = offered.binding and syntax is not None
+    calls = _call_grammar(offered, syntax) if offered.binding and syntax else None
     if schema is None:
-        return _call_grammar(offered, syntax) if binding and syntax is not None else None
-    if binding:
+        return calls
+    if calls is not None:
         raise InvalidRequestError(
             "An answer cannot follow response_format and be a forced or strict function call.",
             "response_format",

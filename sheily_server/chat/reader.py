@@ -31,18 +31,18 @@ class AnswerReader:
     def __init__(self, choice: int, offer: Offer, syntax: CallSyntax | None) -> None:
         self._choice = choice
         self._offer = offer
-        self._syntax = syntax
+        self._syntax = syntax if offer.functions else None
+        """How a call would look; None where what comes is text."""
         self._held = ""
         self._logprobs: list[TokenLogprob] = []
-        self._free = syntax is None or not offer.functions
 
     def take(self, event: Text) -> list[Piece]:
         """What can be sent now."""
         self._logprobs += event.logprobs or ()
         self._held += event.text
-        if not self._free and not self._offer.forced and self._syntax is not None:
-            self._free = not self._syntax.may_begin(self._held)
-        return [self._release()] if self._free else []
+        if self._syntax and not self._offer.forced and not self._syntax.may_begin(self._held):
+            self._syntax = None
+        return [] if self._syntax else [self._release()]
 
     def end(self, event: ChoiceFinished) -> list[Piece]:
         """The last pieces: the calls, if the answer made any, or the text that was held back."""
@@ -59,7 +59,7 @@ class AnswerReader:
 
     def _calls(self) -> list[Call]:
         """The calls that the answer makes; none when it is no call of an offered function."""
-        if self._free or self._syntax is None:
+        if self._syntax is None:
             return []
         calls = self._syntax.parse(self._held)
         names = {function.name for function in self._offer.functions}

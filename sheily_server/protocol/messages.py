@@ -23,7 +23,7 @@ class Segment(NamedTuple):
 
 
 class Dialect(msgspec.Struct, frozen=True):
-    """How one model wants its prompts: a name of SUPPORTED, and what its file adds to it.
+    """How one model wants its prompts: the name of a template, and what its file adds to it.
 
     `default_system` is the system text of a conversation that brings none (ChatML only).
     """
