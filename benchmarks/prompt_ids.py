@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 from sheily_server.engine.reading import Reading
 from sheily_server.engine.tokenizer import Tokenizer
-from sheily_server.protocol.messages import Segment
+from sheily_server.protocol.commands import Segment
 
 
 def prompt_ids(tokenizer: Tokenizer, segments: Sequence[Segment]) -> list[int]:
-    reading = Reading(tokenizer, segments, sys.maxsize, "messages")
+    reading = Reading(tokenizer, segments, most=sys.maxsize, param="messages")
     while reading.look() is not None:
         reading.advance()
     return reading.tokens

@@ -29,15 +29,15 @@ from benchmarks.serve_client import events
 from sheily_server.engine.admission import Job
 from sheily_server.engine.grammar.follower import Follower
 from sheily_server.engine.inbox import Inbox
-from sheily_server.engine.kvcache.answers import Answers
+from sheily_server.engine.kvcache.answer_ids import AnswerIds
 from sheily_server.engine.runner import Output, Runner
 from sheily_server.engine.scheduling.scheduler import Plan, Scheduler
-from sheily_server.engine.scheduling.sequence import Sequence as TokenSequence
+from sheily_server.engine.scheduling.sequence import TokenSequence
 from sheily_server.engine.tokenizer import Tokenizer
 from sheily_server.engine.vitals import Vitals
 from sheily_server.engine.worker import Engine
 from sheily_server.protocol.channel import Channel
-from sheily_server.protocol.messages import Sampling, Submit
+from sheily_server.protocol.commands import Sampling, Submit
 
 HOST = "127.0.0.1"
 _REQUEST_TIMEOUT_S = 3600
@@ -263,16 +263,18 @@ def engine_python_s(n_sequences: int, n_steps: int = 2000) -> float:
         for i in range(n_sequences):
             inbox.put(_job(i, n_steps + 10))
         runner = _StandInRunner(ours, n_steps)
-        scheduler = Scheduler(n_sequences, n_steps + 20, n_sequences)
+        scheduler = Scheduler(
+            n_slots=n_sequences, context_size=n_steps + 20, n_sequences=n_sequences
+        )
         engine = Engine(
-            Channel(theirs),
-            _StandInTokenizer(),
-            runner,
-            scheduler,
-            Answers(1000),
-            None,
-            inbox,
-            Vitals(),
+            channel=Channel(theirs),
+            tokenizer=_StandInTokenizer(),
+            runner=runner,
+            scheduler=scheduler,
+            answers=AnswerIds(1000),
+            grammars=None,
+            inbox=inbox,
+            vitals=Vitals(),
         )
         try:
             engine.run()
@@ -329,5 +331,13 @@ class _StandInRunner(Runner):
 
 
 def _job(id: int, n_tokens: int) -> Job:
-    submit = Submit(id, [], Sampling(), n_tokens, n_tokens, [], math.inf)
-    return Job(submit, [TokenSequence(0, [1, 2, 3], n_tokens)], prediction=())
+    submit = Submit(
+        id=id,
+        segments=[],
+        sampling=Sampling(),
+        max_tokens=n_tokens,
+        max_tokens_cap=n_tokens,
+        stop=[],
+        deadline=math.inf,
+    )
+    return Job(submit=submit, sequences=[TokenSequence(0, [1, 2, 3], n_tokens)], prediction=())

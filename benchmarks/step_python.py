@@ -25,15 +25,15 @@ from benchmarks.arguments import at_least
 from sheily_native import Model, NativeError, context
 from sheily_server.engine.admission import Job
 from sheily_server.engine.inbox import Inbox
-from sheily_server.engine.kvcache.answers import Answers
+from sheily_server.engine.kvcache.answer_ids import AnswerIds
 from sheily_server.engine.runner import Runner
 from sheily_server.engine.scheduling.scheduler import Plan, Scheduler
-from sheily_server.engine.scheduling.sequence import Sequence
+from sheily_server.engine.scheduling.sequence import TokenSequence
 from sheily_server.engine.tokenizer import Tokenizer
 from sheily_server.engine.vitals import Vitals
 from sheily_server.engine.worker import Engine
 from sheily_server.protocol.channel import Channel
-from sheily_server.protocol.messages import Sampling, Segment, Submit
+from sheily_server.protocol.commands import Sampling, Segment, Submit
 
 PROMPT_TOKENS = 16
 CONTEXT_SIZE = 1024
@@ -58,7 +58,13 @@ class _TimedRunner(Runner):
     """Notes when each step of all sequences began and how long its C call took."""
 
     def __init__(self, model: Model, n_sequences: int, n_steps: int, events: socket.socket) -> None:
-        super().__init__(model, n_sequences, CONTEXT_SIZE, 0)
+        super().__init__(
+            model,
+            Tokenizer(model),
+            n_slots=n_sequences,
+            context_size=CONTEXT_SIZE,
+            n_threads=0,
+        )
         self._n_sequences = n_sequences
         self._n_steps = n_steps
         self._received = events
@@ -118,18 +124,20 @@ def measure(path: Path, n_sequences: int, n_steps: int) -> Figures:
     with Model(path) as model, ExitStack() as stack:
         ours, theirs = map(stack.enter_context, socket.socketpair())
         runner = _TimedRunner(model, n_sequences, n_steps, ours)
-        scheduler = Scheduler(n_sequences, CONTEXT_SIZE, runner.n_sequences)
+        scheduler = Scheduler(
+            n_slots=n_sequences, context_size=CONTEXT_SIZE, n_sequences=runner.n_sequences
+        )
         for i in range(n_sequences):
             inbox.put(_job(i, model.info.n_vocab))
         engine = Engine(
-            Channel(theirs),
-            Tokenizer(model),
-            runner,
-            scheduler,
-            Answers(1000),
-            None,
-            inbox,
-            Vitals(),
+            channel=Channel(theirs),
+            tokenizer=Tokenizer(model),
+            runner=runner,
+            scheduler=scheduler,
+            answers=AnswerIds(1000),
+            grammars=None,
+            inbox=inbox,
+            vitals=Vitals(),
         )
         with _timed(runner), suppress(_EnoughError):
             engine.run()
@@ -145,8 +153,16 @@ def _job(id: int, n_vocab: int) -> Job:
     n_tokens = CONTEXT_SIZE - PROMPT_TOKENS
     prompt = [(7919 * (id + 1) * (i + 1)) % (n_vocab // 2) for i in range(PROMPT_TOKENS)]
     sampling = Sampling(temperature=1.0, seed=id, ignore_eos=True)
-    submit = Submit(id, [Segment("\n", False)], sampling, n_tokens, n_tokens, [], math.inf)
-    return Job(submit, [Sequence(0, prompt, n_tokens)], prediction=())
+    submit = Submit(
+        id=id,
+        segments=[Segment("\n", False)],
+        sampling=sampling,
+        max_tokens=n_tokens,
+        max_tokens_cap=n_tokens,
+        stop=[],
+        deadline=math.inf,
+    )
+    return Job(submit=submit, sequences=[TokenSequence(0, prompt, n_tokens)], prediction=())
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -8,10 +8,12 @@ import math
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
+
+from msgspec import structs
 
 from .hosts import is_host, is_loopback
 from .keys import KeyFile, parse_keys, read_keys
@@ -143,7 +145,7 @@ def _is_origin(text: str) -> bool:
     return known and bool(host) and text == f"{parts.scheme}://{name}{suffix}"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     """Every setting. Sizes are in tokens, times in seconds.
 
@@ -267,9 +269,7 @@ def load(arguments: Sequence[str], environment: Mapping[str, str] | None = None)
                 raise ConfigError(f"{source} {error}.") from None
     values.setdefault("model_path", Path(DEFAULT_MODEL_PATH).absolute())
     if "tuned" in values:
-        found = values["tuned"].settings
-        taken = {name: value for name, value in found.items() if name not in values}
-        values |= {**taken, "tuned": replace(values["tuned"], settings=taken)}
+        values |= _from_tuned(values["tuned"], values)
     config = Config(**values)
     if config.max_tokens >= config.context_size:
         if "max_tokens" in values:
@@ -283,10 +283,13 @@ def load(arguments: Sequence[str], environment: Mapping[str, str] | None = None)
     return config
 
 
-def untuned(config: Config) -> dict[str, Any]:
-    """What the settings from the tuned file are without it, as it may be for another CPU."""
-    taken = () if config.tuned is None else config.tuned.settings
-    return {setting.name: setting.default for setting in fields(Config) if setting.name in taken}
+def _from_tuned(tuned: Tuned, said: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings that the file decides on: those that are not said otherwise."""
+    taken = {name: value for name, value in tuned.settings.items() if name not in said}
+    otherwise = {
+        setting.name: setting.default for setting in fields(Config) if setting.name in taken
+    }
+    return {**taken, "tuned": structs.replace(tuned, settings=taken, otherwise=otherwise)}
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:

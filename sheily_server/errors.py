@@ -51,7 +51,7 @@ class ContextExceededError(InvalidRequestError):
     not counted to its end."""
 
     def __init__(
-        self, n_context: int, n_prompt: int, n_completion: int, at_least: bool = False
+        self, *, n_context: int, n_prompt: int, n_completion: int, at_least: bool = False
     ) -> None:
         least = "at least " if at_least else ""
         super().__init__(

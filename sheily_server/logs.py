@@ -81,7 +81,6 @@ class Writer:
         self._size = 0
         self._lost = 0
         self._failing = False
-        self._writing = False
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="log", daemon=True)
         self._thread.start()

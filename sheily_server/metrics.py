@@ -18,7 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from .backend.health import STATES, Health
-from .protocol.messages import Finished
+from .protocol.events import Finished
 from .version import package_version
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -20,15 +18,15 @@ _MOST_BYTES = 65_536
 _Rate = Annotated[float, Meta(gt=0)]
 
 
-@dataclass(frozen=True, slots=True)
-class Tuned:
-    """What a file at `path` says: `settings`, by the names of the server's own, that were found
-    with a CPU and a model file of these names."""
+class Tuned(Struct, frozen=True, kw_only=True):
+    """What the file at `path` says: `settings`, by the names of the server's own, found with the
+    CPU and the model file of these names. `otherwise` has the values that hold on another CPU."""
 
-    path: Path
+    path: str
     cpu: str
     model: str
-    settings: Mapping[str, int | str]
+    settings: dict[str, int | str]
+    otherwise: dict[str, int | str] = {}
 
 
 class _Settings(Struct, frozen=True, forbid_unknown_fields=True):
@@ -61,7 +59,8 @@ class _Versioned(Struct):
 
 
 def read(path: Path) -> Tuned:
-    """Raises ValueError, with the end of a sentence, for what is no such file."""
+    """Reads a file. Raises ValueError, with the end of a sentence, for one that tune did not
+    write."""
     try:
         if not path.is_file():
             raise ValueError(f"is {str(path)!r}, which is no file")
@@ -81,4 +80,9 @@ def read(path: Path) -> Tuned:
         raise ValueError(
             f"is {str(path)!r}, which is not what sheily_native.tune writes: {problem}"
         ) from None
-    return Tuned(path, found.cpu, found.model, msgspec.structs.asdict(found.settings))
+    return Tuned(
+        path=str(path),
+        cpu=found.cpu,
+        model=found.model,
+        settings=msgspec.structs.asdict(found.settings),
+    )

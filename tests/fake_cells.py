@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from sheily_server.engine.kvcache.prefix_tree import Operation, Share
 from sheily_server.engine.scheduling.scheduler import Plan
-from sheily_server.engine.scheduling.sequence import Sequence as TokenSequence
+from sheily_server.engine.scheduling.sequence import TokenSequence
 
 
 class Cell:

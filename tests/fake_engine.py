@@ -62,14 +62,20 @@ if __name__ == "__main__":  # in the place of this folder, which has an `http` i
 import msgspec
 
 from sheily_server.protocol.channel import Channel
-from sheily_server.protocol.messages import (
+from sheily_server.protocol.commands import (
+    Cancel,
+    Detokenize,
+    PromptFormat,
+    Segment,
+    Start,
+    Submit,
+    Tokenize,
+)
+from sheily_server.protocol.events import (
     Admitted,
     Beat,
-    Cancel,
     ChoiceFinished,
-    Detokenize,
     Detokenized,
-    Dialect,
     Event,
     Finished,
     LoadFailed,
@@ -77,12 +83,8 @@ from sheily_server.protocol.messages import (
     Ready,
     Refused,
     RequestFailed,
-    Segment,
-    Start,
     Started,
-    Submit,
     Text,
-    Tokenize,
     Tokenized,
     TokenLogprob,
     TooLong,
@@ -213,7 +215,11 @@ class Answer:
 
     def _finish(self, n: int, reason: str = "stop", timed_out: bool = False) -> None:
         for choice in range(self._submit.n):
-            self._send(ChoiceFinished(self._submit.id, choice, reason, timed_out))
+            self._send(
+                ChoiceFinished(
+                    id=self._submit.id, choice=choice, reason=reason, timed_out=timed_out
+                )
+            )
         self._end(n * self._submit.n)
 
     def _end(self, n: int) -> None:
@@ -222,7 +228,7 @@ class Answer:
         accepted, drafted = right * self._submit.n, len(drafts) * self._submit.n
         self._send(
             Finished(
-                self._submit.id,
+                id=self._submit.id,
                 prompt_tokens=self._n_prompt,
                 cached_tokens=1,
                 completion_tokens=n,
@@ -247,7 +253,11 @@ class Answer:
     def _measure(self, arguments: list[str]) -> None:
         n_answer = self._submit.max_tokens or 1
         if self._n_prompt + n_answer > self._context_size:
-            self._send(TooLong(self._submit.id, self._n_prompt, n_answer))
+            self._send(
+                TooLong(
+                    id=self._submit.id, prompt_tokens=self._n_prompt, completion_tokens=n_answer
+                )
+            )
         else:
             self._show(arguments)
 
@@ -255,7 +265,9 @@ class Answer:
         self._admit()
         for choice in reversed(range(self._submit.n)):
             self._send(self._text(choice, "answer"), self._text(choice, f" {choice}"))
-            self._send(ChoiceFinished(self._submit.id, choice, "stop", False))
+            self._send(
+                ChoiceFinished(id=self._submit.id, choice=choice, reason="stop", timed_out=False)
+            )
         self._end(2 * self._submit.n)
 
     def _slow(self, arguments: list[str]) -> None:
@@ -271,7 +283,11 @@ class Answer:
     def _trim(self, arguments: list[str]) -> None:
         limit = int(arguments[0])
         if self._n_prompt > limit:
-            self._send(TooLong(self._submit.id, limit + 1, 1, at_least=True))
+            self._send(
+                TooLong(
+                    id=self._submit.id, prompt_tokens=limit + 1, completion_tokens=1, at_least=True
+                )
+            )
         else:
             self._show(arguments)
 
@@ -283,7 +299,13 @@ class Answer:
         self._tokens(["once"])
 
     def _too_long(self, arguments: list[str]) -> None:
-        self._send(TooLong(self._submit.id, int(arguments[0]), int(arguments[1])))
+        self._send(
+            TooLong(
+                id=self._submit.id,
+                prompt_tokens=int(arguments[0]),
+                completion_tokens=int(arguments[1]),
+            )
+        )
 
     def _fail(self, arguments: list[str]) -> None:
         self._admit()
@@ -411,13 +433,12 @@ class FakeEngine:
             [
                 Loading(1.0),
                 Ready(
-                    Dialect(self._options.dialect),
-                    "fake",
-                    10**9,
-                    10**8,
-                    8192,
-                    start.threads,
-                    "fp_fake",
+                    prompt_format=PromptFormat(self._options.dialect),
+                    model_bytes=10**9,
+                    kv_bytes=10**8,
+                    n_ctx_train=8192,
+                    n_threads=start.threads,
+                    fingerprint="fp_fake",
                 ),
             ]
         )

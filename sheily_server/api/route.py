@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -19,7 +19,7 @@ JSON = "application/json"
 RequestT = TypeVar("RequestT", bound=Struct)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """What routes ask. `created` is when the server started, in Unix seconds."""
 
@@ -67,6 +67,7 @@ class Whole:
     """A whole response; `turn` is what it answers, where it is an answer of the model."""
 
     body: bytes
+    _: KW_ONLY
     status: int = 200
     content_type: str = JSON
     turn: Turn | None = None

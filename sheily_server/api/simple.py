@@ -34,7 +34,7 @@ class SimpleChatRequest(Options, frozen=True, kw_only=True):
     )
 
 
-class SimpleChatResponse(Struct, frozen=True):
+class SimpleChatResponse(Struct, frozen=True, kw_only=True):
     """The answer of POST /chat."""
 
     response: str

@@ -16,7 +16,7 @@ Fraction = Annotated[float, Meta(ge=0, le=1)]
 State = Annotated[str, Meta(extra_json_schema={"enum": list(STATES)})]
 
 
-class Health(Struct, frozen=True):
+class Health(Struct, frozen=True, kw_only=True):
     """Whether a request would be served now. `progress` is the loaded part of the model's file;
     `reason` says why the state is not ready; `context_size` is in tokens; `kernel` multiplies Q8_0
     weights, null for llama.cpp's own and while the state is not ready.
@@ -78,7 +78,7 @@ def health(service: Service, asked: Asked) -> Whole:
         kv_cells_cached=found.kv_cells_cached,
         kernel=found.engine.kernel if found.engine else None,
     )
-    return Whole(msgspec.json.encode(body), 200 if found.state == "ready" else 503)
+    return Whole(msgspec.json.encode(body), status=200 if found.state == "ready" else 503)
 
 
 def live(service: Service, asked: Asked) -> Whole:

@@ -7,7 +7,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from ..errors import InvalidRequestError
-from ..protocol.messages import Tokenized
+from ..protocol.events import Tokenized
 from ..templates.base import Message, Offer
 from . import body
 from .openai_chat.decode import check_tools, offered_functions, to_message

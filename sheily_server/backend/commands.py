@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 
-from ..config import Config, untuned
+from ..config import Config
 from ..errors import EngineFailedError, InvalidRequestError
 from ..protocol.channel import encode_command
+from ..protocol.commands import Detokenize, Start, Submit, Tokenize
+from ..protocol.events import Ready
 from ..protocol.frames import ProtocolError
-from ..protocol.messages import Detokenize, Ready, Start, Submit, Tokenize, TunedFor
 
 
 def frame_of(command: Submit | Tokenize | Detokenize) -> bytes:
@@ -27,20 +28,17 @@ def frame_of(command: Submit | Tokenize | Detokenize) -> bytes:
 
 def start_of(config: Config) -> Start:
     """The first command."""
-    tuned = None
-    if (found := config.tuned) is not None:
-        tuned = TunedFor(os.fspath(found.path), found.cpu, found.model, untuned(config))
     return Start(
-        os.fspath(config.model_path),
-        config.context_size,
-        config.parallel,
-        config.threads,
-        config.log_level,
-        config.chunk,
-        config.kernel,
-        config.kv_type,
-        tuned,
-        config.speculation == "on",
+        model_path=os.fspath(config.model_path),
+        context_size=config.context_size,
+        parallel=config.parallel,
+        threads=config.threads,
+        log_level=config.log_level,
+        chunk=config.chunk,
+        kernel=config.kernel,
+        kv_type=config.kv_type,
+        tuned=config.tuned,
+        speculation=config.speculation == "on",
     )
 
 

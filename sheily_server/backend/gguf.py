@@ -79,7 +79,7 @@ class GGUFError(ValueError):
     """A file that is no whole GGUF; the message goes on behind the file's name: "is empty"."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GGUF:
     """A file's sizes in bytes, and its metadata: numbers and strings by key, arrays as their
     lengths in `lengths`."""
@@ -204,7 +204,13 @@ def _read(reader: _Reader) -> GGUF:
             f"has {reader.size:,} bytes, and its tensors would end at {begin + tensor_bytes:,}: "
             "its download was cut off, or it is damaged"
         )
-    header = GGUF(reader.size, tensor_bytes, n_tensors, metadata, lengths)
+    header = GGUF(
+        file_bytes=reader.size,
+        tensor_bytes=tensor_bytes,
+        n_tensors=n_tensors,
+        metadata=metadata,
+        lengths=lengths,
+    )
     n_layers = header.of_architecture("block_count")
     if n_layers is not None and not 0 <= n_layers <= MOST_LAYERS:
         raise GGUFError(f"says that it has {n_layers:,} layers")

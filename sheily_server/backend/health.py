@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..protocol.messages import Ready
+from ..protocol.events import Ready
 
 STATES = ("loading", "ready", "restarting", "draining", "failed")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
     """What `/health` says. `state` is loading, ready, restarting, draining or failed; `progress` (0
     to 1) is there while a model loads; `reason` says why the state is not ready.

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 
 from ..protocol.channel import Channel, encode_command
-from ..protocol.messages import Cancel
+from ..protocol.commands import Cancel
 
 log = logging.getLogger(__name__)
 

@@ -19,8 +19,9 @@ from typing import IO
 
 from ..logs import escaped
 from ..protocol.channel import Channel, encode_command
+from ..protocol.commands import Command
+from ..protocol.events import Beat, Event
 from ..protocol.frames import ProtocolError
-from ..protocol.messages import Beat, Command, Event
 from .outbox import Outbox
 
 log = logging.getLogger(__name__)

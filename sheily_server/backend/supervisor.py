@@ -20,11 +20,11 @@ from ..errors import (
     ServiceError,
 )
 from ..logs import escaped
-from ..protocol.messages import (
+from ..protocol.commands import Detokenize, Submit, Tokenize
+from ..protocol.events import (
     LAST_EVENTS,
     Admitted,
     Beat,
-    Detokenize,
     Event,
     Finished,
     LoadFailed,
@@ -33,8 +33,6 @@ from ..protocol.messages import (
     RequestEvent,
     RequestFailed,
     Started,
-    Submit,
-    Tokenize,
 )
 from . import gguf, preflight
 from . import process as engine_process
@@ -132,20 +130,20 @@ class Supervisor:
                 if beat.idle_s is not None:
                     age = beat.idle_s + time.monotonic() - at
             return Health(
-                "draining" if draining else self._state,
-                "The server is shutting down." if draining else self._reason,
-                self._progress,
-                counts.running,
-                counts.queued,
-                self._deaths.count,
-                engine,
-                self._load_s,
-                age,
-                None if engine is None else engine.kv_cells,
-                used,
-                cached,
-                counts.answers_running,
-                counts.answers_queued,
+                state="draining" if draining else self._state,
+                reason="The server is shutting down." if draining else self._reason,
+                progress=self._progress,
+                running=counts.running,
+                queued=counts.queued,
+                restarts=self._deaths.count,
+                engine=engine,
+                load_s=self._load_s,
+                last_step_age_s=age,
+                kv_cells=None if engine is None else engine.kv_cells,
+                kv_cells_used=used,
+                kv_cells_cached=cached,
+                answers_running=counts.answers_running,
+                answers_queued=counts.answers_queued,
             )
 
     def engine(self) -> Ready:
@@ -335,7 +333,7 @@ class Supervisor:
             "ready: %s, %.2f GB, %s prompts; %d threads, chunks of %d, kernel %s",
             self._config.model_path.name,
             engine.model_bytes / 1e9,
-            engine.dialect.name,
+            engine.prompt_format.name,
             engine.n_threads,
             engine.chunk,
             engine.kernel or "off",

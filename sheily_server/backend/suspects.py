@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from ..protocol.messages import Detokenize, Submit, Tokenize
+from ..protocol.commands import Detokenize, Submit, Tokenize
 
 Verdict = Literal["free", "alone", "refused"]
 

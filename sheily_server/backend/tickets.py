@@ -12,21 +12,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..errors import QueueFullError, ServiceError
-from ..protocol.messages import (
-    LAST_EVENTS,
-    ChoiceFinished,
-    Finished,
-    RequestEvent,
-    Started,
-    TooLong,
-)
+from ..protocol.events import LAST_EVENTS, ChoiceFinished, Finished, RequestEvent, Started, TooLong
 
 _MOST_RETRY_S = 60
 _NEW_SHARE = 0.2
 """What the last request counts in the mean time of all."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
     """Requests of which a choice has had a slot, and those of which none has; choices that have a
     slot, and that wait for one."""
@@ -45,7 +38,7 @@ class Ticket:
     """
 
     def __init__(
-        self, id: int, cancel: Callable[[int], None], choices: int = 1, trims: bool = False
+        self, id: int, cancel: Callable[[int], None], *, choices: int = 1, trims: bool = False
     ) -> None:
         self.id = id
         self.choices = choices
@@ -128,7 +121,7 @@ class Tickets:
         """A ticket with a new id, on which `cancel` is called with it. Raises QueueFullError."""
         with self._lock:
             self._check_room()
-            ticket = Ticket(next(self._ids), cancel, choices, trims)
+            ticket = Ticket(next(self._ids), cancel, choices=choices, trims=trims)
             self._open[ticket.id] = _Place(ticket)
             return ticket
 
@@ -166,10 +159,10 @@ class Tickets:
         started = sum(len(place.started) for place in places)
         running = sum(bool(place.started) for place in places)
         return Counts(
-            running,
-            len(places) - running,
-            sum(len(place.started - place.ended) for place in places),
-            sum(place.ticket.choices for place in places) - started,
+            running=running,
+            queued=len(places) - running,
+            answers_running=sum(len(place.started - place.ended) for place in places),
+            answers_queued=sum(place.ticket.choices for place in places) - started,
         )
 
     def _check_room(self) -> None:

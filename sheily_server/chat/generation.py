@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..protocol.messages import Sampling
+from ..protocol.commands import Sampling
 from ..templates.base import Message, Offer
 from .grammar import AnswerSchema
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InvalidRequestError
-from ..protocol.messages import Grammar
+from ..protocol.commands import Grammar
 from ..templates.base import CallSyntax, Offer
 from ..templates.lark import json_term
 

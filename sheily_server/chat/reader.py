@@ -3,9 +3,9 @@ nothing of HTTP or of how a piece is written."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
-from ..protocol.messages import ChoiceFinished, Text, TokenLogprob
+from ..protocol.events import ChoiceFinished, Text, TokenLogprob
 from ..templates.base import Call, CallSyntax, Offer
 
 
@@ -18,10 +18,10 @@ class Piece:
 
     choice: int
     text: str = ""
+    _: KW_ONLY
     logprobs: tuple[TokenLogprob, ...] = ()
     calls: tuple[Call, ...] = ()
     finish: str | None = None
-    timed_out: bool = False
 
 
 class AnswerReader:
@@ -55,7 +55,7 @@ class AnswerReader:
             reason = "tool_calls" if reason == "stop" else reason
         elif self._held or self._logprobs:
             pieces.append(self._release())
-        return [*pieces, Piece(self._choice, finish=reason, timed_out=event.timed_out)]
+        return [*pieces, Piece(self._choice, finish=reason)]
 
     def _calls(self) -> list[Call]:
         """The calls that the answer makes; none when it is no call of an offered function."""
@@ -69,7 +69,7 @@ class AnswerReader:
 
     def _release(self) -> Piece:
         text, self._held = self._held, ""
-        return Piece(self._choice, text, self._taken_logprobs())
+        return Piece(self._choice, text, logprobs=self._taken_logprobs())
 
     def _taken_logprobs(self) -> tuple[TokenLogprob, ...]:
         logprobs, self._logprobs = tuple(self._logprobs), []

@@ -21,26 +21,22 @@ from ..errors import (
     UnknownModelError,
 )
 from ..metrics import Metrics
-from ..protocol.messages import (
+from ..protocol.commands import Detokenize, PromptFormat, Segment, Submit, Tokenize
+from ..protocol.events import (
     SCHEMA_TOO_COMPLEX,
     Admitted,
     ChoiceFinished,
-    Detokenize,
     Detokenized,
-    Dialect,
     Finished,
     Refused,
     RequestEvent,
     RequestFailed,
-    Segment,
-    Submit,
     Text,
-    Tokenize,
     Tokenized,
     TooLong,
 )
 from ..templates.base import CallSyntax, Message, Offer, PromptError
-from ..templates.registry import check, render, template_of
+from ..templates.registry import render, template_of
 from .dates import ConversationDates
 from .generation import Generation
 from .grammar import answer_grammar
@@ -112,6 +108,7 @@ class Chat:
         self,
         config: Config,
         supervisor: Supervisor,
+        *,
         today: Callable[[], datetime.date] = datetime.date.today,
         metrics: Metrics | None = None,
     ) -> None:
@@ -130,12 +127,15 @@ class Chat:
         """
         self._check_limits(asked)
         engine = self._supervisor.engine()
-        syntax = template_of(engine.dialect).calls
-        messages, scope = asked.messages, caller.scope
-        kept, n_dropped = limit_history(messages, self._config.max_history)
+        syntax = template_of(engine.prompt_format).calls
+        scope = caller.scope
+        segments = self._renderer(engine.prompt_format, asked.messages, asked.offer, scope)
+        kept, n_dropped = limit_history(asked.messages, self._config.max_history)
+        if n_dropped:  # a fault in any message is told, by its place in all of them
+            segments(asked.messages)
         submit = Submit(
             id=0,
-            segments=self._render(engine.dialect, messages, kept, asked.offer, scope),
+            segments=segments(kept),
             sampling=asked.sampling,
             max_tokens=asked.max_tokens,
             max_tokens_cap=self._config.max_tokens,
@@ -156,15 +156,14 @@ class Chat:
                 cut = drop_oldest(kept, _excess(kept, long, self._config.context_size))
                 if not asked.trims or cut == kept:
                     raise ContextExceededError(
-                        self._config.context_size,
-                        long.prompt_tokens,
-                        long.completion_tokens,
-                        long.at_least,
+                        n_context=self._config.context_size,
+                        n_prompt=long.prompt_tokens,
+                        n_completion=long.completion_tokens,
+                        at_least=long.at_least,
                     )
                 n_dropped += len(kept) - len(cut)
                 kept = cut
-                segments = self._render(engine.dialect, messages, kept, asked.offer, scope)
-                submit = msgspec.structs.replace(submit, segments=segments)
+                submit = msgspec.structs.replace(submit, segments=segments(kept))
                 self._supervisor.submit_again(ticket, submit)
             return Turn(
                 model=self.model,
@@ -227,9 +226,9 @@ class Chat:
         self, messages: Sequence[Message], offered: Offer, caller: Caller
     ) -> Tokenized:
         """The tokens of the prompt that messages make. Raises ServiceError."""
-        dialect = self._supervisor.engine().dialect
-        segments = self._render(dialect, messages, messages, offered, caller.scope)
-        return self._tokenized(segments, caller)
+        prompt_format = self._supervisor.engine().prompt_format
+        segments = self._renderer(prompt_format, messages, offered, caller.scope)
+        return self._tokenized(segments(messages), caller)
 
     def _tokenized(self, segments: list[Segment], caller: Caller) -> Tokenized:
         deadline = caller.arrived + self._config.timeout
@@ -258,22 +257,21 @@ class Chat:
                 "n",
             )
 
-    def _render(
-        self,
-        dialect: Dialect,
-        messages: Sequence[Message],
-        kept: Sequence[Message],
-        offered: Offer,
-        scope: str,
-    ) -> list[Segment]:
-        """The prompt of the messages that are kept; all of them decide on errors and the date."""
-        tools = offered.rendered or None
-        try:
-            check(dialect, messages, tools)
-            date = self._dates.date_for(messages, self._today(), scope)
-            return render(dialect, kept, date=date, tools=tools)
-        except PromptError as error:
-            raise InvalidRequestError(error.message, error.param) from None
+    def _renderer(
+        self, prompt_format: PromptFormat, messages: Sequence[Message], offer: Offer, scope: str
+    ) -> Callable[[Sequence[Message]], list[Segment]]:
+        """What renders the prompt of as much of a conversation as is kept. All of its messages
+        decide on the date. The function raises InvalidRequestError."""
+        date = self._dates.date_for(messages, self._today(), scope)
+        tools = offer.rendered or None
+
+        def rendered(kept: Sequence[Message]) -> list[Segment]:
+            try:
+                return render(prompt_format, kept, date=date, tools=tools)
+            except PromptError as error:
+                raise InvalidRequestError(error.message, error.param) from None
+
+        return rendered
 
     def _ask(self, command: Tokenize | Detokenize, caller: Caller) -> RequestEvent:
         ticket = self._supervisor.submit(command)

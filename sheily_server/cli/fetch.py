@@ -24,7 +24,7 @@ from tqdm import tqdm
 _CHUNK = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteModel:
     """A GGUF inside a wheel: `member` is its place there, sizes are bytes, hashes hexadecimal."""
 

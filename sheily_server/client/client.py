@@ -111,9 +111,9 @@ class LLMClient:
         answer = self.chat(messages, **options)
         return PipelineReply(
             answer.text,
-            answer.finish_reason,
-            answer.usage,
-            answer.raw,
+            finish_reason=answer.finish_reason,
+            usage=answer.usage,
+            raw=answer.raw,
             used=tuple(used),
             left_out=tuple(i for i in texts if i not in used),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 from .errors import BadRequestError, LLMAPIError, LLMProtocolError, RateLimitedError, ServerError
@@ -19,6 +19,7 @@ class Reply:
     """
 
     text: str
+    _: KW_ONLY
     finish_reason: str | None
     usage: dict[str, Any]
     raw: dict[str, Any]
@@ -96,7 +97,7 @@ def reply(raw: dict[str, Any]) -> Reply:
         raise LLMProtocolError(f"the answer has no first choice with a message: {raw}") from error
     if not isinstance(text, str | None) or not isinstance(finish_reason, str | None):
         raise LLMProtocolError(f"the answer's text or finish_reason is no text: {raw}")
-    return Reply(text or "", finish_reason, usage, raw)
+    return Reply(text or "", finish_reason=finish_reason, usage=usage, raw=raw)
 
 
 def delta(event: dict[str, Any]) -> str:

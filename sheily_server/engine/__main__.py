@@ -16,14 +16,15 @@ from sheily_native.cpu import current_cpu
 
 from ..heap import give_back_large_blocks, use_one_heap
 from ..protocol.channel import Channel
-from ..protocol.messages import LoadFailed, Loading, Ready, Start
-from ..templates.registry import UnknownDialectError
+from ..protocol.commands import Start
+from ..protocol.events import LoadFailed, Loading, Ready
+from ..templates.registry import UnknownPromptFormatError
 from .admission import Admission
 from .fingerprint import fingerprint
 from .grammar.constraint import Grammars
 from .grammar.trials import Trials
 from .inbox import Inbox, answer_to, read_commands
-from .kvcache.answers import Answers
+from .kvcache.answer_ids import AnswerIds
 from .lanes import Lanes
 from .runner import Runner, load_model
 from .scheduling.scheduler import Scheduler
@@ -80,7 +81,7 @@ def _serve(channel: Channel, start: Start) -> None:
     try:
         sheily_native.set_log_level(_NATIVE_LOG_LEVELS[start.log_level])
         mark = _fingerprint(start.model_path)
-        model, dialect, tokenizer = load_model(
+        model, prompt_format, tokenizer = load_model(
             start.model_path,
             lambda fraction: channel.send_events([Loading(fraction)]),
             _kernel(start.kernel),
@@ -91,23 +92,28 @@ def _serve(channel: Channel, start: Start) -> None:
             sheily_native.set_log_level(_NATIVE_LOG_LEVELS["error"])
         runner = Runner(
             model,
-            start.parallel,
-            start.context_size,
-            start.threads,
-            start.chunk,
-            start.kv_type,
             tokenizer,
+            n_slots=start.parallel,
+            context_size=start.context_size,
+            n_threads=start.threads,
+            chunk=start.chunk,
+            kv_type=start.kv_type,
         )
-    except (NativeError, UnknownDialectError, UnusableModelError) as error:
+    except (NativeError, UnknownPromptFormatError, UnusableModelError) as error:
         channel.send_events([LoadFailed(str(error))])
         channel.receive_command()  # stay until the server process has read that
         os._exit(0)
     vitals.heartbeat = runner.heartbeat
     inbox: Inbox = queue.SimpleQueue()
-    answers = Answers(start.parallel * start.context_size)
+    answers = AnswerIds(start.parallel * start.context_size)
     trials, grammars = compiling.result()
     admission = Admission(
-        tokenizer, Lanes(vitals), trials, answers, start, answer_to(channel, inbox)
+        tokenizer=tokenizer,
+        lanes=Lanes(vitals),
+        trials=trials,
+        answers=answers,
+        start=start,
+        answer=answer_to(channel, inbox),
     )
     threading.Thread(
         target=read_commands, args=(channel, admission, inbox), name="reader", daemon=True
@@ -115,22 +121,35 @@ def _serve(channel: Channel, start: Start) -> None:
     channel.send_events(
         [
             Ready(
-                dialect,
-                model.metadata.get("general.name", ""),
-                model.info.n_bytes,
-                runner.kv_bytes,
-                model.info.n_ctx_train,
-                runner.n_threads,
-                mark,
-                model.info.kernel,
-                start.chunk,
-                start.kv_type,
-                start.parallel * start.context_size,
+                prompt_format=prompt_format,
+                model_bytes=model.info.n_bytes,
+                kv_bytes=runner.kv_bytes,
+                n_ctx_train=model.info.n_ctx_train,
+                n_threads=runner.n_threads,
+                fingerprint=mark,
+                kernel=model.info.kernel,
+                chunk=start.chunk,
+                kv_type=start.kv_type,
+                kv_cells=start.parallel * start.context_size,
             )
         ]
     )
-    scheduler = Scheduler(start.parallel, start.context_size, runner.n_sequences, start.chunk)
-    Engine(channel, tokenizer, runner, scheduler, answers, grammars, inbox, vitals).run()
+    scheduler = Scheduler(
+        n_slots=start.parallel,
+        context_size=start.context_size,
+        n_sequences=runner.n_sequences,
+        chunk=start.chunk,
+    )
+    Engine(
+        channel=channel,
+        tokenizer=tokenizer,
+        runner=runner,
+        scheduler=scheduler,
+        answers=answers,
+        grammars=grammars,
+        inbox=inbox,
+        vitals=vitals,
+    ).run()
 
 
 def _kernel(wanted: str) -> str | None:

@@ -6,35 +6,29 @@ from __future__ import annotations
 import logging
 import threading
 from array import array
-from collections.abc import Callable, Generator
-from collections.abc import Sequence as Tokens
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 from sheily_native import InvalidArgumentError, NativeError
 
-from ..protocol.messages import (
+from ..protocol.commands import Detokenize, Sampling, Segment, Start, Submit, Tokenize
+from ..protocol.events import (
     Admitted,
-    Detokenize,
     Detokenized,
     Refused,
     RequestEvent,
     RequestFailed,
-    Sampling,
-    Segment,
-    Start,
-    Submit,
-    Tokenize,
     Tokenized,
     TooLong,
 )
 from .grammar.compiler import Verdict
 from .grammar.trials import Trials
-from .kvcache.answers import Answers
+from .kvcache.answer_ids import AnswerIds
 from .lanes import Lanes
 from .reading import Reading, SliceTooLongError, TextTooLongError
-from .scheduling.sequence import Sequence
+from .scheduling.sequence import TokenSequence
 from .tokenizer import Tokenizer
 
 log = logging.getLogger(__name__)
@@ -44,7 +38,7 @@ MOST_TOKENIZED = 262_144
 MOST_PREDICTED = 262_144
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Job:
     """An admitted request, with a sequence for each choice. What a running sequence needs beside
     its prompt is made when it starts.
@@ -55,11 +49,11 @@ class Job:
     """
 
     submit: Submit
-    sequences: list[Sequence]
+    sequences: list[TokenSequence]
     visible: frozenset[int] = frozenset()
-    before: Tokens[int] = ()
+    before: Sequence[int] = ()
     cost: Verdict | None = None
-    prediction: Tokens[int] | None = None
+    prediction: Sequence[int] | None = None
 
     @property
     def id(self) -> int:
@@ -84,10 +78,11 @@ class Admission:
 
     def __init__(
         self,
+        *,
         tokenizer: Tokenizer,
         lanes: Lanes,
         trials: Trials,
-        answers: Answers,
+        answers: AnswerIds,
         start: Start,
         answer: Answer,
     ) -> None:
@@ -146,7 +141,7 @@ class Admission:
 
     def _tokenize(self, command: Tokenize) -> _Readings:
         param = "messages" if any(segment.special for segment in command.segments) else "text"
-        reading = Reading(self._tokenizer, command.segments, MOST_TOKENIZED, param)
+        reading = Reading(self._tokenizer, command.segments, most=MOST_TOKENIZED, param=param)
         try:
             yield reading
         except TextTooLongError as error:
@@ -160,16 +155,28 @@ class Admission:
         wanted = 1 if submit.max_tokens is None else submit.max_tokens
         most = self._context_size - wanted
         reading = Reading(
-            self._tokenizer, submit.segments, most, "messages", self._answers, submit.scope
+            self._tokenizer,
+            submit.segments,
+            most=most,
+            param="messages",
+            answers=self._answers,
+            scope=submit.scope,
         )
         try:
             yield reading
         except TextTooLongError as error:
-            self._end(TooLong(submit.id, error.least, wanted, at_least=not reading.at_end))
+            self._end(
+                TooLong(
+                    id=submit.id,
+                    prompt_tokens=error.least,
+                    completion_tokens=wanted,
+                    at_least=not reading.at_end,
+                )
+            )
             return
         prompt = reading.tokens
         if len(prompt) > most:
-            self._end(TooLong(submit.id, len(prompt), wanted))
+            self._end(TooLong(id=submit.id, prompt_tokens=len(prompt), completion_tokens=wanted))
             return
         for token in submit.sampling.logit_bias:
             if not 0 <= token < self._tokenizer.n_vocab:
@@ -184,14 +191,16 @@ class Admission:
     def _predict(self, job: Job, submit: Submit) -> _Readings:
         """The ids of what the request predicts: those of an earlier answer here, if it is one."""
         text, last = submit.prediction, submit.segments[-1]
-        ids: Tokens[int] = ()
+        ids: Sequence[int] = ()
         if text is not None:
             known = None
             if not last.special:
                 known = self._answers.ids(submit.scope, job.before, last.text + text)
             if known is None:
                 segments = [Segment(text, False)]
-                reading = Reading(self._tokenizer, segments, MOST_PREDICTED, "prediction")
+                reading = Reading(
+                    self._tokenizer, segments, most=MOST_PREDICTED, param="prediction"
+                )
                 yield reading
                 ids = reading.tokens
             else:
@@ -206,10 +215,10 @@ class Admission:
         # The text of a long conversation is of no use any more, but for its last segment.
         kept = msgspec.structs.replace(submit, segments=submit.segments[-1:], prediction=None)
         return Job(
-            kept,
-            [Sequence(0, prompt, max_tokens) for _ in range(submit.n)],
-            frozenset(token for token in controls if token is not None),
-            array("i", prompt[:n_before_last]),
+            submit=kept,
+            sequences=[TokenSequence(0, prompt, max_tokens) for _ in range(submit.n)],
+            visible=frozenset(token for token in controls if token is not None),
+            before=array("i", prompt[:n_before_last]),
         )
 
     def _try_grammar(self, job: Job, submit: Submit) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence as Strings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..protocol.messages import Text, TokenLogprob
-from .scheduling.sequence import Sequence
+from ..protocol.events import Text, TokenLogprob
+from .scheduling.sequence import TokenSequence
 from .text import TextStream
 
 
@@ -38,7 +38,9 @@ class Choice:
     tokens are those of its text, and none is sent of what a stop string cut off.
     """
 
-    def __init__(self, request: int, index: int, sequence: Sequence, stop: Strings[str]) -> None:
+    def __init__(
+        self, *, request: int, index: int, sequence: TokenSequence, stop: Sequence[str]
+    ) -> None:
         self.request = request
         self.index = index
         self.sequence = sequence

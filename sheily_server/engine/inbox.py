@@ -10,7 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..protocol.channel import Channel
-from ..protocol.messages import Cancel, RequestEvent, Start
+from ..protocol.commands import Cancel, Start
+from ..protocol.events import RequestEvent
 from .admission import Admission, Job
 from .scheduling.drafts import Index
 

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 
 from sheily_native import TooManyTokensError
 
-from ..protocol.messages import Segment
-from .kvcache.answers import Answers
+from ..protocol.commands import Segment
+from .kvcache.answer_ids import AnswerIds
 from .tokenizer import Tokenizer
 
 SHORT = 16_384
@@ -48,9 +48,10 @@ class Reading:
         self,
         tokenizer: Tokenizer,
         segments: Sequence[Segment],
+        *,
         most: int,
         param: str,
-        answers: Answers | None = None,
+        answers: AnswerIds | None = None,
         scope: str = "",
     ) -> None:
         self._tokenizer = tokenizer

@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from sheily_native import Context, Entry, Model, Sampled, Sampler, SamplingParams
 from sheily_native import TokenLogprob as NativeLogprob
 
-from ..protocol.messages import Dialect, KVType, Sampling, TokenLogprob
+from ..protocol.commands import PromptFormat, Sampling
+from ..protocol.events import TokenLogprob
 from ..templates.registry import recognize
+from ..tuned import KVType
 from .grammar.follower import Follower
 from .kvcache.prefix_tree import Operation, Share
 from .scheduling.drafts import MOST as MOST_DRAFTS
@@ -46,15 +48,16 @@ class Runner:
     def __init__(
         self,
         model: Model,
+        tokenizer: Tokenizer,
+        *,
         n_slots: int,
         context_size: int,
         n_threads: int,
         chunk: int = CHUNK,
         kv_type: KVType = "f16",
-        tokenizer: Tokenizer | None = None,
     ) -> None:
         self._model = model
-        self._tokenizer = tokenizer or Tokenizer(model)
+        self._tokenizer = tokenizer
         n_batch = n_slots + max(chunk, MOST_DRAFTS)
         self._context = Context(
             model,
@@ -179,17 +182,17 @@ def load_model(
     progress: Callable[[float], None],
     kernel: str | None = None,
     meanwhile: Callable[[Tokenizer], None] = lambda tokenizer: None,
-) -> tuple[Model, Dialect, Tokenizer]:
+) -> tuple[Model, PromptFormat, Tokenizer]:
     """Loads a model that a chat can be held with; `kernel` as for `Model`. `meanwhile` is called
     with the vocabulary before the weights are loaded, and is to return soon.
 
-    Raises NativeError, UnknownDialectError or UnusableModelError; the metadata are read first, so
-    that a model of another kind is refused before its weights are loaded.
+    The metadata are read first, so that a model of another kind is refused before its weights are
+    loaded. Raises NativeError, UnknownPromptFormatError or UnusableModelError.
     """
     with Model(path, vocab_only=True, kernel=kernel) as vocabulary:
-        dialect = recognize(vocabulary.metadata)
+        prompt_format = recognize(vocabulary.metadata)
         tokenizer = Tokenizer(vocabulary)
-        tokenizer.check_markers(dialect)
+        tokenizer.check_markers(prompt_format)
         meanwhile(tokenizer)
         model = Model(path, progress=progress, kernel=kernel)
         tokenizer.use(model)
@@ -198,4 +201,4 @@ def load_model(
         raise UnusableModelError(
             f"{path} is not a plain decoder model, the only kind this server runs."
         )
-    return model, dialect, tokenizer
+    return model, prompt_format, tokenizer

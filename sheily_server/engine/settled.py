@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from ..protocol.messages import Start
+from ..protocol.commands import Start
 
 
 def settled(start: Start, cpu: str) -> tuple[Start, list[str]]:
@@ -15,11 +15,11 @@ def settled(start: Start, cpu: str) -> tuple[Start, list[str]]:
     if tuned is None:
         return start, []
     if tuned.cpu != cpu:
-        sentence = f"{tuned.file} was made on {tuned.cpu}, this is {cpu}: it has no effect"
+        sentence = f"{tuned.path} was made on {tuned.cpu}, this is {cpu}: it has no effect"
         return msgspec.structs.replace(start, **tuned.otherwise), [sentence]
     name = Path(start.model_path).name
     if tuned.model != name:
         return start, [
-            f"{tuned.file} was made with {tuned.model}, not {name}: it is used all the same"
+            f"{tuned.path} was made with {tuned.model}, not {name}: it is used all the same"
         ]
     return start, []

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from sheily_native import InvalidArgumentError, Model
 
-from ..protocol.messages import Dialect
+from ..protocol.commands import PromptFormat
 from ..templates.registry import markers
 from .grammar.constraint import Vocabulary
 
@@ -94,7 +94,7 @@ class Tokenizer:
         return self._model.tokenize(text)
 
     def encode_marker(self, text: str) -> list[int]:
-        """What is the dialect's own: markers become their control tokens."""
+        """The ids of a marker: its control token."""
         return self._model.tokenize(text, special=True)
 
     def piece(self, token: int) -> bytes:
@@ -120,13 +120,13 @@ class Tokenizer:
     def is_end(self, token: int) -> bool:
         return token in self.ends
 
-    def check_markers(self, dialect: Dialect) -> None:
-        """Raises UnusableModelError when a marker of the dialect is no single control token."""
-        for marker in markers(dialect):
+    def check_markers(self, prompt_format: PromptFormat) -> None:
+        """Raises UnusableModelError when a marker of the format is not one control token."""
+        for marker in markers(prompt_format):
             tokens = self._model.tokenize(marker, special=True)
             if len(tokens) != 1 or self._pieces[tokens[0]] != marker.encode():
                 raise UnusableModelError(
-                    f"The vocabulary has no token {marker}, which the {dialect.name} prompt "
+                    f"The vocabulary has no token {marker}, which the {prompt_format.name} prompt "
                     "format needs."
                 )
 

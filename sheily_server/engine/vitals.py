@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from ..protocol.channel import Channel
-from ..protocol.messages import Beat
+from ..protocol.events import Beat
 
 log = logging.getLogger(__name__)
 

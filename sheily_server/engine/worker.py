@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from sheily_native import InvalidArgumentError, NativeError
 
 from ..protocol.channel import Channel
-from ..protocol.messages import (
+from ..protocol.commands import Cancel
+from ..protocol.events import (
     SCHEMA_TOO_COMPLEX,
-    Cancel,
     ChoiceFinished,
     Event,
     Finished,
@@ -28,7 +28,7 @@ from .choice import Choice
 from .grammar.constraint import Grammars
 from .grammar.follower import Follower
 from .inbox import Inbox, Indexed, Woken
-from .kvcache.answers import Answers
+from .kvcache.answer_ids import AnswerIds
 from .runner import Output, Runner
 from .scheduling.drafts import Drafter, Index
 from .scheduling.scheduler import Plan, Scheduler, Work
@@ -72,11 +72,12 @@ class Engine:
 
     def __init__(
         self,
+        *,
         channel: Channel,
         tokenizer: Tokenizer,
         runner: Runner,
         scheduler: Scheduler,
-        answers: Answers,
+        answers: AnswerIds,
         grammars: Grammars | None,
         inbox: Inbox,
         vitals: Vitals,
@@ -143,7 +144,9 @@ class Engine:
         for sequence in job.sequences:
             self._n_sequences += 1
             sequence.id = self._n_sequences
-            choice = Choice(job.id, len(running.open), sequence, job.submit.stop)
+            choice = Choice(
+                request=job.id, index=len(running.open), sequence=sequence, stop=job.submit.stop
+            )
             running.open[sequence.id] = self._choices[sequence.id] = choice
             running.choices.append(choice)
         self._requests[job.id] = running
@@ -310,7 +313,11 @@ class Engine:
         self, running: _Running, choice: Choice, reason: str, timed_out: bool = False
     ) -> None:
         self._events += choice.finish()
-        self._events.append(ChoiceFinished(running.job.id, choice.index, reason, timed_out))
+        self._events.append(
+            ChoiceFinished(
+                id=running.job.id, choice=choice.index, reason=reason, timed_out=timed_out
+            )
+        )
         running.completion_tokens += len(choice.tokens)
         self._remember(running.job, choice)
         self._close(running, choice)
@@ -321,7 +328,7 @@ class Engine:
         n_accepted_predicted = sum(one.n_accepted_predicted for one in drafts)
         self._events.append(
             Finished(
-                running.job.id,
+                id=running.job.id,
                 prompt_tokens=len(first.prompt),
                 cached_tokens=first.n_cached,
                 completion_tokens=running.completion_tokens,
@@ -360,10 +367,9 @@ class Engine:
         del self._requests[running.job.id]
 
     def _close(self, running: _Running, choice: Choice) -> None:
-        """Frees a choice's slot, where a failed step has not done that already."""
+        """Frees a choice's slot."""
         sequence = choice.sequence
-        if any(sequence is other for other in self._scheduler.sequences()):
-            self._scheduler.remove(sequence)
+        self._scheduler.remove(sequence)
         self._runner.end(sequence.id)
         follower = self._followers.pop(sequence.id, None)
         if follower is not None:

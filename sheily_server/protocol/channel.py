@@ -8,8 +8,9 @@ from typing import NamedTuple
 
 import msgspec
 
+from .commands import Command
+from .events import Event
 from .frames import Frames, encode
-from .messages import Command, Event
 
 
 class _Codec(NamedTuple):

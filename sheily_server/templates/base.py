@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, Literal, Protocol
 
-from ..protocol.messages import Segment
+from ..protocol.commands import Segment
 
 Role = Literal["system", "user", "assistant", "tool"]
 
@@ -31,12 +31,13 @@ class Message:
 
     role: Role
     text: str = ""
+    _: KW_ONLY
     tool_calls: tuple[ToolCall, ...] = ()
     tool_call_id: str | None = None
 
 
 class PromptError(ValueError):
-    """A conversation that the dialect cannot express.
+    """A conversation that the template cannot express.
 
     `param` names the place in the style of OpenAI's errors, such as `messages[3].tool_calls`;
     the index counts in the sequence of messages that was passed in.
@@ -67,6 +68,7 @@ class Function:
     calls have to follow where it is `strict`; `place` is where the request has that schema."""
 
     name: str
+    _: KW_ONLY
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool = False
@@ -116,7 +118,7 @@ class Call:
     arguments: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CallSyntax:
     """How a family of models writes calls.
 
@@ -149,7 +151,7 @@ class Render(Protocol):
     ) -> list[Segment]: ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Template:
     """All that is special to the prompts of one family of models.
 

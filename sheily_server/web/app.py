@@ -60,7 +60,11 @@ class App:
         # Decoding a large body takes a processor for a while: one at a time leaves some for others.
         self._decoding = threading.Lock()
         self._service = Service(
-            config, self._chat, self._metrics, supervisor.health, int(time.time())
+            config=config,
+            chat=self._chat,
+            metrics=self._metrics,
+            health=supervisor.health,
+            created=int(time.time()),
         )
         rules = [
             Rule(_PARAMETER.sub(r"<\1>", path), endpoint=route, methods=[route.method])

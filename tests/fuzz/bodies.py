@@ -39,7 +39,9 @@ Json = dict[str, Any]
 def opened(folder: Path) -> Iterator[Target]:
     model = folder / f"{_MODEL}.gguf"
     model.write_bytes(EMPTY_GGUF)
-    config = Config(model, context_size=512, max_tokens=64, timeout=3.0, log_level="error")
+    config = Config(
+        model_path=model, context_size=512, max_tokens=64, timeout=3.0, log_level="error"
+    )
     supervisor = Supervisor(config, command=COMMAND)
     supervisor.start()
     try:

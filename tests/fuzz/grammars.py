@@ -29,22 +29,14 @@ from sheily_server.engine.grammar.constraint import MOST_KEPT_BYTES, Constraint,
 from sheily_server.engine.grammar.follower import Follower
 from sheily_server.engine.grammar.forked import CPU_S, MASK_S, MEMORY, N_MASKS, PART_CPU_S, SEARCH_S
 from sheily_server.engine.grammar.trials import Trials
-from sheily_server.engine.kvcache.answers import Answers
+from sheily_server.engine.kvcache.answer_ids import AnswerIds
 from sheily_server.engine.lanes import Lanes
 from sheily_server.engine.tokenizer import Tokenizer
 from sheily_server.engine.vitals import Vitals
 from sheily_server.errors import ServiceError
 from sheily_server.heap import give_back_large_blocks
-from sheily_server.protocol.messages import (
-    Admitted,
-    Grammar,
-    Refused,
-    RequestEvent,
-    Sampling,
-    Segment,
-    Start,
-    Submit,
-)
+from sheily_server.protocol.commands import Grammar, Sampling, Segment, Start, Submit
+from sheily_server.protocol.events import Admitted, Refused, RequestEvent
 from sheily_server.templates.llama3 import TEMPLATE
 from sheily_server.web.errors import kind
 from tests import models
@@ -116,12 +108,14 @@ class _Checker:
         self._trials = Trials(tokenizer.vocabulary, n_states)
         self._events: queue.SimpleQueue[tuple[RequestEvent, Job | None]] = queue.SimpleQueue()
         self._admission = Admission(
-            tokenizer,
-            Lanes(Vitals()),
-            self._trials,
-            Answers(CONTEXT),
-            Start("", CONTEXT, PARALLEL, 0, "error"),
-            lambda event, job: self._events.put((event, job)),
+            tokenizer=tokenizer,
+            lanes=Lanes(Vitals()),
+            trials=self._trials,
+            answers=AnswerIds(CONTEXT),
+            start=Start(
+                model_path="", context_size=CONTEXT, parallel=PARALLEL, threads=0, log_level="error"
+            ),
+            answer=lambda event, job: self._events.put((event, job)),
         )
         self._n = 0
         self._admitted(Grammar('start: "a"', "lark"))
@@ -274,9 +268,9 @@ def _wrong(error: Exception) -> str:
 
 def _submit(id: int, grammar: Grammar, caller: str) -> Submit:
     return Submit(
-        id,
-        [Segment("a", False)],
-        Sampling(),
+        id=id,
+        segments=[Segment("a", False)],
+        sampling=Sampling(),
         max_tokens=None,
         max_tokens_cap=CONTEXT,
         stop=[],

@@ -31,7 +31,7 @@ _GOOD = b"GET /v1/models HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\
 def opened(folder: Path) -> Iterator[Target]:
     model = folder / "fuzzed.gguf"
     model.write_bytes(EMPTY_GGUF)
-    config = Config(model, context_size=512, max_tokens=64, port=0, log_level="error")
+    config = Config(model_path=model, context_size=512, max_tokens=64, port=0, log_level="error")
     server = Server(config, folder / "engine.log")
     try:
         server.wait_for("ready")

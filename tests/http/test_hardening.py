@@ -18,7 +18,7 @@ from sheily_server.api.openai_chat import protocol as openai
 from sheily_server.api.tokens import MAX_DETOKENIZED
 from sheily_server.chat import grammar as schemas
 from sheily_server.keys import KeyFile
-from sheily_server.templates.registry import UnknownDialectError, recognize
+from sheily_server.templates.registry import UnknownPromptFormatError, recognize
 from sheily_server.web import listener as listener_module
 from sheily_server.web import server as http_server
 from sheily_server.web.app import MAX_BODY_BYTES
@@ -320,7 +320,7 @@ def test_arguments_of_a_call_that_are_too_deep(server: Server) -> None:
     ],
 )
 def test_a_hostile_template_is_compared_and_never_run(template: str) -> None:
-    with pytest.raises(UnknownDialectError):
+    with pytest.raises(UnknownPromptFormatError):
         recognize({"tokenizer.chat_template": template})
 
 

@@ -136,9 +136,10 @@ def test_flags_variables_and_a_tuned_file(start: Start, tmp_path: Path) -> None:
     names = ("threads", "chunk", "kernel", "kv_type")
     assert [told[name] for name in names] == [1, 64, "avx2", "q8_0"]
     assert told["tuned"] == {
-        "file": str(tuned),
+        "path": str(tuned),
         "cpu": "This CPU",
         "model": "a-model.gguf",
+        "settings": {"kernel": "avx2", "kv_type": "q8_0"},
         "otherwise": {"kernel": "auto", "kv_type": "f16"},
     }
 

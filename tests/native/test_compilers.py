@@ -25,7 +25,7 @@ from sheily_server.engine.grammar.constraint import Grammars, Vocabulary
 from sheily_server.engine.grammar.follower import Follower
 from sheily_server.engine.grammar.trials import Trials
 from sheily_server.engine.tokenizer import Tokenizer
-from sheily_server.protocol.messages import Grammar
+from sheily_server.protocol.commands import Grammar
 from tests import models
 
 PATIENCE_S = 100

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence as Tokens
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,8 +12,9 @@ from sheily_native import Context, Entry, Model
 from sheily_server.engine.runner import Runner
 from sheily_server.engine.scheduling.drafts import Drafter, Index
 from sheily_server.engine.scheduling.scheduler import Scheduler
-from sheily_server.engine.scheduling.sequence import Sequence
-from sheily_server.protocol.messages import Sampling
+from sheily_server.engine.scheduling.sequence import TokenSequence
+from sheily_server.engine.tokenizer import Tokenizer
+from sheily_server.protocol.commands import Sampling
 
 N_CONVERSATIONS = 500
 N_SLOTS = 8
@@ -26,7 +27,7 @@ TOLERANCE = 0.05
 class Turn:
     """A sequence with the log-probabilities that the engine gave its tokens."""
 
-    sequence: Sequence
+    sequence: TokenSequence
     logprobs: list[float] = field(default_factory=list)
 
     @property
@@ -43,7 +44,7 @@ class Traffic:
         self._systems = [self._tokens(40) for _ in range(3)]
         self.n = 0
 
-    def next(self, finished: list[Turn]) -> Sequence:
+    def next(self, finished: list[Turn]) -> TokenSequence:
         self.n += 1
         kind = self._random.random()
         prompt = self._tokens(self._random.randint(1, 12))
@@ -58,7 +59,9 @@ class Traffic:
             before_it = self._random.choice(finished[-40:]).sequence
             prompt, n_tokens = before_it.prompt, before_it.max_tokens
             prediction = before_it.generated[:4] + self._tokens(4)
-        return Sequence(self.n, prompt, n_tokens, Drafter(Index(prompt), Index(prediction), ()))
+        return TokenSequence(
+            self.n, prompt, n_tokens, drafter=Drafter(Index(prompt), Index(prediction), ())
+        )
 
     def sampling(self) -> Sampling:
         greedy = self._random.random() < 0.7
@@ -69,14 +72,23 @@ class Traffic:
 
 
 def test_500_interleaved_conversations_have_the_logits_of_fresh_runs(tiny: Model) -> None:
-    runner = Runner(tiny, N_SLOTS, CONTEXT, 1, chunk=48)
-    scheduler = Scheduler(N_SLOTS, CONTEXT, runner.n_sequences, 48)
+    runner = Runner(
+        tiny,
+        Tokenizer(tiny),
+        n_slots=N_SLOTS,
+        context_size=CONTEXT,
+        n_threads=1,
+        chunk=48,
+    )
+    scheduler = Scheduler(
+        n_slots=N_SLOTS, context_size=CONTEXT, n_sequences=runner.n_sequences, chunk=48
+    )
     traffic = Traffic(tiny.info.n_vocab)
     running: dict[int, Turn] = {}
     finished: list[Turn] = []
     n_drafted = n_accepted = 0
     while len(finished) < N_CONVERSATIONS:
-        while traffic.n < N_CONVERSATIONS and len(scheduler.sequences()) < N_SLOTS + 4:
+        while traffic.n < N_CONVERSATIONS and len(running) < N_SLOTS + 4:
             sequence = traffic.next(finished)
             running[sequence.id] = Turn(sequence)
             runner.start(sequence.id, traffic.sampling(), sequence.prompt, None, 0)
@@ -113,7 +125,7 @@ def test_500_interleaved_conversations_have_the_logits_of_fresh_runs(tiny: Model
     assert np.abs(other - own).max() > 5 * TOLERANCE  # another's cells would be seen
 
 
-def fresh_logprobs(context: Context, prompt: Tokens[int], answer: Tokens[int]) -> np.ndarray:
+def fresh_logprobs(context: Context, prompt: Sequence[int], answer: Sequence[int]) -> np.ndarray:
     """What a context that has seen nothing else gives each token of an answer."""
     context.clear()
     given = list(prompt)

@@ -10,23 +10,25 @@ import pytest
 from sheily_server.engine.admission import MOST_TOKENIZED, Admission, Job
 from sheily_server.engine.grammar.compiler import Verdict
 from sheily_server.engine.grammar.trials import Done, Trials
-from sheily_server.engine.kvcache.answers import Answers
+from sheily_server.engine.kvcache.answer_ids import AnswerIds
 from sheily_server.engine.lanes import Lanes
 from sheily_server.engine.reading import MOST_OF_A_SLICE, SHORT
 from sheily_server.engine.vitals import Vitals
-from sheily_server.protocol.messages import (
-    Admitted,
+from sheily_server.protocol.commands import (
     Detokenize,
-    Detokenized,
     Grammar,
-    Refused,
-    RequestEvent,
-    RequestFailed,
     Sampling,
     Segment,
     Start,
     Submit,
     Tokenize,
+)
+from sheily_server.protocol.events import (
+    Admitted,
+    Detokenized,
+    Refused,
+    RequestEvent,
+    RequestFailed,
     Tokenized,
     TooLong,
 )
@@ -51,11 +53,20 @@ class Verdicts(Trials):
         elif "fatal" in grammar.lark:
             done(None)
         elif "killed" in grammar.lark:
-            done(Verdict(1, failure="was killed"))
+            done(Verdict(id=1, failure="was killed"))
         elif "bad" in grammar.lark:
-            done(Verdict(1, "bad is not good", grammar.param))
+            done(Verdict(id=1, problem="bad is not good", param=grammar.param))
         else:
-            done(Verdict(1, None, grammar.param, 0.5, 0.25, 1000))
+            done(
+                Verdict(
+                    id=1,
+                    problem=None,
+                    param=grammar.param,
+                    compile_s=0.5,
+                    mask_s=0.25,
+                    n_bytes=1000,
+                )
+            )
 
     def forget(self, id: int) -> None:
         self.waiting.pop(id, None)
@@ -67,17 +78,24 @@ Found = tuple[RequestEvent, "Job | None"]
 class Desk:
     """An admission, and what it answers."""
 
-    def __init__(self, answers: Answers | None = None, speculation: bool = True) -> None:
-        start = Start("", CONTEXT, 4, 1, "info", speculation=speculation)
+    def __init__(self, answers: AnswerIds | None = None, speculation: bool = True) -> None:
+        start = Start(
+            model_path="",
+            context_size=CONTEXT,
+            parallel=4,
+            threads=1,
+            log_level="info",
+            speculation=speculation,
+        )
         self.trials = Verdicts()
         self.found: queue.SimpleQueue[Found] = queue.SimpleQueue()
         self.admission = Admission(
-            Letters(),
-            Lanes(Vitals()),
-            self.trials,
-            Answers(1000) if answers is None else answers,
-            start,
-            lambda event, job: self.found.put((event, job)),
+            tokenizer=Letters(),
+            lanes=Lanes(Vitals()),
+            trials=self.trials,
+            answers=AnswerIds(1000) if answers is None else answers,
+            start=start,
+            answer=lambda event, job: self.found.put((event, job)),
         )
 
     def answer(self, command: Submit | Tokenize | Detokenize) -> Found:
@@ -90,7 +108,17 @@ class Desk:
 
 
 SEGMENTS = [Segment("<|x|>", True), Segment("abcd", False)]
-PLAIN = Submit(5, SEGMENTS, Sampling(), 7, 10, [], 100.0, arrived=50.0, scope="me")
+PLAIN = Submit(
+    id=5,
+    segments=SEGMENTS,
+    sampling=Sampling(),
+    max_tokens=7,
+    max_tokens_cap=10,
+    stop=[],
+    deadline=100.0,
+    arrived=50.0,
+    scope="me",
+)
 
 
 def plain(**fields: object) -> Submit:
@@ -133,12 +161,16 @@ def test_the_length_of_an_answer(max_tokens: int | None, cap: int, expected: int
     ("n_text", "max_tokens", "event"),
     [
         (18, 1, Admitted(5, 19)),
-        (18, 2, TooLong(5, 19, 2)),
+        (18, 2, TooLong(id=5, prompt_tokens=19, completion_tokens=2)),
         (18, None, Admitted(5, 19)),
-        (19, None, TooLong(5, 20, 1)),
-        (500, 7, TooLong(5, 501, 7)),
-        (SHORT - 5, 7, TooLong(5, SHORT - 4, 7)),
-        (SHORT + 1, 7, TooLong(5, (SHORT + 6) // 4, 7, at_least=True)),
+        (19, None, TooLong(id=5, prompt_tokens=20, completion_tokens=1)),
+        (500, 7, TooLong(id=5, prompt_tokens=501, completion_tokens=7)),
+        (SHORT - 5, 7, TooLong(id=5, prompt_tokens=SHORT - 4, completion_tokens=7)),
+        (
+            SHORT + 1,
+            7,
+            TooLong(id=5, prompt_tokens=(SHORT + 6) // 4, completion_tokens=7, at_least=True),
+        ),
     ],
 )
 def test_what_does_not_fit(n_text: int, max_tokens: int | None, event: RequestEvent) -> None:
@@ -160,7 +192,9 @@ def test_every_choice_has_a_sequence_of_its_own() -> None:
 def test_a_sequence_with_a_grammar_waits_for_its_first_mask() -> None:
     job = job_of(n=2, grammar=Grammar("good", "p"))
     assert [sequence.held for sequence in job.sequences] == [True, True]
-    assert job.cost == Verdict(1, None, "p", 0.5, 0.25, 1000)
+    assert job.cost == Verdict(
+        id=1, problem=None, param="p", compile_s=0.5, mask_s=0.25, n_bytes=1000
+    )
 
 
 def test_every_choice_has_a_seed_of_its_own() -> None:
@@ -219,7 +253,7 @@ def test_others_are_answered_while_a_grammar_is_tried() -> None:
     desk.admission.take(plain(id=1, grammar=Grammar("slow", "p")))
     event, job = desk.answer(plain(id=2))
     assert (event, job is None) == (Admitted(2, 5), False)
-    desk.trials.waiting[1](Verdict(1))
+    desk.trials.waiting[1](Verdict(id=1))
     event, job = desk.next()
     assert (event, job is None) == (Admitted(1, 5), False)
 
@@ -230,7 +264,7 @@ def test_what_was_cancelled_has_no_answer() -> None:
     done = desk.trials.waiting[1]
     assert desk.admission.cancel(1)
     assert not desk.trials.waiting
-    done(Verdict(1))
+    done(Verdict(id=1))
     assert desk.found.empty()
     assert desk.answer(plain(id=2))[0] == Admitted(2, 5)
     assert not desk.admission.cancel(2)  # what was answered is the engine thread's to cancel
@@ -307,7 +341,7 @@ def test_a_failure_of_the_library_fails_one_request() -> None:
 
 
 def test_an_answer_of_before_keeps_the_ids_it_was_generated_with() -> None:
-    answers = Answers(1000)
+    answers = AnswerIds(1000)
     answers.remember("me", [1], "abcd", [97, 500, 501])
     _, job = answer(Desk(answers))
     assert job is not None
@@ -316,7 +350,7 @@ def test_an_answer_of_before_keeps_the_ids_it_was_generated_with() -> None:
 
 @pytest.mark.parametrize(("scope", "before"), [("you", [1]), ("", [1]), ("me", [1, 1]), ("me", [])])
 def test_an_answer_elsewhere_changes_nothing(scope: str, before: list[int]) -> None:
-    answers = Answers(1000)
+    answers = AnswerIds(1000)
     answers.remember(scope, before, "abcd", [97, 500, 501])
     assert job_of(Desk(answers)).sequences[0].prompt == [1, *b"abcd"]
 
@@ -332,13 +366,13 @@ def test_without_a_prediction_drafts_come_from_the_prompt_alone() -> None:
 
 
 def test_a_prediction_that_was_an_answer_has_its_ids() -> None:
-    answers = Answers(1000)
+    answers = AnswerIds(1000)
     answers.remember("me", [1], "abcdxyz", [97, 98, 99, 100, 500, 501])
     assert list(job_of(Desk(answers), prediction="xyz").prediction or ()) == [500, 501]
 
 
 def test_a_prediction_that_was_another_caller_s_answer_is_read_as_any_text() -> None:
-    answers = Answers(1000)
+    answers = AnswerIds(1000)
     answers.remember("you", [1], "abcdxyz", [97, 98, 99, 100, 500, 501])
     assert list(job_of(Desk(answers), prediction="xyz").prediction or ()) == list(b"xyz")
 

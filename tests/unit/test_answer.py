@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sheily_server.chat.reader import AnswerReader, Piece
-from sheily_server.protocol.messages import ChoiceFinished, Text, TokenLogprob
+from sheily_server.protocol.events import ChoiceFinished, Text, TokenLogprob
 from sheily_server.templates.base import Call, Function, Offer
 from sheily_server.templates.llama3 import TEMPLATE
 
@@ -25,15 +25,13 @@ def logprob(text: str) -> TokenLogprob:
     return TokenLogprob(text.encode(), -0.5, [])
 
 
-def read(
-    offer: Offer, *texts: str, reason: str = "stop", logprobs: bool = False, timed_out: bool = False
-) -> list[Piece]:
+def read(offer: Offer, *texts: str, reason: str = "stop", logprobs: bool = False) -> list[Piece]:
     """The pieces of an answer in these events, choice 3."""
     reader = AnswerReader(3, offer, TEMPLATE.calls)
     pieces: list[Piece] = []
     for text in texts:
         pieces += reader.take(Text(1, 3, text, [logprob(text)] if logprobs else None))
-    return pieces + reader.end(ChoiceFinished(1, 3, reason, timed_out))
+    return pieces + reader.end(ChoiceFinished(id=1, choice=3, reason=reason, timed_out=False))
 
 
 def test_without_tools_text_goes_out_as_it_comes() -> None:
@@ -98,7 +96,7 @@ def test_a_whole_call_before_the_cut_stays_a_call() -> None:
 def test_a_forced_answer_is_held_back_whatever_it_says() -> None:
     reader = AnswerReader(0, FORCED, TEMPLATE.calls)
     assert reader.take(Text(1, 0, "Hello")) == []
-    assert reader.end(ChoiceFinished(1, 0, "stop", False)) == [
+    assert reader.end(ChoiceFinished(id=1, choice=0, reason="stop", timed_out=False)) == [
         Piece(0, "Hello"),
         Piece(0, finish="stop"),
     ]
@@ -107,23 +105,21 @@ def test_a_forced_answer_is_held_back_whatever_it_says() -> None:
 @pytest.mark.parametrize("offer", [NOTHING, AUTO, FORCED])
 def test_an_empty_answer_has_an_end(offer: Offer) -> None:
     assert read(offer) == [Piece(3, finish="stop")]
-    assert read(offer, reason="length", timed_out=True) == [
-        Piece(3, finish="length", timed_out=True)
-    ]
+    assert read(offer, reason="length") == [Piece(3, finish="length")]
 
 
 def test_logprobs_go_with_what_was_held_back() -> None:
     assert read(AUTO, "{", "x", logprobs=True) == [
-        Piece(3, "{x", (logprob("{"), logprob("x"))),
+        Piece(3, "{x", logprobs=(logprob("{"), logprob("x"))),
         Piece(3, finish="stop"),
     ]
     assert read(AUTO, "a", "b", logprobs=True) == [
-        Piece(3, "a", (logprob("a"),)),
-        Piece(3, "b", (logprob("b"),)),
+        Piece(3, "a", logprobs=(logprob("a"),)),
+        Piece(3, "b", logprobs=(logprob("b"),)),
         Piece(3, finish="stop"),
     ]
     assert read(AUTO, JSON_CALL, logprobs=True) == [
-        Piece(3, "", (logprob(JSON_CALL),), (CALL,)),
+        Piece(3, "", logprobs=(logprob(JSON_CALL),), calls=(CALL,)),
         Piece(3, finish="tool_calls"),
     ]
 
@@ -131,7 +127,7 @@ def test_logprobs_go_with_what_was_held_back() -> None:
 def test_logprobs_without_text_are_not_lost() -> None:
     for offer in (NOTHING, AUTO, FORCED):
         assert read(offer, "", logprobs=True) == [
-            Piece(3, "", (logprob(""),)),
+            Piece(3, "", logprobs=(logprob(""),)),
             Piece(3, finish="stop"),
         ]
 

@@ -24,23 +24,25 @@ from sheily_server.chat.reader import Piece
 from sheily_server.chat.turn import Chat, ClientGoneError, Turn
 from sheily_server.config import Config
 from sheily_server.errors import EngineCrashedError, NotReadyError, QueueFullError, ServiceError
-from sheily_server.protocol.messages import (
+from sheily_server.protocol.commands import (
+    Detokenize,
+    Grammar,
+    PromptFormat,
+    Sampling,
+    Submit,
+    Tokenize,
+)
+from sheily_server.protocol.events import (
     SCHEMA_TOO_COMPLEX,
     Admitted,
     ChoiceFinished,
-    Detokenize,
     Detokenized,
-    Dialect,
     Finished,
-    Grammar,
     Ready,
     Refused,
     RequestEvent,
     RequestFailed,
-    Sampling,
-    Submit,
     Text,
-    Tokenize,
     Tokenized,
     TokenLogprob,
     TooLong,
@@ -58,8 +60,16 @@ CONFIG = Config(
     timeout=50.0,
 )
 ADMITTED = Admitted(1, 12)
-STOPPED = ChoiceFinished(1, 0, "stop", False)
-FINISHED = Finished(1, 12, 5, 3, 0.0, 0.1, 0.2)
+STOPPED = ChoiceFinished(id=1, choice=0, reason="stop", timed_out=False)
+FINISHED = Finished(
+    id=1,
+    prompt_tokens=12,
+    cached_tokens=5,
+    completion_tokens=3,
+    queued_s=0.0,
+    prefill_s=0.1,
+    decode_s=0.2,
+)
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
 CALL = {"id": "c1", "function": {"name": "f", "arguments": '{"city": "Köln"}'}}
 
@@ -80,7 +90,14 @@ class ScriptedSupervisor(Supervisor):
         super().__init__(CONFIG)
         self._script = events
         self._scripts = iter(scripts)
-        self._engine_said = Ready(Dialect(dialect), "", 1, 1, 1, 1, "fp_1")
+        self._engine_said = Ready(
+            prompt_format=PromptFormat(dialect),
+            model_bytes=1,
+            kv_bytes=1,
+            n_ctx_train=1,
+            n_threads=1,
+            fingerprint="fp_1",
+        )
         self.commands: list[Submit | Tokenize | Detokenize] = []
         self.cancelled: list[int] = []
         self.opened: list[bool] = []
@@ -190,11 +207,25 @@ def test_a_turn_from_its_beginning_to_its_end() -> None:
     assert (turn.n, turn.fingerprint) == (1, "fp_1")
     assert turn.first_token_s is not None
     assert encode.usage(turn) == openai.Usage(
-        12, 3, 15, openai.CachedTokens(5), openai.CompletionTokensDetails(0, 0, text_tokens=3)
+        prompt_tokens=12,
+        completion_tokens=3,
+        total_tokens=15,
+        prompt_tokens_details=openai.CachedTokens(5),
+        completion_tokens_details=openai.CompletionTokensDetails(
+            accepted_prediction_tokens=0, rejected_prediction_tokens=0, text_tokens=3
+        ),
     )
     assert encode.extension(turn) == openai.Extension(0, False)
     assert turn.model == "tiny.Q8_0"
-    assert encode.timings(turn) == openai.Timings(0.0, 100.0, 200.0, 70.0, 10.0, 0, 0)
+    assert encode.timings(turn) == openai.Timings(
+        queued_ms=0.0,
+        prompt_ms=100.0,
+        predicted_ms=200.0,
+        prompt_per_second=70.0,
+        predicted_per_second=10.0,
+        draft_n=0,
+        draft_n_accepted=0,
+    )
     assert supervisor.cancelled == []
 
 
@@ -247,7 +278,9 @@ def test_a_prediction_goes_to_the_engine_as_text() -> None:
 
 def test_a_prediction_stays_when_messages_are_left_out() -> None:
     talk: list[openai.ChatMessage] = [user("a"), assistant("b"), user("c")]
-    supervisor = ScriptedSupervisor([], scripts=[[TooLong(1, 300, 10)], [ADMITTED]])
+    supervisor = ScriptedSupervisor(
+        [], scripts=[[TooLong(id=1, prompt_tokens=300, completion_tokens=10)], [ADMITTED]]
+    )
     begin(supervisor, talk, truncation="trim", prediction=openai.Prediction("content", "a"))
     first, second = supervisor.commands
     assert text_of(first) != text_of(second)
@@ -256,7 +289,16 @@ def test_a_prediction_stays_when_messages_are_left_out() -> None:
 
 
 def test_sampling_as_openai_has_it() -> None:
-    assert decode.sampling(openai.Options()) == Sampling(1.0, 0, 1.0, 0.0, 1.0, 0.0, 0.0, None)
+    assert decode.sampling(openai.Options()) == Sampling(
+        temperature=1.0,
+        top_k=0,
+        top_p=1.0,
+        min_p=0.0,
+        repeat_penalty=1.0,
+        frequency_penalty=0.0,
+        presence_penalty=0.0,
+        seed=None,
+    )
     options = openai.Options(
         temperature=0.0, top_p=0.1, frequency_penalty=-2, presence_penalty=2, seed=0
     )
@@ -315,7 +357,7 @@ def test_what_the_dialect_cannot_say_is_named_by_its_place_as_sent() -> None:
 
 
 def test_a_prompt_that_is_too_long_names_both_numbers() -> None:
-    supervisor = ScriptedSupervisor([TooLong(1, 250, 20)])
+    supervisor = ScriptedSupervisor([TooLong(id=1, prompt_tokens=250, completion_tokens=20)])
     error = refused(supervisor)
     assert (kind(error).status, error.code) == (400, "context_length_exceeded")
     assert "256" in error.message
@@ -460,7 +502,7 @@ def test_what_is_admitted_just_before_the_server_ends_is_answered() -> None:
                 raise NotReadyError("The server is shutting down.", "shutting_down", 5)
             return super().engine()
 
-    too_long = TooLong(1, 300, 10)
+    too_long = TooLong(id=1, prompt_tokens=300, completion_tokens=10)
     supervisor = Draining([ADMITTED, Text(1, 0, "x"), STOPPED, FINISHED], scripts=[[too_long]])
     subject, turn = begin(supervisor, LONG_TALK, truncation="trim")
     assert [piece.text for piece in subject.pieces(turn, caller()) if piece] == ["x", ""]
@@ -479,7 +521,11 @@ def test_an_error_after_admission_frees_the_slot(
     def fail(*arguments: Any, **options: Any) -> None:
         raise RuntimeError("no such luck")
 
-    scripts = [[ADMITTED]] if fails == "time.time" else [[TooLong(1, 300, 10)]]
+    scripts = (
+        [[ADMITTED]]
+        if fails == "time.time"
+        else [[TooLong(id=1, prompt_tokens=300, completion_tokens=10)]]
+    )
     supervisor = Failing([], scripts=scripts)
     with pytest.raises(RuntimeError, match="no such luck"):
         begin(supervisor, LONG_TALK, truncation="trim")
@@ -487,10 +533,10 @@ def test_an_error_after_admission_frees_the_slot(
 
 
 def test_an_answer_cut_short_by_the_deadline_says_so() -> None:
-    late = ChoiceFinished(1, 0, "length", True)
+    late = ChoiceFinished(id=1, choice=0, reason="length", timed_out=True)
     subject, turn = begin(ScriptedSupervisor([ADMITTED, Text(1, 0, "half"), late, FINISHED]))
     *_, last = subject.pieces(turn, caller())
-    assert last == Piece(0, finish="length", timed_out=True)
+    assert last == Piece(0, finish="length")
     assert encode.extension(turn).timed_out
 
 
@@ -500,7 +546,7 @@ def test_several_choices_are_told_apart() -> None:
             ADMITTED,
             Text(1, 1, "b"),
             Text(1, 0, "a"),
-            ChoiceFinished(1, 1, "length", False),
+            ChoiceFinished(id=1, choice=1, reason="length", timed_out=False),
             Text(1, 0, "a"),
             STOPPED,
             FINISHED,
@@ -533,7 +579,7 @@ def test_logprobs_go_through() -> None:
     supervisor = ScriptedSupervisor([ADMITTED, Text(1, 0, "x", [logprob]), STOPPED, FINISHED])
     subject, turn = begin_request(supervisor, logprobs=True, top_logprobs=2)
     assert supervisor.request.top_logprobs == 2
-    assert next(subject.pieces(turn, caller())) == Piece(0, "x", (logprob,))
+    assert next(subject.pieces(turn, caller())) == Piece(0, "x", logprobs=(logprob,))
     supervisor = ScriptedSupervisor([ADMITTED])
     begin_request(supervisor, logprobs=True)
     assert supervisor.request.top_logprobs == 0
@@ -620,7 +666,9 @@ LONG_TALK: list[openai.ChatMessage] = [
 
 
 def test_trimming_drops_the_oldest_until_it_fits() -> None:
-    supervisor = ScriptedSupervisor([ADMITTED], scripts=[[TooLong(1, 300, 10)], [ADMITTED]])
+    supervisor = ScriptedSupervisor(
+        [ADMITTED], scripts=[[TooLong(id=1, prompt_tokens=300, completion_tokens=10)], [ADMITTED]]
+    )
     _, turn = begin(supervisor, LONG_TALK, truncation="trim")
     first, second = (text_of(command) for command in supervisor.commands)
     assert "uuu" in first
@@ -631,7 +679,10 @@ def test_trimming_drops_the_oldest_until_it_fits() -> None:
 
 def test_trimming_drops_as_much_as_it_takes() -> None:
     """The lengths of texts are a guess: the engine has the last word."""
-    too_long = [[TooLong(1, 300, 10)], [TooLong(1, 270, 10)]]
+    too_long = [
+        [TooLong(id=1, prompt_tokens=300, completion_tokens=10)],
+        [TooLong(id=1, prompt_tokens=270, completion_tokens=10)],
+    ]
     supervisor = ScriptedSupervisor([ADMITTED], scripts=too_long)
     _, turn = begin(supervisor, LONG_TALK, truncation="trim")
     assert turn.dropped_messages == 2
@@ -643,7 +694,10 @@ def test_trimming_drops_as_much_as_it_takes() -> None:
 
 
 def test_trimming_keeps_the_place_in_the_queue() -> None:
-    too_long = [[TooLong(1, 300, 10)], [TooLong(1, 270, 10)]]
+    too_long = [
+        [TooLong(id=1, prompt_tokens=300, completion_tokens=10)],
+        [TooLong(id=1, prompt_tokens=270, completion_tokens=10)],
+    ]
     supervisor = ScriptedSupervisor([ADMITTED], scripts=too_long)
     begin(supervisor, LONG_TALK, truncation="trim")
     assert len(supervisor.commands) == 3
@@ -656,7 +710,7 @@ def test_trimming_keeps_the_place_in_the_queue() -> None:
 
 
 def test_trimming_ends_with_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    supervisor = ScriptedSupervisor([TooLong(1, 300, 10)])
+    supervisor = ScriptedSupervisor([TooLong(id=1, prompt_tokens=300, completion_tokens=10)])
 
     def gone() -> bool:
         """Asked when an event has come: then the time is over."""
@@ -670,10 +724,17 @@ def test_trimming_ends_with_the_deadline(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_prompt_that_was_not_counted_to_its_end_says_so() -> None:
-    error = refused(ScriptedSupervisor([TooLong(1, 251, 20, at_least=True)]))
+    error = refused(
+        ScriptedSupervisor([TooLong(id=1, prompt_tokens=251, completion_tokens=20, at_least=True)])
+    )
     assert error.code == "context_length_exceeded"
     assert "needs at least 271 (at least 251 in the messages, 20 for" in error.message
-    assert "at least" not in refused(ScriptedSupervisor([TooLong(1, 251, 20)])).message
+    assert (
+        "at least"
+        not in refused(
+            ScriptedSupervisor([TooLong(id=1, prompt_tokens=251, completion_tokens=20)])
+        ).message
+    )
 
 
 @pytest.mark.parametrize("characters", [1, 4, 20])
@@ -689,7 +750,7 @@ def test_a_prompt_of_unknown_length_is_trimmed_in_few_steps(characters: int) -> 
     kept, n_steps = talk, 0
     while n_tokens(kept) > most:
         before, n_steps = n_tokens(kept), n_steps + 1
-        event = TooLong(1, most + 1, 1, at_least=True)
+        event = TooLong(id=1, prompt_tokens=most + 1, completion_tokens=1, at_least=True)
         kept = drop_oldest(kept, chat._excess(kept, event, most + 1))
         assert n_tokens(kept) < before
     assert n_steps < 50
@@ -699,20 +760,22 @@ def test_a_prompt_of_unknown_length_is_trimmed_in_few_steps(characters: int) -> 
 
 def test_a_prompt_without_text_is_trimmed() -> None:
     calls = Message("assistant", "", tool_calls=(ToolCall("f", {"x": "y" * 999}, id="c"),))
-    event = TooLong(1, 0, 300, at_least=True)
+    event = TooLong(id=1, prompt_tokens=0, completion_tokens=300, at_least=True)
     assert chat._excess([calls, calls], event, 256) == 1
 
 
 def test_trimming_counts_with_the_history_limit() -> None:
     talk = [*LONG_TALK[:1], *LONG_TALK[1:3] * 3, user("last")]
-    supervisor = ScriptedSupervisor([ADMITTED], scripts=[[TooLong(1, 257, 1)]])
+    supervisor = ScriptedSupervisor(
+        [ADMITTED], scripts=[[TooLong(id=1, prompt_tokens=257, completion_tokens=1)]]
+    )
     _, turn = begin(supervisor, talk, truncation="trim")
     assert turn.dropped_messages == 4 + 1
 
 
 @pytest.mark.parametrize("truncation", ["trim", "error", None])
 def test_what_never_fits_is_an_error(truncation: Any) -> None:
-    supervisor = ScriptedSupervisor([TooLong(1, 300, 10)])
+    supervisor = ScriptedSupervisor([TooLong(id=1, prompt_tokens=300, completion_tokens=10)])
     error = refused(supervisor, LONG_TALK, truncation=truncation)
     assert (kind(error).status, error.code) == (400, "context_length_exceeded")
     assert len(supervisor.commands) <= 3

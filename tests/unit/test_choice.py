@@ -10,8 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sheily_server.engine.choice import Choice
-from sheily_server.engine.scheduling.sequence import Sequence as EngineSequence
-from sheily_server.protocol.messages import Text, TokenLogprob
+from sheily_server.engine.scheduling.sequence import TokenSequence
+from sheily_server.protocol.events import Text, TokenLogprob
 
 
 def token(piece: bytes) -> TokenLogprob:
@@ -22,7 +22,7 @@ def run(
     pieces: Sequence[bytes], stop: Sequence[str] = (), logprobs: bool = True
 ) -> tuple[list[Text], Choice]:
     """The events of an answer of these tokens, up to a stop string, its end included."""
-    choice = Choice(7, 2, EngineSequence(1, [1], 10), stop)
+    choice = Choice(request=7, index=2, sequence=TokenSequence(1, [1], 10), stop=stop)
     events: list[Text] = []
     for piece in pieces:
         events += choice.take(piece, token(piece) if logprobs else None)
@@ -116,7 +116,7 @@ def n_begun(tokens: Sequence[bytes]) -> int:
 @example([b"\xff", b"E", b"ND"], ["END"])
 def test_tokens_and_texts_stay_in_step(tokens: list[bytes], stop: list[str]) -> None:
     """A token is sent with the event that completes what it begins, no sooner and no later."""
-    choice = Choice(7, 2, EngineSequence(1, [1], 10), stop)
+    choice = Choice(request=7, index=2, sequence=TokenSequence(1, [1], 10), stop=stop)
     text, sent = "", []
     for taken, piece in enumerate(tokens, 1):
         for event in choice.take(piece, token(piece)):

@@ -30,7 +30,7 @@ from sheily_server.engine.grammar.forked import (
     measured,
     outcome,
 )
-from sheily_server.protocol.messages import Grammar
+from sheily_server.protocol.commands import Grammar
 from tests.fake_grammars import Paths
 
 PATIENCE_S = 100
@@ -112,7 +112,9 @@ def test_quick_trials_go_on_side_by_side(trials: Trials, monkeypatch: pytest.Mon
     assert trials.bench.patience_s == 500
     for i in (3, 0, 4, 1, 2):
         verdict = trials.says(i, cost(compile_s=0.5, mask_s=0.01, n_bytes=i))
-        assert verdict == Verdict(i + 1, None, "schema", 0.5, 0.01, i)
+        assert verdict == Verdict(
+            id=i + 1, problem=None, param="schema", compile_s=0.5, mask_s=0.01, n_bytes=i
+        )
     assert trials.bench.pipes == []
     assert trials.bench.patience_s is None
 
@@ -192,7 +194,7 @@ def test_of_what_is_over_a_limit_the_part_to_blame_is_looked_for(
     assert trials.dies(0, by) is None
     trials.bench.look()
     place = msgspec.msgpack.encode((PART, "pattern a"))
-    assert trials.says(1, place) == Verdict(1, f"pattern a {sentence}", PART)
+    assert trials.says(1, place) == Verdict(id=1, problem=f"pattern a {sentence}", param=PART)
 
 
 @pytest.mark.usefixtures("takes_long")
@@ -214,15 +216,17 @@ def test_where_no_part_is_found_the_whole_is_to_blame(trials: Trials) -> None:
     sentence = f"takes 0.50 s for a token, more than {MASK_S:g}: it is too complex"
     assert trials.says(0, cost(mask_s=0.5)) is None
     trials.bench.look()
-    assert trials.dies(1, signal.SIGKILL) == Verdict(1, f"it {sentence}", "schema")
+    assert trials.dies(1, signal.SIGKILL) == Verdict(id=1, problem=f"it {sentence}", param="schema")
 
 
 def test_a_grammar_that_is_none(trials: Trials) -> None:
     trials.begin(1)
-    assert trials.says(0, cost(problem="no type")) == Verdict(1, "no type", "schema")
+    assert trials.says(0, cost(problem="no type")) == Verdict(
+        id=1, problem="no type", param="schema"
+    )
     trials.begin(2)
     found = trials.says(1, cost(problem="no type") + json.dumps(PART).encode() + b"\n")
-    assert found == Verdict(2, "no type", PART)
+    assert found == Verdict(id=2, problem="no type", param=PART)
 
 
 @pytest.mark.usefixtures("takes_long")
@@ -335,7 +339,7 @@ def test_what_is_not_the_grammar_s_fault_tells_nothing_of_it(
 def test_a_trial_that_was_killed_has_no_verdict_on_the_grammar(trials: Trials) -> None:
     trials.begin(1)
     verdict = trials.dies(0, signal.SIGKILL)
-    assert verdict == Verdict(1, failure="was killed")
+    assert verdict == Verdict(id=1, failure="was killed")
 
 
 def test_a_search_that_was_killed_names_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -348,7 +352,7 @@ def test_a_search_that_was_killed_names_the_whole(monkeypatch: pytest.MonkeyPatc
 
 
 def test_what_is_within_the_limits() -> None:
-    fine = Cost(0.1, MASK_S, 5)
+    fine = Cost(compile_s=0.1, mask_s=MASK_S, n_bytes=5)
     assert outcome(0, msgspec.json.encode(fine) + b"\n", CPU_S) == fine
     # The search for the place may be cut short.
     answer = cost(problem="none") + b'"schema.a'

@@ -15,7 +15,7 @@ from sheily_server.api.openai_chat import encode as completion
 from sheily_server.backend.tickets import Ticket
 from sheily_server.chat.reader import Piece
 from sheily_server.chat.turn import Turn
-from sheily_server.protocol.messages import Finished, TokenLogprob
+from sheily_server.protocol.events import Finished, TokenLogprob
 from sheily_server.templates.base import Call, Offer
 
 CALL = Call("f", '{"a": "é"}')
@@ -23,7 +23,19 @@ LOGPROB = TokenLogprob(b"\xc3\xa9", -0.25, [(b"\xc3\xa9", -0.25), (b"\xff", -2.0
 
 
 def turn_of(n: int = 1, reasons: dict[int, str] | None = None) -> Turn:
-    finished = Finished(1, 12, 5, 6, 0.001, 0.1, 0.5, 9, 4, 3, 2)
+    finished = Finished(
+        id=1,
+        prompt_tokens=12,
+        cached_tokens=5,
+        completion_tokens=6,
+        queued_s=0.001,
+        prefill_s=0.1,
+        decode_s=0.5,
+        drafted_tokens=9,
+        accepted_tokens=4,
+        accepted_prediction_tokens=3,
+        rejected_prediction_tokens=2,
+    )
     turn = Turn(
         model="m",
         fingerprint="fp_1",
@@ -149,7 +161,11 @@ EXPECTED_LOGPROB = {
 
 
 def test_logprobs() -> None:
-    pieces = [Piece(0, "é", (LOGPROB,)), Piece(0, "é", (LOGPROB,)), Piece(0, finish="stop")]
+    pieces = [
+        Piece(0, "é", logprobs=(LOGPROB,)),
+        Piece(0, "é", logprobs=(LOGPROB,)),
+        Piece(0, finish="stop"),
+    ]
     choice = whole(turn_of(), *pieces, logprobs=True)["choices"][0]
     assert choice["logprobs"] == {"content": [EXPECTED_LOGPROB] * 2, "refusal": None}
     empty = whole(turn_of(), Piece(0, finish="stop"), logprobs=True)["choices"][0]
@@ -222,9 +238,9 @@ def test_a_stream_of_calls() -> None:
 
 def test_logprobs_in_a_stream() -> None:
     pieces = [
-        Piece(0, "é", (LOGPROB,)),
-        Piece(0, "", (LOGPROB,)),
-        Piece(0, "", (LOGPROB,), (CALL,)),
+        Piece(0, "é", logprobs=(LOGPROB,)),
+        Piece(0, "", logprobs=(LOGPROB,)),
+        Piece(0, "", logprobs=(LOGPROB,), calls=(CALL,)),
         Piece(0, finish="stop"),
     ]
     for wanted in (True, False):
@@ -244,7 +260,7 @@ def test_a_turn_that_says_nothing_streams_its_end() -> None:
 def test_a_deadline_is_told_at_the_end(timed_out: bool) -> None:
     turn = turn_of()
     turn.timed_out = timed_out
-    pieces = [Piece(0, finish="length", timed_out=timed_out)]
+    pieces = [Piece(0, finish="length")]
     for answer in (whole(turn, *pieces), stream(turn, *pieces)[-1]):
         assert answer["sheily"].get("timed_out", False) is timed_out
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from sheily_server.config import (
     Config,
@@ -25,6 +26,12 @@ from tests import tuned_files
 KEYS = Path(__file__).with_name("api_keys.txt")
 
 # Every setting: a text, and the value it means. None of them is the default.
+TUNED_DEFAULTS: dict[str, int | str] = {
+    "threads": 0,
+    "chunk": 128,
+    "kernel": "auto",
+    "kv_type": "f16",
+}
 EXAMPLES = {
     "model_path": ("/models/a.gguf", Path("/models/a.gguf")),
     "context_size": ("8192", 8192),
@@ -38,7 +45,10 @@ EXAMPLES = {
     "chunk": ("256", 256),
     "kernel": ("AVX2", "avx2"),
     "kv_type": ("q8_0", "q8_0"),
-    "tuned": (str(tuned_files.EXAMPLE), read(tuned_files.EXAMPLE)),
+    "tuned": (
+        str(tuned_files.EXAMPLE),
+        structs.replace(read(tuned_files.EXAMPLE), otherwise=TUNED_DEFAULTS),
+    ),
     "timeout": ("12.5", 12.5),
     "cors_origins": ("http://localhost:3000, *", ("http://localhost:3000", "*")),
     "hang_timeout": ("7.5", 7.5),

@@ -29,7 +29,10 @@ def test_the_body_is_openais_error_object() -> None:
     [
         (errors.InvalidRequestError("m"), 400, INVALID, "invalid", "invalid_value"),
         (errors.UnknownModelError("a", "b"), 404, INVALID, "invalid", "model_not_found"),
-        (errors.ContextExceededError(9, 8, 5), 400, INVALID, "invalid", "context_length_exceeded"),
+        (
+            errors.ContextExceededError(n_context=9, n_prompt=8, n_completion=5),
+            *(400, INVALID, "invalid", "context_length_exceeded"),
+        ),
         (errors.RequestCrashesEngineError(), 400, INVALID, "invalid", "request_crashes_engine"),
         (errors.QueueFullError(4, 16, 7), 429, "rate_limit_error", "queue_full", "queue_full"),
         (errors.ModelUnavailableError("m"), 500, "server_error", "unavailable", MODEL),
@@ -78,7 +81,7 @@ def test_what_a_client_is_told_about_trying_again(
 
 
 def test_messages_name_the_numbers() -> None:
-    too_long = errors.ContextExceededError(4096, 4000, 200)
+    too_long = errors.ContextExceededError(n_context=4096, n_prompt=4000, n_completion=200)
     for number in ("4096", "4200", "4000", "200"):
         assert number in too_long.message
     assert too_long.param == "messages"

@@ -21,11 +21,11 @@ def conversation(letters: str) -> list[Message]:
         "s": Message("system"),
         "u": Message("user"),
         "a": Message("assistant"),
-        "c": Message("assistant", "", CALLS),
+        "c": Message("assistant", "", tool_calls=CALLS),
         "t": Message("tool"),
     }
     return [
-        Message(kinds[letter].role, f"{letter}{place}", kinds[letter].tool_calls)
+        Message(kinds[letter].role, f"{letter}{place}", tool_calls=kinds[letter].tool_calls)
         for place, letter in enumerate(letters)
     ]
 

@@ -14,70 +14,113 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sheily_server.protocol.channel import Channel, encode_command
-from sheily_server.protocol.frames import MAX_FRAME_BYTES, ProtocolError
-from sheily_server.protocol.messages import (
-    Admitted,
+from sheily_server.protocol.commands import (
     Cancel,
-    ChoiceFinished,
     Command,
     Detokenize,
+    Grammar,
+    PromptFormat,
+    Sampling,
+    Segment,
+    Start,
+    Submit,
+    Tokenize,
+)
+from sheily_server.protocol.events import (
+    Admitted,
+    ChoiceFinished,
     Detokenized,
-    Dialect,
     Event,
     Finished,
-    Grammar,
     LoadFailed,
     Loading,
     Ready,
     Refused,
     RequestFailed,
-    Sampling,
-    Segment,
-    Start,
     Started,
-    Submit,
     Text,
-    Tokenize,
     Tokenized,
     TokenLogprob,
     TooLong,
 )
+from sheily_server.protocol.frames import MAX_FRAME_BYTES, ProtocolError
 
 COMMANDS: list[Command] = [
-    Start("/models/é.gguf", 4096, 4, 0, "info"),
+    Start(model_path="/models/é.gguf", context_size=4096, parallel=4, threads=0, log_level="info"),
     Submit(
-        2**40,
-        [Segment("<|im_start|>", True), Segment("user\n\0😀", False)],
-        Sampling(0.0, 40, 0.5, 0.1, 1.1, -2.0, 2.0, -(2**63), {128_255: -100.0, 0: 1.5}, True),
-        None,
-        2048,
-        ["END", "\n"],
-        280.0,
-        4,
-        0,
-        Grammar('start: %json {"const": "\\u00e9"}', "response_format"),
-        ["<|python_tag|>"],
+        id=2**40,
+        segments=[Segment("<|im_start|>", True), Segment("user\n\0😀", False)],
+        sampling=Sampling(
+            temperature=0.0,
+            top_k=40,
+            top_p=0.5,
+            min_p=0.1,
+            repeat_penalty=1.1,
+            frequency_penalty=-2.0,
+            presence_penalty=2.0,
+            seed=-(2**63),
+            logit_bias={128_255: -100.0, 0: 1.5},
+            ignore_eos=True,
+        ),
+        max_tokens=None,
+        max_tokens_cap=2048,
+        stop=["END", "\n"],
+        deadline=280.0,
+        n=4,
+        top_logprobs=0,
+        grammar=Grammar('start: %json {"const": "\\u00e9"}', "response_format"),
+        visible=["<|python_tag|>"],
     ),
-    Submit(1, [], Sampling(seed=2**63 - 1), 5, 5, [], 0.5),
+    Submit(
+        id=1,
+        segments=[],
+        sampling=Sampling(seed=2**63 - 1),
+        max_tokens=5,
+        max_tokens_cap=5,
+        stop=[],
+        deadline=0.5,
+    ),
     Cancel(7),
     Tokenize(8, [Segment("<|im_end|>", True), Segment("", False)]),
     Detokenize(9, [0, 2**31 - 1]),
 ]
 EVENTS: list[Event] = [
     Loading(0.5),
-    Ready(Dialect("chatml", "be brief"), "a model", 1, 2, 3, 4, "fp_1"),
-    Ready(Dialect("llama3"), "", 2**62, 2, 3, 4, "fp_2"),
+    Ready(
+        prompt_format=PromptFormat("chatml", "be brief"),
+        model_bytes=1,
+        kv_bytes=2,
+        n_ctx_train=3,
+        n_threads=4,
+        fingerprint="fp_1",
+    ),
+    Ready(
+        prompt_format=PromptFormat("llama3"),
+        model_bytes=2**62,
+        kv_bytes=2,
+        n_ctx_train=3,
+        n_threads=4,
+        fingerprint="fp_2",
+    ),
     LoadFailed("no"),
     Admitted(1, 5),
     Started(1, 0),
-    TooLong(1, 5000, 1),
+    TooLong(id=1, prompt_tokens=5000, completion_tokens=1),
     Refused(1, "logit_bias", "5 is no token."),
     Tokenized(1, [5, 2**31 - 1], [b"\xff\x00", b""]),
     Detokenized(1, "\ufffd"),
     Text(1, 0, "caf\u00e9 \0"),
     Text(1, 3, "", [TokenLogprob(b"\xc3", -0.5, [(b"\xa9", -1.0), (b"", float("-inf"))])]),
-    ChoiceFinished(1, 2, "length", True),
-    Finished(1, 1, 2, 3, 0.1, 0.2, 0.3),
+    ChoiceFinished(id=1, choice=2, reason="length", timed_out=True),
+    Finished(
+        id=1,
+        prompt_tokens=1,
+        cached_tokens=2,
+        completion_tokens=3,
+        queued_s=0.1,
+        prefill_s=0.2,
+        decode_s=0.3,
+    ),
     RequestFailed(1, "timeout", "late"),
 ]
 
@@ -139,7 +182,15 @@ def test_frames_of_many_threads_do_not_mix(channels: tuple[Channel, Channel]) ->
 
     def send(number: int) -> None:
         for i in range(n_each):
-            submit = Submit(number * n_each + i, [], Sampling(), 1, 1, ["x" * 500], 1.0)
+            submit = Submit(
+                id=number * n_each + i,
+                segments=[],
+                sampling=Sampling(),
+                max_tokens=1,
+                max_tokens_cap=1,
+                stop=["x" * 500],
+                deadline=1.0,
+            )
             server.send_frame(encode_command(submit))
 
     threads = [threading.Thread(target=send, args=(number,)) for number in range(n_threads)]
@@ -183,7 +234,17 @@ def test_closing_wakes_a_thread_that_sends(channels: tuple[Channel, Channel]) ->
         began.set()
         try:
             server.send_frame(
-                encode_command(Submit(1, [], Sampling(), 1, 1, ["x" * 20_000_000], 1.0))
+                encode_command(
+                    Submit(
+                        id=1,
+                        segments=[],
+                        sampling=Sampling(),
+                        max_tokens=1,
+                        max_tokens_cap=1,
+                        stop=["x" * 20_000_000],
+                        deadline=1.0,
+                    )
+                )
             )
         except OSError:
             outcome.append("OSError")

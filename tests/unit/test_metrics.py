@@ -29,7 +29,24 @@ def test_buckets_reach_from_ten_milliseconds_to_a_minute_and_beyond() -> None:
 def exposed() -> set[str]:
     """Names as queries use them; a histogram's is the one before its suffixes."""
     text = (
-        Metrics(lambda: Health("ready", None, None, 1, 2, 3, None, 4, 5, 6, 7, 8)).text().decode()
+        Metrics(
+            lambda: Health(
+                state="ready",
+                reason=None,
+                progress=None,
+                running=1,
+                queued=2,
+                restarts=3,
+                engine=None,
+                load_s=4,
+                last_step_age_s=5,
+                kv_cells=6,
+                kv_cells_used=7,
+                kv_cells_cached=8,
+            )
+        )
+        .text()
+        .decode()
     )
     return {
         family.name + ("_total" if family.type == "counter" else "")

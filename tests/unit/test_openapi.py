@@ -118,13 +118,40 @@ def test_what_is_neutral_in_the_document_is_accepted(name: str) -> None:
 
 
 def test_required_fields_of_answers_are_those_that_are_always_sent() -> None:
-    details = openai.CompletionTokensDetails(0, 0, 1)
-    usage = openai.Usage(1, 1, 2, openai.CachedTokens(), details)
-    timings = openai.Timings(0, 0, 0, None, None, 0, 0)
-    least = openai.ChatCompletion("id", 0, "m", "fp", [], usage, timings, openai.Extension())
-    chunk = openai.ChatCompletionChunk("id", 0, "m", "fp", [])
+    details = openai.CompletionTokensDetails(
+        accepted_prediction_tokens=0, rejected_prediction_tokens=0, text_tokens=1
+    )
+    usage = openai.Usage(
+        prompt_tokens=1,
+        completion_tokens=1,
+        total_tokens=2,
+        prompt_tokens_details=openai.CachedTokens(),
+        completion_tokens_details=details,
+    )
+    timings = openai.Timings(
+        queued_ms=0,
+        prompt_ms=0,
+        predicted_ms=0,
+        prompt_per_second=None,
+        predicted_per_second=None,
+        draft_n=0,
+        draft_n_accepted=0,
+    )
+    least = openai.ChatCompletion(
+        id="id",
+        created=0,
+        model="m",
+        system_fingerprint="fp",
+        choices=[],
+        usage=usage,
+        timings=timings,
+        sheily=openai.Extension(),
+    )
+    chunk = openai.ChatCompletionChunk(
+        id="id", created=0, model="m", system_fingerprint="fp", choices=[]
+    )
     delta = openai.Delta()
-    others = (usage, details, timings, openai.Extension(), openai.AnswerMessage(None))
+    others = (usage, details, timings, openai.Extension(), openai.AnswerMessage(content=None))
     for answer in (least, chunk, delta, *others):
         sent = msgspec.json.decode(msgspec.json.encode(answer))
         assert set(SCHEMAS[type(answer).__name__]["required"]) == set(sent)

@@ -10,7 +10,7 @@ import pytest
 
 from sheily_server.backend.outbox import Outbox
 from sheily_server.protocol.channel import Channel, encode_command
-from sheily_server.protocol.messages import Cancel, Detokenize
+from sheily_server.protocol.commands import Cancel, Detokenize
 from tests.unit.test_supervisor import WAIT, until
 
 FULL = 20_000_000

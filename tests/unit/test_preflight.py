@@ -16,10 +16,10 @@ from sheily_server.engine import reading
 from sheily_server.engine.grammar import compiler, constraint, forked
 
 LLAMA_3B = GGUF(
-    3_421_898_624,
-    3_414_061_312,
-    255,
-    {
+    file_bytes=3_421_898_624,
+    tensor_bytes=3_414_061_312,
+    n_tensors=255,
+    metadata={
         "general.architecture": "llama",
         "llama.block_count": 28,
         "llama.embedding_length": 3072,
@@ -28,7 +28,7 @@ LLAMA_3B = GGUF(
         "llama.attention.key_length": 128,
         "llama.attention.value_length": 128,
     },
-    {"tokenizer.ggml.tokens": 128_256},
+    lengths={"tokenizer.ggml.tokens": 128_256},
 )
 CONFIG = Config(context_size=4096, parallel=4)
 KV = 4 * 4096 * 28 * 8 * 256 * 2

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sheily_server.engine.kvcache.answers import Answers
+from sheily_server.engine.kvcache.answer_ids import AnswerIds
 from sheily_server.engine.reading import (
     MOST_OF_A_SLICE,
     SHORT,
@@ -14,7 +14,7 @@ from sheily_server.engine.reading import (
     SliceTooLongError,
     TextTooLongError,
 )
-from sheily_server.protocol.messages import Segment
+from sheily_server.protocol.commands import Segment
 from tests.fake_tokenizer import Letters
 
 
@@ -57,7 +57,7 @@ segments_strategy = st.lists(
 
 @given(segments_strategy)
 def test_the_ids_are_those_of_the_segments(segments: list[Segment]) -> None:
-    reading = Reading(Letters(), segments, 10**9, "messages")
+    reading = Reading(Letters(), segments, most=10**9, param="messages")
     expected: list[int] = []
     for segment in segments:
         n_before_last = len(expected)
@@ -70,7 +70,7 @@ def test_the_ids_are_those_of_the_segments(segments: list[Segment]) -> None:
 def test_a_long_text_is_read_slice_by_slice() -> None:
     tokenizer = Counting()
     text = "word " * 10_000
-    reading = Reading(tokenizer, [Segment(text, False)], 10**9, "messages")
+    reading = Reading(tokenizer, [Segment(text, False)], most=10**9, param="messages")
     assert not reading.is_short
     assert finished(reading) == list(map(ord, text))
     assert len(tokenizer.read) == 50
@@ -79,19 +79,19 @@ def test_a_long_text_is_read_slice_by_slice() -> None:
 
 def test_a_text_that_cannot_fit_is_not_read_at_all() -> None:
     tokenizer = Counting()
-    reading = Reading(tokenizer, [Segment("word " * 10_000, False)], 12_499, "messages")
+    reading = Reading(tokenizer, [Segment("word " * 10_000, False)], most=12_499, param="messages")
     with pytest.raises(TextTooLongError) as caught:
         finished(reading)
     assert caught.value.least == 12_500  # a token has 4 bytes at most
     assert tokenizer.read == []
     assert not reading.at_end
-    reading = Reading(tokenizer, [Segment("word " * 10_000, False)], 12_500, "messages")
+    reading = Reading(tokenizer, [Segment("word " * 10_000, False)], most=12_500, param="messages")
     reading.look()
 
 
 def test_a_text_is_left_as_soon_as_it_cannot_fit() -> None:
     tokenizer = Counting()
-    reading = Reading(tokenizer, [Segment("word " * 10_000, False)], 20_000, "messages")
+    reading = Reading(tokenizer, [Segment("word " * 10_000, False)], most=20_000, param="messages")
     with pytest.raises(TextTooLongError) as caught:
         finished(reading)
     assert caught.value.least > 20_000
@@ -101,7 +101,7 @@ def test_a_text_is_left_as_soon_as_it_cannot_fit() -> None:
 @pytest.mark.parametrize("most", [999, 1000, 20_001, 49_999])
 def test_of_the_last_slice_no_more_is_read_than_fits(most: int) -> None:
     tokenizer = WithoutBound()
-    reading = Reading(tokenizer, [Segment("word " * 10_000, False)], most, "messages")
+    reading = Reading(tokenizer, [Segment("word " * 10_000, False)], most=most, param="messages")
     with pytest.raises(TextTooLongError) as caught:
         finished(reading)
     assert caught.value.least > most
@@ -112,35 +112,37 @@ def test_of_the_last_slice_no_more_is_read_than_fits(most: int) -> None:
 def test_a_short_text_is_read_to_its_end() -> None:
     """Whoever sent it is told how many tokens it has."""
     for n in (SHORT - 1, SHORT):
-        reading = Reading(Letters(), [Segment("a" * n, False)], 5, "messages")
+        reading = Reading(Letters(), [Segment("a" * n, False)], most=5, param="messages")
         assert reading.is_short
         assert len(finished(reading)) == n
-    assert not Reading(Letters(), [Segment("a" * (SHORT + 1), False)], 5, "messages").is_short
+    assert not Reading(
+        Letters(), [Segment("a" * (SHORT + 1), False)], most=5, param="messages"
+    ).is_short
 
 
 def test_bytes_are_counted_not_characters() -> None:
-    assert not Reading(Letters(), [Segment("é" * SHORT, False)], 5, "messages").is_short
+    assert not Reading(Letters(), [Segment("é" * SHORT, False)], most=5, param="messages").is_short
 
 
 def test_a_part_that_cannot_be_cut_has_a_limit() -> None:
     tokenizer = WithoutBound()
     text = "a" * (MOST_OF_A_SLICE + 1)
     reading = Reading(
-        tokenizer, [Segment("<|x|>", True), Segment(text, False)], 10**9, "prediction"
+        tokenizer, [Segment("<|x|>", True), Segment(text, False)], most=10**9, param="prediction"
     )
     with pytest.raises(SliceTooLongError, match=str(MOST_OF_A_SLICE)) as caught:
         finished(reading)
     assert caught.value.param == "prediction"
     assert tokenizer.read == []
     assert (
-        len(finished(Reading(tokenizer, [Segment(text[1:], False)], 10**9, "text")))
+        len(finished(Reading(tokenizer, [Segment(text[1:], False)], most=10**9, param="text")))
         == len(text) - 1
     )
 
 
-def kept() -> Answers:
+def kept() -> AnswerIds:
     """An answer that said `ab` behind a marker and `q`."""
-    answers = Answers(1000)
+    answers = AnswerIds(1000)
     answers.remember("me", [1, ord("q")], "ab", [500])
     return answers
 
@@ -160,7 +162,7 @@ def test_an_answer_has_its_ids_in_its_conversation_alone(
 ) -> None:
     marker = Segment("<|x|>", True)
     segments = [marker, Segment(question, False), Segment("ab", False), marker]
-    reading = Reading(Letters(), segments, 100, "messages", kept(), scope)
+    reading = Reading(Letters(), segments, most=100, param="messages", answers=kept(), scope=scope)
     assert finished(reading) == ids
     assert reading.n_before_last == len(ids) - 1
 
@@ -172,16 +174,21 @@ def test_an_answer_behind_an_answer_has_its_ids() -> None:
     answers.remember("me", [1, ord("q"), 97, 98, 1], "ab", [700])
     marker, said = Segment("<|x|>", True), Segment("ab", False)
     segments = [marker, Segment("q", False), said, marker, said]
-    assert finished(Reading(Letters(), segments, 100, "messages", answers, "me")) == [
-        *(1, ord("q"), 500, 1, 600, 601)
-    ]
+    assert finished(
+        Reading(Letters(), segments, most=100, param="messages", answers=answers, scope="me")
+    ) == [*(1, ord("q"), 500, 1, 600, 601)]
 
 
 def test_many_answers_cost_no_depth() -> None:
-    answers = Answers(10**6)
+    answers = AnswerIds(10**6)
     tokens: list[int] = []
     for _ in range(5000):
         answers.remember("me", tokens, "ab", [500])
         tokens.append(500)
     segments = [Segment("ab", False)] * 5000
-    assert finished(Reading(Letters(), segments, 10**6, "messages", answers, "me")) == tokens
+    assert (
+        finished(
+            Reading(Letters(), segments, most=10**6, param="messages", answers=answers, scope="me")
+        )
+        == tokens
+    )

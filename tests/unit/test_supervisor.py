@@ -28,25 +28,21 @@ from sheily_server.backend.tickets import Ticket
 from sheily_server.config import Config
 from sheily_server.errors import ServiceError
 from sheily_server.protocol.channel import Channel
-from sheily_server.protocol.frames import MAX_FRAME_BYTES
-from sheily_server.protocol.messages import (
+from sheily_server.protocol.commands import Detokenize, Sampling, Segment, Submit, Tokenize
+from sheily_server.protocol.events import (
     LAST_EVENTS,
     Admitted,
     ChoiceFinished,
-    Detokenize,
     Detokenized,
     Event,
     Finished,
     Refused,
     RequestEvent,
-    Sampling,
-    Segment,
-    Submit,
     Text,
-    Tokenize,
     Tokenized,
     TooLong,
 )
+from sheily_server.protocol.frames import MAX_FRAME_BYTES
 from sheily_server.web.errors import kind
 from tests.models import EMPTY_GGUF
 
@@ -137,7 +133,15 @@ def wait_for_restart(supervisor: Supervisor, count: int) -> None:
 
 def request(text: str, **fields: Any) -> Submit:
     segments = [Segment("<|im_start|>", True), Segment(f"user\n{text}", False)]
-    plain = Submit(0, segments, Sampling(), None, 64, [], 100.0)
+    plain = Submit(
+        id=0,
+        segments=segments,
+        sampling=Sampling(),
+        max_tokens=None,
+        max_tokens_cap=64,
+        stop=[],
+        deadline=100.0,
+    )
     return msgspec.structs.replace(plain, **fields)
 
 
@@ -188,7 +192,7 @@ def test_the_model_loads_and_a_request_is_answered(bench: Bench) -> None:
     assert health.engine is not None
     assert health.engine.n_threads == 3
     assert bench.loads == [0.25, 1.0]
-    assert supervisor.engine().dialect.name == "chatml"
+    assert supervisor.engine().prompt_format.name == "chatml"
     found = events(supervisor.submit(request("one two")))
     assert [type(event) for event in found] == [Admitted, Text, Text, ChoiceFinished, Finished]
 
@@ -230,7 +234,7 @@ def test_each_ticket_gets_its_own_events(bench: Bench) -> None:
 def test_too_long_ends_a_request(bench: Bench) -> None:
     supervisor = bench.ready()
     found = events(supervisor.submit(request("too-long 200 5")))
-    assert found == [TooLong(1, 200, 5)]
+    assert found == [TooLong(id=1, prompt_tokens=200, completion_tokens=5)]
     assert in_flight(supervisor) == 0
 
 

@@ -8,9 +8,18 @@ import msgspec
 import pytest
 
 from sheily_server.backend.suspects import MOST, Suspects
-from sheily_server.protocol.messages import Detokenize, Sampling, Segment, Submit, Tokenize
+from sheily_server.protocol.commands import Detokenize, Sampling, Segment, Submit, Tokenize
 
-SUBMIT = Submit(7, [Segment("a secret", False)], Sampling(seed=1), 5, 64, ["x"], 10.0, arrived=5.0)
+SUBMIT = Submit(
+    id=7,
+    segments=[Segment("a secret", False)],
+    sampling=Sampling(seed=1),
+    max_tokens=5,
+    max_tokens_cap=64,
+    stop=["x"],
+    deadline=10.0,
+    arrived=5.0,
+)
 
 
 def test_two_deaths_make_a_suspect_and_one_alone_the_culprit() -> None:

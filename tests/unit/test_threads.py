@@ -27,7 +27,7 @@ from sheily_server.engine.inbox import read_commands
 from sheily_server.engine.tokenizer import UnusableModelError
 from sheily_server.engine.vitals import Vitals
 from sheily_server.protocol.channel import Channel
-from sheily_server.protocol.messages import Command, Grammar, Tokenize
+from sheily_server.protocol.commands import Command, Grammar, Tokenize
 from tests.models import ROOT
 from tests.unit.test_worker import LINE, job, running
 

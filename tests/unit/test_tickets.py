@@ -9,7 +9,7 @@ import pytest
 
 from sheily_server.backend.tickets import Counts, Ticket, Tickets
 from sheily_server.errors import ServiceError
-from sheily_server.protocol.messages import (
+from sheily_server.protocol.events import (
     Admitted,
     ChoiceFinished,
     Finished,
@@ -21,7 +21,15 @@ from sheily_server.web.errors import kind
 
 
 def finished(id: int) -> Finished:
-    return Finished(id, 1, 0, 1, 0.0, 0.1, 0.2)
+    return Finished(
+        id=id,
+        prompt_tokens=1,
+        cached_tokens=0,
+        completion_tokens=1,
+        queued_s=0.0,
+        prefill_s=0.1,
+        decode_s=0.2,
+    )
 
 
 def opened(tickets: Tickets, n: int) -> list[Ticket]:
@@ -63,7 +71,7 @@ def test_never_more_than_configured_from_many_threads() -> None:
 def test_events_go_to_their_ticket_until_the_last() -> None:
     tickets = Tickets(parallel=2, queue=0)
     one, other = opened(tickets, 2)
-    assert tickets.deliver(ChoiceFinished(one.id, 0, "stop", False))
+    assert tickets.deliver(ChoiceFinished(id=one.id, choice=0, reason="stop", timed_out=False))
     assert tickets.deliver(finished(one.id))
     assert len(tickets) == 1
     assert not tickets.deliver(finished(one.id))
@@ -81,32 +89,32 @@ def test_who_runs_is_who_has_a_slot() -> None:
     two = tickets.open(lambda id: None, choices=2)
     asks = tickets.open(lambda id: None, choices=0)  # for tokens: it never has a slot
     tickets.deliver(Admitted(two.id, 5))
-    assert tickets.count() == Counts(0, 2, 0, 2)
+    assert tickets.count() == Counts(running=0, queued=2, answers_running=0, answers_queued=2)
     tickets.deliver(Started(two.id, 1))
-    assert tickets.count() == Counts(1, 1, 1, 1)
+    assert tickets.count() == Counts(running=1, queued=1, answers_running=1, answers_queued=1)
     tickets.deliver(Started(two.id, 0))
-    assert tickets.count() == Counts(1, 1, 2, 0)
-    tickets.deliver(ChoiceFinished(two.id, 1, "stop", False))
-    assert tickets.count() == Counts(1, 1, 1, 0)
+    assert tickets.count() == Counts(running=1, queued=1, answers_running=2, answers_queued=0)
+    tickets.deliver(ChoiceFinished(id=two.id, choice=1, reason="stop", timed_out=False))
+    assert tickets.count() == Counts(running=1, queued=1, answers_running=1, answers_queued=0)
     tickets.deliver(finished(two.id))
-    assert tickets.count() == Counts(0, 1, 0, 0)
+    assert tickets.count() == Counts(running=0, queued=1, answers_running=0, answers_queued=0)
     assert isinstance(two.next(0), Admitted)
     assert isinstance(two.next(0), ChoiceFinished)  # Started is no event of an answer
     tickets.close(asks.id)
-    assert tickets.count() == Counts(0, 0, 0, 0)
+    assert tickets.count() == Counts(running=0, queued=0, answers_running=0, answers_queued=0)
 
 
 def test_a_request_that_may_trim_keeps_its_place() -> None:
     tickets = Tickets(parallel=1, queue=0)
     ticket = tickets.open(lambda id: None, trims=True)
     for _ in range(2):
-        assert tickets.deliver(TooLong(ticket.id, 9, 1))
+        assert tickets.deliver(TooLong(id=ticket.id, prompt_tokens=9, completion_tokens=1))
         assert isinstance(ticket.next(0), TooLong)
         with pytest.raises(ServiceError):
             tickets.check_room()
     assert tickets.deliver(finished(ticket.id))
     other = tickets.open(lambda id: None)
-    assert tickets.deliver(TooLong(other.id, 9, 1))
+    assert tickets.deliver(TooLong(id=other.id, prompt_tokens=9, completion_tokens=1))
     assert not tickets
 
 

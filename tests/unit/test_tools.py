@@ -17,7 +17,8 @@ from sheily_server.chat import grammar as schemas
 from sheily_server.chat.grammar import answer_grammar
 from sheily_server.chat.reader import AnswerReader
 from sheily_server.errors import ServiceError
-from sheily_server.protocol.messages import ChoiceFinished, Grammar, Text
+from sheily_server.protocol.commands import Grammar
+from sheily_server.protocol.events import ChoiceFinished, Text
 from sheily_server.templates.base import Call, Offer
 from sheily_server.templates.lark import json_term
 from sheily_server.templates.llama3 import TEMPLATE
@@ -61,7 +62,9 @@ def grammar_of(found: Offer) -> Grammar | None:
 def parse_calls(text: str, found: Offer) -> list[Call]:
     """The calls of a whole answer, which begins like one as it has to be one."""
     reader = AnswerReader(0, dataclasses.replace(found, forced=True), TEMPLATE.calls)
-    pieces = reader.take(Text(1, 0, text)) + reader.end(ChoiceFinished(1, 0, "stop", False))
+    pieces = reader.take(Text(1, 0, text)) + reader.end(
+        ChoiceFinished(id=1, choice=0, reason="stop", timed_out=False)
+    )
     return [call for piece in pieces for call in piece.calls]
 
 

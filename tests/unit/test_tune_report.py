@@ -188,7 +188,10 @@ def test_the_server_reads_what_is_written(tmp_path: Path) -> None:
     content = record.document("A CPU", Path("a/b.gguf"), settings, Figures(100, 5), BOUNDS)
     record.write(path, content)
     assert tuned.read(path) == tuned.Tuned(
-        path, "A CPU", "b.gguf", {"kernel": "avx2", "threads": 3, "chunk": 64, "kv_type": "q8_0"}
+        path=str(path),
+        cpu="A CPU",
+        model="b.gguf",
+        settings={"kernel": "avx2", "threads": 3, "chunk": 64, "kv_type": "q8_0"},
     )
     assert record.VERSION == tuned.VERSION
     assert json.loads(path.read_text())["measured"] == {

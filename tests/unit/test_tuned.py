@@ -10,9 +10,10 @@ import msgspec
 import pytest
 
 from sheily_server.backend.commands import start_of
-from sheily_server.config import Config, ConfigError, load, untuned
+from sheily_server.config import Config, ConfigError, load
 from sheily_server.engine.settled import settled
-from sheily_server.protocol.messages import Dialect, Ready, Start, TunedFor
+from sheily_server.protocol.commands import PromptFormat, Start
+from sheily_server.protocol.events import Ready
 from sheily_server.tuned import Tuned, read
 from tests import tuned_files
 
@@ -26,7 +27,9 @@ def settings(config: Config | Start) -> dict[str, Any]:
 
 def test_a_file_is_read() -> None:
     path = tuned_files.EXAMPLE
-    assert read(path) == Tuned(path, "A CPU of no machine", "a-model.gguf", SETTINGS)
+    assert read(path) == Tuned(
+        path=str(path), cpu="A CPU of no machine", model="a-model.gguf", settings=SETTINGS
+    )
 
 
 WRONG = {
@@ -88,7 +91,8 @@ def test_the_file_decides_what_nothing_else_does() -> None:
     config = load(["--tuned", str(tuned_files.EXAMPLE)], {})
     assert settings(config) == SETTINGS
     assert config.context_size == 4096
-    assert untuned(config) == DEFAULTS
+    assert config.tuned is not None
+    assert config.tuned.otherwise == DEFAULTS
 
 
 def test_flags_and_variables_win_over_the_file() -> None:
@@ -97,11 +101,11 @@ def test_flags_and_variables_win_over_the_file() -> None:
         {"LLM_TUNED": str(tuned_files.EXAMPLE), "LLM_KERNEL": "avx_vnni", "LLM_CHUNK": "64"},
     )
     assert settings(config) == {"threads": 1, "chunk": 64, "kernel": "off", "kv_type": "q8_0"}
-    assert untuned(config) == {"kv_type": "f16"}
+    assert config.tuned is not None
+    assert config.tuned.otherwise == {"kv_type": "f16"}
 
 
-def test_without_a_file_nothing_is_untuned() -> None:
-    assert untuned(load(["--threads", "1"], {})) == {}
+def test_without_a_file_the_engine_is_told_of_none() -> None:
     assert start_of(load(["--threads", "1"], {})).tuned is None
 
 
@@ -114,15 +118,21 @@ def start(model: str = "/models/a-model.gguf", *arguments: str) -> Start:
 def test_the_engine_is_told_both_what_was_tuned_and_what_holds_elsewhere() -> None:
     found = start()
     assert settings(found) == SETTINGS
-    assert found.tuned == TunedFor(
-        str(tuned_files.EXAMPLE), "A CPU of no machine", "a-model.gguf", DEFAULTS
+    assert found.tuned == Tuned(
+        path=str(tuned_files.EXAMPLE),
+        cpu="A CPU of no machine",
+        model="a-model.gguf",
+        settings=SETTINGS,
+        otherwise=DEFAULTS,
     )
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(found), type=Start) == found
 
 
 def test_on_its_cpu_with_its_model_the_file_is_used_in_silence() -> None:
     assert settled(start(), "A CPU of no machine") == (start(), [])
-    assert settled(Start("m", 1, 1, 2, "info"), "any") == (Start("m", 1, 1, 2, "info"), [])
+    assert settled(
+        Start(model_path="m", context_size=1, parallel=1, threads=2, log_level="info"), "any"
+    ) == (Start(model_path="m", context_size=1, parallel=1, threads=2, log_level="info"), [])
 
 
 def test_another_model_is_warned_of_and_the_file_used() -> None:
@@ -140,7 +150,17 @@ def test_another_cpu_is_warned_of_and_the_file_not_used() -> None:
 
 
 def test_defaults_are_the_same_on_both_sides_of_the_wire() -> None:
-    assert settings(Start("", 1, 1, 0, "")) == DEFAULTS
+    assert (
+        settings(Start(model_path="", context_size=1, parallel=1, threads=0, log_level=""))
+        == DEFAULTS
+    )
     assert {f.name: f.default for f in fields(Config) if f.name in DEFAULTS} == DEFAULTS
-    ready = Ready(Dialect("chatml"), "", 1, 1, 1, 1, "")
+    ready = Ready(
+        prompt_format=PromptFormat("chatml"),
+        model_bytes=1,
+        kv_bytes=1,
+        n_ctx_train=1,
+        n_threads=1,
+        fingerprint="",
+    )
     assert (ready.chunk, ready.kv_type) == (DEFAULTS["chunk"], DEFAULTS["kv_type"])

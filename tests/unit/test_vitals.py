@@ -11,7 +11,7 @@ import pytest
 
 from sheily_server.engine.vitals import Vitals, tell
 from sheily_server.protocol.channel import Channel
-from sheily_server.protocol.messages import Beat
+from sheily_server.protocol.events import Beat
 
 
 def test_an_idle_engine_has_nothing_that_stands_still() -> None:

@@ -20,24 +20,20 @@ from sheily_server.engine.admission import Job
 from sheily_server.engine.grammar.compiler import Verdict
 from sheily_server.engine.grammar.follower import Follower
 from sheily_server.engine.inbox import Inbox, Indexed
-from sheily_server.engine.kvcache.answers import Answers
+from sheily_server.engine.kvcache.answer_ids import AnswerIds
 from sheily_server.engine.runner import Output, Runner
 from sheily_server.engine.scheduling.scheduler import Plan, Scheduler
-from sheily_server.engine.scheduling.sequence import Sequence as TokenSequence
+from sheily_server.engine.scheduling.sequence import TokenSequence
 from sheily_server.engine.vitals import Vitals
 from sheily_server.engine.worker import Engine
 from sheily_server.protocol.channel import Channel
-from sheily_server.protocol.messages import (
-    Cancel,
+from sheily_server.protocol.commands import Cancel, Grammar, Sampling, Segment, Submit
+from sheily_server.protocol.events import (
     ChoiceFinished,
     Event,
     Finished,
-    Grammar,
     RequestFailed,
-    Sampling,
-    Segment,
     Started,
-    Submit,
     Text,
 )
 from tests.fake_grammars import Path, Paths
@@ -98,11 +94,9 @@ class Script(Runner):
 class Steady(Scheduler):
     """Takes the steps to be as long as those of a model on a quiet machine are."""
 
-    def commit(
-        self, plan: Plan, sampled: Sequence[Sequence[int]], seconds: float
-    ) -> list[tuple[TokenSequence, Sequence[int]]]:
+    def commit(self, plan: Plan, sampled: Sequence[Sequence[int]], seconds: float) -> None:
         n = sum(len(work.tokens) + len(work.drafts) for work in plan.work)
-        return super().commit(plan, sampled, 0.1 + 0.002 * n)
+        super().commit(plan, sampled, 0.1 + 0.002 * n)
 
 
 class Running:
@@ -114,20 +108,20 @@ class Running:
         self.channel = Channel(self._ours)
         self.inbox: Inbox = queue.SimpleQueue()
         self.runner = Script(says)
-        self.answers = Answers(1000)
+        self.answers = AnswerIds(1000)
         self.grammars = Paths(paths)
-        self.scheduler = Steady(n_slots, CONTEXT, n_slots + 4)
+        self.scheduler = Steady(n_slots=n_slots, context_size=CONTEXT, n_sequences=n_slots + 4)
         self.vitals = Vitals()
         self.events: list[Event] = []
         engine = Engine(
-            Channel(theirs),
-            Letters(),
-            self.runner,
-            self.scheduler,
-            self.answers,
-            self.grammars,
-            self.inbox,
-            self.vitals,
+            channel=Channel(theirs),
+            tokenizer=Letters(),
+            runner=self.runner,
+            scheduler=self.scheduler,
+            answers=self.answers,
+            grammars=self.grammars,
+            inbox=self.inbox,
+            vitals=self.vitals,
         )
 
         def run() -> None:
@@ -197,24 +191,26 @@ def job(
     """An admitted request; `prediction` None: nothing is drafted."""
     now = time.monotonic()
     submit = Submit(
-        id,
-        [Segment(prompt[1:], False)],
-        Sampling(),
-        max_tokens,
-        max_tokens,
-        list(stop),
-        now + seconds,
-        n,
+        id=id,
+        segments=[Segment(prompt[1:], False)],
+        sampling=Sampling(),
+        max_tokens=max_tokens,
+        max_tokens_cap=max_tokens,
+        stop=list(stop),
+        deadline=now + seconds,
+        n=n,
         grammar=None if grammar is None else Grammar(grammar, "response_format"),
         arrived=now,
         scope=scope,
     )
     tokens = list(map(ord, prompt))
     return Job(
-        submit,
-        [TokenSequence(0, tokens, max_tokens, held=grammar is not None) for _ in range(n)],
+        submit=submit,
+        sequences=[
+            TokenSequence(0, tokens, max_tokens, held=grammar is not None) for _ in range(n)
+        ],
         before=array.array("i", tokens[:1]),
-        cost=None if grammar is None else Verdict(1, n_bytes=1234),
+        cost=None if grammar is None else Verdict(id=1, n_bytes=1234),
         prediction=None if prediction is None else array.array("i", map(ord, prediction)),
     )
 
@@ -308,7 +304,7 @@ def test_a_mask_that_never_comes_ends_with_the_deadline() -> None:
         engine.until(Text(2, 0, "e"))  # the last one before the mask that does not come
         begun.submit = msgspec.structs.replace(begun.submit, deadline=0)
         assert isinstance(engine.ended(2)[2], Finished)
-        assert ChoiceFinished(2, 0, "length", timed_out=True) in engine.events
+        assert ChoiceFinished(id=2, choice=0, reason="length", timed_out=True) in engine.events
         assert engine.text(2) == SAYS["a"][:3]
 
 
@@ -382,7 +378,7 @@ def test_the_times_of_several_choices_are_those_of_the_first_that_began() -> Non
         engine.until(Started(1, 0), Started(1, 1))
         engine.inbox.put(job(2, "b", n=4))
         engine.until(Started(2, 0))
-        engine.until(ChoiceFinished(2, 0, "stop", False))
+        engine.until(ChoiceFinished(id=2, choice=0, reason="stop", timed_out=False))
         hold.gates[3].set()
         last = engine.ended(1, 2)[2]
         elapsed = time.monotonic() - began

@@ -10,7 +10,7 @@ import msgspec
 from ...chat.generation import Generation
 from ...chat.grammar import AnswerSchema, check_schema
 from ...errors import InvalidRequestError
-from ...protocol.messages import Sampling
+from ...protocol.commands import Sampling
 from ...templates.base import Function, Message, Offer, ToolCall
 from .. import body
 from . import protocol as wire
@@ -183,10 +183,10 @@ def offered_functions(tools: Sequence[wire.Tool]) -> tuple[Function, ...]:
     return tuple(
         Function(
             tool.function.name,
-            tool.function.description,
-            tool.function.parameters,
-            bool(tool.function.strict),
-            f"tools[{i}].function.parameters",
+            description=tool.function.description,
+            parameters=tool.function.parameters,
+            strict=bool(tool.function.strict),
+            place=f"tools[{i}].function.parameters",
         )
         for i, tool in enumerate(tools)
     )

@@ -10,7 +10,7 @@ from msgspec import UNSET
 
 from ...chat.reader import Piece
 from ...chat.turn import Turn, rate
-from ...protocol.messages import TokenLogprob
+from ...protocol.events import TokenLogprob
 from ...templates.base import Call
 from . import protocol as wire
 
@@ -22,14 +22,14 @@ def whole(turn: Turn, pieces: Sequence[Piece], logprobs: bool) -> wire.ChatCompl
         for i in range(turn.n)
     ]
     return wire.ChatCompletion(
-        _new_id(),
-        turn.created,
-        turn.model,
-        turn.fingerprint,
-        choices,
-        usage(turn),
-        timings(turn),
-        extension(turn),
+        id=_new_id(),
+        created=turn.created,
+        model=turn.model,
+        system_fingerprint=turn.fingerprint,
+        choices=choices,
+        usage=usage(turn),
+        timings=timings(turn),
+        sheily=extension(turn),
     )
 
 
@@ -67,18 +67,23 @@ class Chunks:
         turn = self._turn
         choice, finish = list(turn.finish_reasons.items())[-1]
         yield wire.ChatCompletionChunk(
-            self._id,
-            turn.created,
-            turn.model,
-            turn.fingerprint,
-            [wire.ChunkChoice(wire.Delta(), finish, choice)],
+            id=self._id,
+            created=turn.created,
+            model=turn.model,
+            system_fingerprint=turn.fingerprint,
+            choices=[wire.ChunkChoice(delta=wire.Delta(), finish_reason=finish, index=choice)],
             usage=None if self._include_usage else UNSET,
             timings=timings(turn),
             sheily=extension(turn),
         )
         if self._include_usage:
             yield wire.ChatCompletionChunk(
-                self._id, turn.created, turn.model, turn.fingerprint, [], usage=usage(turn)
+                id=self._id,
+                created=turn.created,
+                model=turn.model,
+                system_fingerprint=turn.fingerprint,
+                choices=[],
+                usage=usage(turn),
             )
 
     def _chunk(
@@ -92,11 +97,13 @@ class Chunks:
     ) -> wire.ChatCompletionChunk:
         turn = self._turn
         return wire.ChatCompletionChunk(
-            self._id,
-            turn.created,
-            turn.model,
-            turn.fingerprint,
-            [wire.ChunkChoice(delta, finish, choice, logprobs)],
+            id=self._id,
+            created=turn.created,
+            model=turn.model,
+            system_fingerprint=turn.fingerprint,
+            choices=[
+                wire.ChunkChoice(delta=delta, finish_reason=finish, index=choice, logprobs=logprobs)
+            ],
             usage=None if self._include_usage else UNSET,
             sheily=extension(turn) if first else UNSET,
         )
@@ -129,12 +136,17 @@ def _event(chunk: wire.ChatCompletionChunk) -> bytes:
 def _choice(pieces: Sequence[Piece], index: int, logprobs: bool) -> wire.Choice:
     calls = [_tool_call(call) for piece in pieces for call in piece.calls]
     text = "".join(piece.text for piece in pieces)
-    message = wire.AnswerMessage(None if calls else text, tool_calls=calls or UNSET)
+    message = wire.AnswerMessage(content=None if calls else text, tool_calls=calls or UNSET)
     tokens = [logprob for piece in pieces for logprob in piece.logprobs]
     finish = pieces[-1].finish
     if finish is None:
         raise RuntimeError("an answer without its end")
-    return wire.Choice(message, finish, index, _logprobs(tokens) if logprobs else None)
+    return wire.Choice(
+        message=message,
+        finish_reason=finish,
+        index=index,
+        logprobs=_logprobs(tokens) if logprobs else None,
+    )
 
 
 def _tool_call(call: Call, index: int | None = None) -> wire.AnswerToolCall:
@@ -147,10 +159,12 @@ def _logprobs(tokens: Sequence[TokenLogprob]) -> wire.Logprobs:
     return wire.Logprobs(
         [
             wire.Logprob(
-                _text(token.piece),
-                token.logprob,
-                list(token.piece),
-                [wire.TopLogprob(_text(piece), value, list(piece)) for piece, value in token.top],
+                token=_text(token.piece),
+                logprob=token.logprob,
+                bytes=list(token.piece),
+                top_logprobs=[
+                    wire.TopLogprob(_text(piece), value, list(piece)) for piece, value in token.top
+                ],
             )
             for token in tokens
         ]
@@ -169,13 +183,13 @@ def usage(turn: Turn) -> wire.Usage:
     """The counts of a turn that has finished."""
     done = turn.done()
     return wire.Usage(
-        done.prompt_tokens,
-        done.completion_tokens,
-        done.prompt_tokens + done.completion_tokens,
-        wire.CachedTokens(done.cached_tokens),
-        wire.CompletionTokensDetails(
-            done.accepted_prediction_tokens,
-            done.rejected_prediction_tokens,
+        prompt_tokens=done.prompt_tokens,
+        completion_tokens=done.completion_tokens,
+        total_tokens=done.prompt_tokens + done.completion_tokens,
+        prompt_tokens_details=wire.CachedTokens(done.cached_tokens),
+        completion_tokens_details=wire.CompletionTokensDetails(
+            accepted_prediction_tokens=done.accepted_prediction_tokens,
+            rejected_prediction_tokens=done.rejected_prediction_tokens,
             text_tokens=done.completion_tokens,
         ),
     )
@@ -190,11 +204,11 @@ def timings(turn: Turn) -> wire.Timings:
     done = turn.done()
     computed = done.prompt_tokens - done.cached_tokens
     return wire.Timings(
-        round(1000 * done.queued_s, 3),
-        round(1000 * done.prefill_s, 3),
-        round(1000 * done.decode_s, 3),
-        rate(computed, done.prefill_s),
-        turn.tokens_per_second(),
-        done.drafted_tokens,
-        done.accepted_tokens,
+        queued_ms=round(1000 * done.queued_s, 3),
+        prompt_ms=round(1000 * done.prefill_s, 3),
+        predicted_ms=round(1000 * done.decode_s, 3),
+        prompt_per_second=rate(computed, done.prefill_s),
+        predicted_per_second=turn.tokens_per_second(),
+        draft_n=done.drafted_tokens,
+        draft_n_accepted=done.accepted_tokens,
     )

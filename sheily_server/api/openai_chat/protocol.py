@@ -247,7 +247,7 @@ class CachedTokens(Struct, frozen=True):
     cached_tokens: int = 0
 
 
-class CompletionTokensDetails(Struct, frozen=True):
+class CompletionTokensDetails(Struct, frozen=True, kw_only=True):
     """Of the drafts from the request's prediction, how many tokens were right and how many wrong;
     only the right ones are tokens of the answer too. All of an answer is text."""
 
@@ -258,7 +258,7 @@ class CompletionTokensDetails(Struct, frozen=True):
     audio_tokens: int = 0
 
 
-class Usage(Struct, frozen=True):
+class Usage(Struct, frozen=True, kw_only=True):
     """Counts of tokens; `cached_tokens` of the prompt were in the KV cache already."""
 
     prompt_tokens: int
@@ -293,7 +293,7 @@ class AnswerToolCall(Struct, frozen=True):
     index: int | UnsetType = UNSET
 
 
-class AnswerMessage(Struct, frozen=True):
+class AnswerMessage(Struct, frozen=True, kw_only=True):
     content: str | None
     role: Literal["assistant"] = "assistant"
     refusal: None = None
@@ -306,7 +306,7 @@ class TopLogprob(Struct, frozen=True):
     bytes: list[int]
 
 
-class Logprob(Struct, frozen=True):
+class Logprob(Struct, frozen=True, kw_only=True):
     """A token of the answer. `bytes` are exact; `token` has U+FFFD where they are no text."""
 
     token: str
@@ -320,14 +320,14 @@ class Logprobs(Struct, frozen=True):
     refusal: None = None
 
 
-class Choice(Struct, frozen=True):
+class Choice(Struct, frozen=True, kw_only=True):
     message: AnswerMessage
     finish_reason: FinishReason
     index: int = 0
     logprobs: Logprobs | None = None
 
 
-class Timings(Struct, frozen=True):
+class Timings(Struct, frozen=True, kw_only=True):
     """Milliseconds of waiting, of the prompt, and of the answer behind its first token; the tokens
     a second of the prompt's computed part and of the answer; and how many tokens were drafted,
     wherever the drafts came from, and how many of them were right."""
@@ -341,7 +341,7 @@ class Timings(Struct, frozen=True):
     draft_n_accepted: int
 
 
-class ChatCompletion(Struct, frozen=True):
+class ChatCompletion(Struct, frozen=True, kw_only=True):
     id: str
     created: int
     model: str
@@ -359,14 +359,14 @@ class Delta(Struct, frozen=True):
     tool_calls: list[AnswerToolCall] | UnsetType = UNSET
 
 
-class ChunkChoice(Struct, frozen=True):
+class ChunkChoice(Struct, frozen=True, kw_only=True):
     delta: Delta
     finish_reason: FinishReason | None = None
     index: int = 0
     logprobs: Logprobs | None = None
 
 
-class ChatCompletionChunk(Struct, frozen=True):
+class ChatCompletionChunk(Struct, frozen=True, kw_only=True):
     """One event of a stream. `usage` is left out, null or the counts, as include_usage asks;
     `timings` come with the last chunk that has a choice."""
 

@@ -7,7 +7,7 @@ import contextlib
 import json
 from collections.abc import Callable, Iterator
 
-from ...protocol.messages import Grammar
+from ...protocol.commands import Grammar
 
 Schema = dict[str, object]
 ToBlame = Callable[[Schema, Schema], bool]

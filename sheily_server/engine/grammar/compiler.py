@@ -20,8 +20,8 @@ from typing import NoReturn
 
 import msgspec
 
+from ...protocol.commands import Grammar
 from ...protocol.frames import Frames
-from ...protocol.messages import Grammar
 from ..priority import give_way
 from . import blame
 from .constraint import Grammars, Vocabulary
@@ -64,7 +64,7 @@ class Forget(msgspec.Struct, tag=True, frozen=True):
     id: int
 
 
-class Verdict(msgspec.Struct, tag=True, frozen=True):
+class Verdict(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     """What came of a Try. `problem` says why the grammar cannot be honoured, `param` which part of
     the request it is about. `failure` says why nothing was found out, which tells nothing of the
     grammar. Times are CPU seconds: of compiling, and of the dearest first mask."""
@@ -138,14 +138,14 @@ class Bench:
             self._waiting.insert(0, (trial.order, str(error)))
             return None
         except TrialEndedError as error:
-            return Verdict(trial.order.id, failure=str(error))
+            return Verdict(id=trial.order.id, failure=str(error))
         return Verdict(
-            trial.order.id,
-            cost.problem,
-            cost.place or trial.order.grammar.param,
-            cost.compile_s,
-            cost.mask_s,
-            cost.n_bytes,
+            id=trial.order.id,
+            problem=cost.problem,
+            param=cost.place or trial.order.grammar.param,
+            compile_s=cost.compile_s,
+            mask_s=cost.mask_s,
+            n_bytes=cost.n_bytes,
         )
 
     def look(self) -> None:
@@ -212,7 +212,7 @@ def _refusal(trial: _Trial, status: int) -> Verdict:
     place, keyword = trial.order.grammar.param, ""
     if status == 0 and trial.answer:
         place, keyword = msgspec.msgpack.decode(bytes(trial.answer), type=tuple[str, str])
-    return Verdict(trial.order.id, f"{keyword or 'it'} {trial.over}", place)
+    return Verdict(id=trial.order.id, problem=f"{keyword or 'it'} {trial.over}", param=place)
 
 
 def main(fd: int) -> None:
@@ -229,7 +229,7 @@ def main(fd: int) -> None:
     grammars.prepare()
     gc.collect()
     gc.freeze()  # or the next collection would write on every page that forked processes share
-    frames.send(Verdict(0))
+    frames.send(Verdict(id=0))
     _serve(frames, Bench(grammars))
 
 

@@ -16,7 +16,7 @@ from typing import NoReturn
 
 import msgspec
 
-from ...protocol.messages import Grammar
+from ...protocol.commands import Grammar
 from . import blame
 from .constraint import STACK, Constraint, ConstraintError, Grammars
 
@@ -41,7 +41,7 @@ _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
-class Cost(msgspec.Struct, frozen=True):
+class Cost(msgspec.Struct, frozen=True, kw_only=True):
     """What a grammar cost that was compiled within its limits; `problem` where it is none, and the
     `place` in the request that has it, if that was found."""
 
@@ -177,7 +177,7 @@ def _cost(grammars: Grammars, lark: str, patterns: Iterable[str], bytes_before: 
             mask_s = max(mask_s, _walk(grammars.compile_now(pattern), pattern))
         if time.process_time() > compiled + PATTERNS_S:
             break
-    return Cost(compiled - began, mask_s, n_bytes)
+    return Cost(compile_s=compiled - began, mask_s=mask_s, n_bytes=n_bytes)
 
 
 def _wrong_part(grammars: Grammars, grammar: Grammar) -> str:

@@ -17,8 +17,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from ...protocol.commands import Grammar
 from ...protocol.frames import Frames, ProtocolError
-from ...protocol.messages import Grammar
 from .compiler import Begin, Forget, Try, Verdict
 from .constraint import Vocabulary
 

@@ -7,24 +7,24 @@ what came out.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence as Tokens
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..kvcache.prefix_tree import Operation, PrefixTree, common_prefix
 from .drafts import MOST as MOST_DRAFTS
 from .pace import Pace
-from .sequence import Sequence
+from .sequence import TokenSequence
 
 TOGETHER = 4
 """Chunks of prompts that are computed before the first of them streams."""
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, kw_only=True)
 class Work:
     """One sequence's share of a step: `tokens` to compute; when its next token is wanted, it
     `samples` behind them, and behind each of `drafts` as long as those are right."""
 
-    sequence: Sequence
+    sequence: TokenSequence
     slot: int
     tokens: list[int]
     samples: bool
@@ -41,7 +41,7 @@ class Plan:
 
     operations: list[Operation]
     work: list[Work]
-    started: list[Sequence]
+    started: list[TokenSequence]
 
 
 class Scheduler:
@@ -62,7 +62,9 @@ class Scheduler:
     Time is the sum of the seconds that steps took.
     """
 
-    def __init__(self, n_slots: int, context_size: int, n_sequences: int, chunk: int = 128) -> None:
+    def __init__(
+        self, *, n_slots: int, context_size: int, n_sequences: int, chunk: int = 128
+    ) -> None:
         """The pool holds n_slots * context_size cells; `n_sequences` numbers name what is in it,
         n_slots of them at least."""
         if not 1 <= n_slots <= n_sequences:
@@ -74,8 +76,8 @@ class Scheduler:
         self._chunk = chunk
         self._tree = PrefixTree(n_slots * context_size, n_sequences)
         self._pace = Pace(chunk)
-        self._waiting: list[Sequence] = []
-        self._running: list[Sequence] = []
+        self._waiting: list[TokenSequence] = []
+        self._running: list[TokenSequence] = []
         self._now = 0.0
 
     @property
@@ -97,11 +99,7 @@ class Scheduler:
         """KV cells whose tokens no running sequence has: they go when room is wanted."""
         return self._tree.n_cached
 
-    def sequences(self) -> list[Sequence]:
-        """All that run or wait, running ones first."""
-        return [*self._running, *self._waiting]
-
-    def add(self, *sequences: Sequence) -> None:
+    def add(self, *sequences: TokenSequence) -> None:
         """Puts new sequences into the queue. Raises ValueError for one that cannot run."""
         for sequence in sequences:
             room = self._context_size - len(sequence.prompt)
@@ -112,25 +110,24 @@ class Scheduler:
             sequence.arrived = self._now
             self._waiting.append(sequence)
 
-    def remove(self, sequence: Sequence) -> None:
-        """Takes a sequence out, finished or not; what it computed stays as a prefix for others."""
+    def remove(self, sequence: TokenSequence) -> None:
+        """Takes a sequence out, finished or not; what it computed stays as a prefix for others.
+        Does nothing for one that is out already."""
         if sequence.slot is None:
-            self._waiting.remove(sequence)
+            self._waiting = [other for other in self._waiting if other is not sequence]
             return
         self._running.remove(sequence)
         computed = (sequence.prompt + sequence.generated)[: sequence.n_computed]
         self._tree.finish(sequence.slot, computed[sequence.n_shared :])
         sequence.slot = None
 
-    def drop_all(self) -> list[Sequence]:
+    def drop_all(self) -> None:
         """Takes every sequence out and forgets what is cached, after a step that failed."""
-        dropped = self.sequences()
+        for sequence in self._running:
+            sequence.slot = None
         self._waiting.clear()
         self._running.clear()
         self._tree.reset()
-        for sequence in dropped:
-            sequence.slot = None
-        return dropped
 
     def schedule(self) -> Plan | None:
         """The next step; None when there is nothing to compute."""
@@ -153,28 +150,21 @@ class Scheduler:
         self._tree.reserve(sum(len(one.tokens) + len(one.drafts) for one in work))
         return Plan(self._tree.take_operations(), work, started)
 
-    def commit(
-        self, plan: Plan, sampled: Tokens[Tokens[int]], seconds: float
-    ) -> list[tuple[Sequence, Tokens[int]]]:
-        """Takes the tokens that each piece of work sampled, and how long the step took; returns
-        those that got some. Raises ValueError, and takes nothing, where tokens are missing or there
-        are some that nobody asked for."""
+    def commit(self, plan: Plan, sampled: Sequence[Sequence[int]], seconds: float) -> None:
+        """Takes the tokens that each piece of work sampled, and how long the step took. Raises
+        ValueError, and takes nothing, where tokens are missing or nobody asked for them."""
         if [work.samples for work in plan.work] != [bool(tokens) for tokens in sampled]:
             raise ValueError("tokens that are not those of the plan")
-        pairs: list[tuple[Sequence, Tokens[int]]] = []
         n_streams = n_further = 0
         for work, tokens in zip(plan.work, sampled, strict=True):
             n_streams += work.sequence.decoding
             n_further += len(work.tokens) + len(work.drafts) - work.sequence.decoding
             self._commit(work, tokens)
-            if tokens:
-                pairs.append((work.sequence, tokens))
         self._pace.learn(n_streams, n_further, seconds)
         self._now += seconds
-        return pairs
 
-    def _start(self) -> list[Sequence]:
-        started: list[Sequence] = []
+    def _start(self) -> list[TokenSequence]:
+        started: list[TokenSequence] = []
         while self._waiting and len(self._running) < self._n_slots:
             sequence = min(self._waiting, key=self._urgency)
             self._waiting.remove(sequence)
@@ -183,14 +173,14 @@ class Scheduler:
             started.append(sequence)
         return started
 
-    def _urgency(self, sequence: Sequence) -> float:
+    def _urgency(self, sequence: TokenSequence) -> float:
         """The seconds its prompt still takes, less those it has waited: least goes first."""
         n_left = sequence.n_prompt_left
         if sequence.slot is None:
             n_left -= min(self._tree.match(sequence.prompt), sequence.n_shared)
         return n_left * self._pace.prompt_token_s - (self._now - sequence.arrived)
 
-    def _decode(self, streams: list[Sequence], n_drafts: int) -> list[Work]:
+    def _decode(self, streams: list[TokenSequence], n_drafts: int) -> list[Work]:
         """The streams' work, with up to so many drafts in all, shared out evenly."""
         work: list[Work] = []
         cost = functools.partial(self._pace.cost, len(streams))
@@ -202,10 +192,18 @@ class Scheduler:
                 left = sequence.max_tokens - len(sequence.generated) - 1
                 drafts = sequence.drafter.propose(min(share, left), cost, len(streams))
                 n_drafts -= len(drafts)
-            work.append(Work(sequence, sequence.slot, sequence.generated[-1:], True, drafts))
+            work.append(
+                Work(
+                    sequence=sequence,
+                    slot=sequence.slot,
+                    tokens=sequence.generated[-1:],
+                    samples=True,
+                    drafts=drafts,
+                )
+            )
         return work
 
-    def _prefill(self, prompts: list[Sequence], n_tokens: int, together: bool) -> list[Work]:
+    def _prefill(self, prompts: list[TokenSequence], n_tokens: int, together: bool) -> list[Work]:
         """Work on prompts, the first ones first, of up to so many tokens in all.
 
         `together`: short prompts wait for each other with their last token.
@@ -230,7 +228,11 @@ class Scheduler:
                 continue
             tokens = sequence.prompt[sequence.n_computed : sequence.n_computed + n]
             samples = len(tokens) == sequence.n_prompt_left
-            chosen.append(Work(sequence, sequence.slot, tokens, samples, []))
+            chosen.append(
+                Work(
+                    sequence=sequence, slot=sequence.slot, tokens=tokens, samples=samples, drafts=[]
+                )
+            )
             n_tokens -= len(tokens)
         n_free = sum(not sequence.held for sequence in prompts)
         some_are_behind = sum(work.samples for work in chosen) < n_free
@@ -238,7 +240,7 @@ class Scheduler:
             return _without_last_tokens(chosen) or chosen
         return chosen
 
-    def _join(self, sequence: Sequence) -> None:
+    def _join(self, sequence: TokenSequence) -> None:
         """Takes over what others have computed of a prompt."""
         if sequence.n_computed < sequence.n_shared:
             assert sequence.slot is not None
@@ -246,7 +248,7 @@ class Scheduler:
             sequence.n_cached += n - sequence.n_computed
             sequence.n_computed = n
 
-    def _commit(self, work: Work, tokens: Tokens[int]) -> None:
+    def _commit(self, work: Work, tokens: Sequence[int]) -> None:
         sequence = work.sequence
         n_accepted = max(len(tokens) - 1, 0)
         n_for_others = max(min(len(work.tokens), sequence.n_shared - sequence.n_computed), 0)
@@ -259,12 +261,12 @@ class Scheduler:
                 sequence.drafter.take(tokens)
 
 
-def _n_to_compute(sequence: Sequence) -> int:
+def _n_to_compute(sequence: TokenSequence) -> int:
     """How many of its prompt's tokens can be computed now: behind the last one is sampled."""
     return sequence.n_prompt_left - sequence.held
 
 
-def _n_common(sequence: Sequence, shared: Tokens[int]) -> int:
+def _n_common(sequence: TokenSequence, shared: Sequence[int]) -> int:
     """With how many tokens that can be shared two prompts begin alike. More than the second has:
     the first is computing what comes next in both, and leads."""
     return common_prefix(sequence.prompt[: sequence.n_shared], shared)
@@ -273,7 +275,13 @@ def _n_common(sequence: Sequence, shared: Tokens[int]) -> int:
 def _without_last_tokens(chosen: list[Work]) -> list[Work]:
     """The work without the tokens behind which something would be sampled."""
     held = [
-        Work(one.sequence, one.slot, one.tokens[: len(one.tokens) - one.samples], False, [])
+        Work(
+            sequence=one.sequence,
+            slot=one.slot,
+            tokens=one.tokens[: len(one.tokens) - one.samples],
+            samples=False,
+            drafts=[],
+        )
         for one in chosen
     ]
     return [one for one in held if one.tokens]

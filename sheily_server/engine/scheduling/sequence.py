@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 
 from .drafts import Drafter
 
 
 @dataclass(eq=False, slots=True)
-class Sequence:
+class TokenSequence:
     """An answer from its admission to its end. Only the scheduler changes it, `held` aside.
 
     `slot` is the native sequence it runs in (None while it waits), `n_computed` how many of
@@ -20,6 +20,7 @@ class Sequence:
     id: int
     prompt: list[int]
     max_tokens: int
+    _: KW_ONLY
     drafter: Drafter | None = None
     slot: int | None = None
     n_computed: int = 0

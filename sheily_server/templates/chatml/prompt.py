@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ...protocol.messages import Segment
+from ...protocol.commands import Segment
 from ..base import Message, PromptError, marker, plain
 
 IM_START = "<|im_start|>"
@@ -45,7 +45,7 @@ _ESCAPES = {"n": "\n", "t": "\t"}
 
 
 def recognizes(template: str) -> bool:
-    """Whether a GGUF's chat template writes this dialect and nothing beside it.
+    """Whether a GGUF's chat template writes this format and nothing beside it.
 
     Looks at the text by pattern: how a message is written, that the generation prompt is the
     last thing, and that a default system message depends on the first message's role.

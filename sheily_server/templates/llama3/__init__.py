@@ -10,5 +10,5 @@ TEMPLATE = Template(
     markers=MARKERS,
     recognizes=recognizes,
     render=render,
-    calls=CallSyntax((PYTHON_TAG,), grammar, may_begin, parse),
+    calls=CallSyntax(visible=(PYTHON_TAG,), grammar=grammar, may_begin=may_begin, parse=parse),
 )

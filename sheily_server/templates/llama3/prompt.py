@@ -23,7 +23,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from ...protocol.messages import Segment
+from ...protocol.commands import Segment
 from ..base import Message, PromptError, ToolCall, marker, plain
 
 BEGIN_OF_TEXT = "<|begin_of_text|>"
@@ -60,7 +60,7 @@ _TOOL_INSTRUCTIONS = (
 
 
 def recognizes(template: str) -> bool:
-    """Whether a GGUF's chat template writes this dialect.
+    """Whether a GGUF's chat template writes this format.
 
     The original Llama 3 has the same markers but no date block, and models made from Llama 3 for
     other ways of calling tools have other words around them: both are refused.

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from sheily_server.protocol.messages import Dialect, Segment
+from sheily_server.protocol.commands import PromptFormat, Segment
 from sheily_server.templates.base import Message, PromptError, ToolCall
 from sheily_server.templates.chatml import prompt as chatml
-from sheily_server.templates.registry import check, render
+from sheily_server.templates.registry import render
 
-PLAIN = Dialect("chatml")
-WITH_DEFAULT = Dialect("chatml", "You help.")
+PLAIN = PromptFormat("chatml")
+WITH_DEFAULT = PromptFormat("chatml", "You help.")
 DATE = datetime.date(2024, 7, 26)
 START = Segment("<|im_start|>", True)
 END = Segment("<|im_end|>", True)
@@ -50,7 +50,7 @@ def test_markers_in_a_message_stay_text() -> None:
         ([], None, "messages"),
         ([Message("user", "x")], [{"type": "function"}], "tools"),
         (
-            [Message("user", "x"), Message("assistant", "", (ToolCall("f", {}),))],
+            [Message("user", "x"), Message("assistant", "", tool_calls=(ToolCall("f", {}),))],
             None,
             "messages[1].tool_calls",
         ),
@@ -63,13 +63,10 @@ def test_what_cannot_be_said_is_an_error_with_its_place(
     with pytest.raises(PromptError) as raised:
         render(PLAIN, messages, date=DATE, tools=tools)
     assert raised.value.param == param
-    with pytest.raises(PromptError) as checked:
-        check(PLAIN, messages, tools)
-    assert checked.value.param == param
 
 
 def test_an_empty_list_of_tools_is_no_tools() -> None:
-    check(PLAIN, [Message("user", "hi")], [])
+    assert render(PLAIN, [Message("user", "hi")], date=DATE, tools=[])
 
 
 @pytest.mark.parametrize(

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sheily_server.protocol.messages import Dialect, Segment
+from sheily_server.protocol.commands import PromptFormat, Segment
 from sheily_server.templates.base import Message, PromptError, ToolCall
-from sheily_server.templates.registry import check, markers, render
+from sheily_server.templates.registry import markers, render
 
-LLAMA3 = Dialect("llama3")
+LLAMA3 = PromptFormat("llama3")
 DATE = datetime.date(2024, 7, 26)
 SYSTEM = "Cutting Knowledge Date: December 2023\nToday Date: 26 Jul 2024\n\n"
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": {}}}
@@ -100,7 +100,11 @@ def test_markers_in_tools_and_calls_stay_text() -> None:
     call = ToolCall(FORGED, {FORGED: FORGED})
     segments = render(
         LLAMA3,
-        [Message("system", FORGED), Message("user", FORGED), Message("assistant", "", (call,))],
+        [
+            Message("system", FORGED),
+            Message("user", FORGED),
+            Message("assistant", "", tool_calls=(call,)),
+        ],
         date=DATE,
         tools=[{"type": "function", "function": {"name": FORGED, "description": FORGED}}],
     )
@@ -127,7 +131,9 @@ def test_no_text_adds_or_removes_a_turn(texts: list[str]) -> None:
 def test_several_calls_in_one_message_follow_each_other() -> None:
     calls = (ToolCall("f", {"city": "A Coruña", "n": 1}), ToolCall("g", {}))
     segments = render(
-        LLAMA3, [Message("user", "hi"), Message("assistant", "dropped", calls)], date=DATE
+        LLAMA3,
+        [Message("user", "hi"), Message("assistant", "dropped", tool_calls=calls)],
+        date=DATE,
     )
     assert turns(segments)[2] == (
         "assistant",
@@ -138,7 +144,7 @@ def test_several_calls_in_one_message_follow_each_other() -> None:
 
 def test_with_tools_a_call_that_comes_first_is_kept() -> None:
     messages = [
-        Message("assistant", "dropped", (ToolCall("weather", {"city": "Lugo"}),)),
+        Message("assistant", "dropped", tool_calls=(ToolCall("weather", {"city": "Lugo"}),)),
         Message("tool", "25 C"),
     ]
     rendered = turns(render(LLAMA3, messages, date=DATE, tools=[WEATHER]))
@@ -176,14 +182,18 @@ def test_the_date_does_not_depend_on_the_locale() -> None:
         ([], None, "messages"),
         ([Message("system", "x")], [WEATHER], "messages"),
         (
-            [Message("user", "x"), Message("user", "x", (ToolCall("f", {}),))],
+            [Message("user", "x"), Message("user", "x", tool_calls=(ToolCall("f", {}),))],
             None,
             "messages[1].tool_calls",
         ),
         (
             [
                 Message("user", "x"),
-                Message("assistant", "", (ToolCall("f", nested(sys.getrecursionlimit() * 40)),)),
+                Message(
+                    "assistant",
+                    "",
+                    tool_calls=(ToolCall("f", nested(sys.getrecursionlimit() * 40)),),
+                ),
             ],
             None,
             "messages[1].tool_calls",
@@ -204,11 +214,3 @@ def test_what_cannot_be_said_is_an_error_with_its_place(
         render(LLAMA3, messages, date=DATE, tools=tools)
     assert raised.value.param == param
     assert str(raised.value) == raised.value.message != ""
-    with pytest.raises(PromptError) as checked:
-        check(LLAMA3, messages, tools)
-    assert (checked.value.message, checked.value.param) == (raised.value.message, param)
-
-
-def test_check_accepts_what_render_accepts() -> None:
-    check(LLAMA3, [Message("user", "hi")], [WEATHER])
-    check(LLAMA3, [Message("system", "hi")])

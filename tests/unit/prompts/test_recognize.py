@@ -7,12 +7,11 @@ import datetime
 import msgspec
 import pytest
 
-from sheily_server.protocol.messages import Dialect
+from sheily_server.protocol.commands import PromptFormat
 from sheily_server.templates.base import Message
 from sheily_server.templates.registry import (
     TEMPLATES,
-    UnknownDialectError,
-    check,
+    UnknownPromptFormatError,
     markers,
     recognize,
     render,
@@ -25,12 +24,12 @@ CHATML = (
 )
 
 
-def of(template: str) -> Dialect:
+def of(template: str) -> PromptFormat:
     return recognize({"general.architecture": "llama", "tokenizer.chat_template": template})
 
 
 def test_plain_chatml_has_no_default_system_message() -> None:
-    assert of(CHATML) == Dialect("chatml", None)
+    assert of(CHATML) == PromptFormat("chatml", None)
 
 
 def test_the_default_system_message_is_carried() -> None:
@@ -38,7 +37,7 @@ def test_the_default_system_message_is_carried() -> None:
         "{% if messages[0].role != 'system' %}{{ '<|im_start|>system\\nYou help.<|im_end|>\\n' }}"
         "{% endif %}" + CHATML
     )
-    assert of(template) == Dialect("chatml", "You help.")
+    assert of(template) == PromptFormat("chatml", "You help.")
 
 
 @pytest.mark.parametrize(
@@ -55,12 +54,12 @@ def test_the_default_system_message_is_carried() -> None:
     ids=["bos", "trim", "think", "marker", "newline", "after", "unconditional"],
 )
 def test_chatml_with_something_of_its_own_is_refused(template: str) -> None:
-    with pytest.raises(UnknownDialectError):
+    with pytest.raises(UnknownPromptFormatError):
         of(template)
 
 
 def test_the_original_llama3_is_refused() -> None:
-    with pytest.raises(UnknownDialectError, match=r"<\|start_header_id\|>.*Llama 3\.1, 3\.2"):
+    with pytest.raises(UnknownPromptFormatError, match=r"<\|start_header_id\|>.*Llama 3\.1, 3\.2"):
         of(
             "{% for message in messages %}{{ '<|start_header_id|>' + message['role'] + "
             "'<|end_header_id|>\\n\\n' + message['content'] | trim + '<|eot_id|>' }}{% endfor %}"
@@ -68,7 +67,7 @@ def test_the_original_llama3_is_refused() -> None:
 
 
 def test_the_error_names_what_was_found_and_what_is_supported() -> None:
-    with pytest.raises(UnknownDialectError) as raised:
+    with pytest.raises(UnknownPromptFormatError) as raised:
         recognize(
             {
                 "general.architecture": "gemma2",
@@ -78,43 +77,40 @@ def test_the_error_names_what_was_found_and_what_is_supported() -> None:
         )
     assert str(raised.value) == (
         "the model 'Gemma' (architecture: gemma2) has a chat template that is not known "
-        "(its markers: <start_of_turn> <end_of_turn>); supported prompt dialects: "
+        "(its markers: <start_of_turn> <end_of_turn>); supported prompt formats: "
         "llama3 (Llama 3.1, 3.2 and 3.3 Instruct), "
         "chatml (plain ChatML, such as SmolLM2 and Qwen2.5 Instruct)"
     )
 
 
 def test_a_file_without_a_template_is_refused() -> None:
-    with pytest.raises(UnknownDialectError, match=r"has no chat template") as raised:
+    with pytest.raises(UnknownPromptFormatError, match=r"has no chat template") as raised:
         recognize({})
     assert all(name in str(raised.value) for name in TEMPLATES)
 
 
 def test_a_template_without_markers_is_refused() -> None:
-    with pytest.raises(UnknownDialectError, match="its markers: none"):
+    with pytest.raises(UnknownPromptFormatError, match="its markers: none"):
         of("{{ messages }}")
 
 
 def test_a_dialect_survives_msgpack() -> None:
-    dialect = Dialect("chatml", "You help.")
-    assert msgspec.msgpack.decode(msgspec.msgpack.encode(dialect), type=Dialect) == dialect
+    dialect = PromptFormat("chatml", "You help.")
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(dialect), type=PromptFormat) == dialect
 
 
 def test_every_supported_dialect_can_be_used() -> None:
     messages = [Message("user", "hi")]
     for name in TEMPLATES:
-        check(Dialect(name), messages)
-        segments = render(Dialect(name), messages, date=datetime.date(2024, 7, 26))
+        segments = render(PromptFormat(name), messages, date=datetime.date(2024, 7, 26))
         emitted = {segment.text for segment in segments if segment.special}
-        assert emitted == set(markers(Dialect(name)))
+        assert emitted == set(markers(PromptFormat(name)))
 
 
 def test_a_dialect_that_is_none_is_an_error_everywhere() -> None:
-    none = Dialect("gemma")
+    none = PromptFormat("gemma")
     messages = [Message("user", "hi")]
-    with pytest.raises(UnknownDialectError, match="gemma"):
+    with pytest.raises(UnknownPromptFormatError, match="gemma"):
         markers(none)
-    with pytest.raises(UnknownDialectError, match="gemma"):
-        check(none, messages)
-    with pytest.raises(UnknownDialectError, match="gemma"):
+    with pytest.raises(UnknownPromptFormatError, match="gemma"):
         render(none, messages, date=datetime.date(2024, 7, 26))

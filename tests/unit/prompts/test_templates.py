@@ -15,9 +15,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sheily_server.protocol.messages import Dialect, Segment
+from sheily_server.protocol.commands import PromptFormat, Segment
 from sheily_server.templates.base import Message, ToolCall
-from sheily_server.templates.registry import UnknownDialectError, markers, recognize, render
+from sheily_server.templates.registry import UnknownPromptFormatError, markers, recognize, render
 
 TEMPLATES = Path(__file__).parents[3] / "vendor" / "llama.cpp" / "models" / "templates"
 
@@ -96,7 +96,7 @@ def joined(segments: Sequence[Segment]) -> str:
     return "".join(segment.text for segment in segments)
 
 
-def assert_well_formed(segments: Sequence[Segment], dialect: Dialect) -> None:
+def assert_well_formed(segments: Sequence[Segment], dialect: PromptFormat) -> None:
     """Markers are known ones, no text is empty, and no two texts stand side by side."""
     for segment in segments:
         assert segment.text
@@ -142,7 +142,7 @@ calls = st.builds(ToolCall, names, arguments)
 ordinary = st.builds(Message, st.sampled_from(["system", "user", "assistant"]), texts)
 messages_of_any_kind = (
     ordinary
-    | st.builds(lambda text, call: Message("assistant", text, (call,)), texts, calls)
+    | st.builds(lambda text, call: Message("assistant", text, tool_calls=(call,)), texts, calls)
     | st.builds(lambda text: Message("tool", text, tool_call_id="call_1"), texts)
 )
 tools_strategy = st.lists(
@@ -160,7 +160,7 @@ tools_strategy = st.lists(
 )
 dates = st.dates(datetime.date(1970, 1, 1), datetime.date(9999, 12, 31))
 
-LLAMA3 = Dialect("llama3")
+LLAMA3 = PromptFormat("llama3")
 official = compiled(read_template("meta-llama-Llama-3.2-3B-Instruct.jinja"))
 
 
@@ -230,13 +230,13 @@ def test_a_template_of_another_dialect_is_refused(name: str) -> None:
     if name in ACCEPTED:
         assert recognize(metadata).name == ACCEPTED[name]
     else:
-        with pytest.raises(UnknownDialectError):
+        with pytest.raises(UnknownPromptFormatError):
             recognize(metadata)
 
 
 def test_llama3_with_a_marker_of_its_own_is_refused() -> None:
     template = read_template("meta-llama-Llama-3.2-3B-Instruct.jinja")
-    with pytest.raises(UnknownDialectError):
+    with pytest.raises(UnknownPromptFormatError):
         recognize({"tokenizer.chat_template": template + "{{ '<|image|>' }}"})
 
 

@@ -16,7 +16,7 @@ from collections.abc import Sequence
 _Key = tuple[str, bytes, str]
 
 
-class Answers:
+class AnswerIds:
     """The ids of the last answers, so many in all; more than the KV cache has room for are of no
     use. Thread-safe.
 

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sheily_server.engine.kvcache.answers import Answers
+from sheily_server.engine.kvcache.answer_ids import AnswerIds
 
 
 def test_ids_are_found_by_the_text() -> None:
-    answers = Answers(1000)
+    answers = AnswerIds(1000)
     answers.remember("me", [7], "one", [1, 2])
     answers.remember("me", [7], "two", [3])
     assert answers.ids("me", [7], "one") == [1, 2]
@@ -30,7 +30,7 @@ def test_ids_are_found_by_the_text() -> None:
     ],
 )
 def test_ids_are_found_in_the_same_conversation_alone(scope: str, before: list[int]) -> None:
-    answers = Answers(1000)
+    answers = AnswerIds(1000)
     answers.remember("me", [7, 8], "one", [1, 2])
     assert answers.ids(scope, before, "one") is None
     answers.remember(scope, before, "one", [3])  # of which the first one knows nothing
@@ -39,7 +39,7 @@ def test_ids_are_found_in_the_same_conversation_alone(scope: str, before: list[i
 
 
 def test_the_last_ids_of_a_text_count() -> None:
-    answers = Answers(most_tokens=4)
+    answers = AnswerIds(most_tokens=4)
     answers.remember("me", [], "one", [1, 2, 3])
     answers.remember("me", [], "one", [4, 5])
     answers.remember("me", [], "two", [6, 7])
@@ -47,7 +47,7 @@ def test_the_last_ids_of_a_text_count() -> None:
 
 
 def test_the_oldest_go_when_there_are_too_many() -> None:
-    answers = Answers(most_tokens=4)
+    answers = AnswerIds(most_tokens=4)
     for text in ("one", "two", "three"):
         answers.remember("me", [], text, [1, 2])
     found = [answers.ids("me", [], text) for text in ("one", "two", "three")]
@@ -55,7 +55,7 @@ def test_the_oldest_go_when_there_are_too_many() -> None:
 
 
 def test_an_answer_that_is_larger_than_all_room_is_not_kept() -> None:
-    answers = Answers(most_tokens=2)
+    answers = AnswerIds(most_tokens=2)
     answers.remember("me", [], "one", [1])
     answers.remember("me", [], "two", [1, 2, 3])
     assert answers.ids("me", [], "two") is None
@@ -72,7 +72,7 @@ def test_what_is_found_is_what_was_remembered_there_last(
     said: list[tuple[tuple[str, list[int], str], list[int]]],
 ) -> None:
     most = 6
-    answers = Answers(most)
+    answers = AnswerIds(most)
     known: dict[tuple[str, tuple[int, ...], str], list[int]] = {}
     for (scope, before, text), ids in said:
         answers.remember(scope, before, text, ids)
