@@ -7,6 +7,8 @@ import math
 from collections.abc import Container
 from dataclasses import dataclass
 
+from ..protocol.events import Beat
+
 SETTLED_S = 1.0
 """How much later than a Cancel the engine must be between two steps, so that it is known to have
 taken note of it."""
@@ -56,7 +58,7 @@ class Gate:
         return self._inside[id].fingerprint
 
     def arrive(
-        self, id: int, fingerprint: bytes, frame: bytes, suspect: bool, first: bool = False
+        self, id: int, fingerprint: bytes, frame: bytes, *, suspect: bool, first: bool = False
     ) -> Passed:
         """`first`: before all others, as it was inside already."""
         entry = _Entry(fingerprint, frame, suspect)
@@ -91,14 +93,15 @@ class Gate:
     def is_inside(self, id: int) -> bool:
         return id in self._inside
 
-    def beat(
-        self, now: float, step_s: float | None, reading_s: float | None, idle_s: float | None
-    ) -> Passed:
-        """The engine says what it is at, as in a Beat: cancelled requests leave that it has taken
-        note of, between two steps and while it reads nothing."""
-        if reading_s is not None:
+    def beat(self, now: float, beat: Beat) -> Passed:
+        """The engine says what it is at: cancelled requests leave that it has taken note of,
+        between two steps and while it reads nothing."""
+        if beat.reading_s is not None:
             return []
-        between_steps = now if step_s is None else -math.inf if idle_s is None else now - idle_s
+        if beat.step_s is None:
+            between_steps = now
+        else:
+            between_steps = -math.inf if beat.idle_s is None else now - beat.idle_s
         noted = between_steps - SETTLED_S
         for id, entry in list(self._inside.items()):
             if entry.cancelled is not None and entry.cancelled < noted:

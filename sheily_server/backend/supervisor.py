@@ -189,7 +189,9 @@ class Supervisor:
                 if verdict == "refused":
                     raise RequestCrashesEngineError()
                 suspect = verdict == "alone"
-                self._pass(self._gate.arrive(ticket.id, fingerprint, frame, suspect, first))
+                self._pass(
+                    self._gate.arrive(ticket.id, fingerprint, frame, suspect=suspect, first=first)
+                )
         except BaseException:
             ticket.cancel()
             raise
@@ -283,7 +285,7 @@ class Supervisor:
             now = time.monotonic()
             with self._lock:
                 self._beat = now, event
-                self._pass(self._gate.beat(now, event.step_s, event.reading_s, event.idle_s))
+                self._pass(self._gate.beat(now, event))
         elif isinstance(event, Loading):
             with self._lock:
                 self._progress = event.fraction

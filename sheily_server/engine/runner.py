@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import msgspec
+
 from sheily_native import Context, Entry, Model, Sampled, Sampler, SamplingParams
 from sheily_native import TokenLogprob as NativeLogprob
 
@@ -91,6 +93,7 @@ class Runner:
     def start(
         self,
         id: int,
+        *,
         sampling: Sampling,
         prompt: Sequence[int],
         follower: Follower | None,
@@ -157,20 +160,12 @@ class Runner:
         return Output(token, logprob)
 
     def _params(self, sampling: Sampling) -> SamplingParams:
-        bias = dict(sampling.logit_bias)
-        if sampling.ignore_eos:
-            bias |= dict.fromkeys(self._tokenizer.ends, float("-inf"))
-        return SamplingParams(
-            temperature=sampling.temperature,
-            top_k=sampling.top_k,
-            top_p=sampling.top_p,
-            min_p=sampling.min_p,
-            repeat_penalty=sampling.repeat_penalty,
-            frequency_penalty=sampling.frequency_penalty,
-            presence_penalty=sampling.presence_penalty,
-            seed=sampling.seed,
-            logit_bias=bias,
-        )
+        """Both have the same fields, `ignore_eos` aside, which becomes a bias here."""
+        fields = msgspec.structs.asdict(sampling)
+        if fields.pop("ignore_eos"):
+            forbidden = dict.fromkeys(self._tokenizer.ends, float("-inf"))
+            fields["logit_bias"] = sampling.logit_bias | forbidden
+        return SamplingParams(**fields)
 
     def clear(self) -> None:
         """Empties the KV cache after a step that failed."""

@@ -249,10 +249,10 @@ class Engine:
         try:
             self._runner.start(
                 sequence.id,
-                job.sampling(choice.index),
-                sequence.prompt,
-                follower,
-                job.submit.top_logprobs,
+                sampling=job.sampling(choice.index),
+                prompt=sequence.prompt,
+                follower=follower,
+                top_logprobs=job.submit.top_logprobs,
             )
         except InvalidArgumentError as error:
             self._fail(running, "engine_error", str(error))

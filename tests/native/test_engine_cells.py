@@ -91,7 +91,13 @@ def test_500_interleaved_conversations_have_the_logits_of_fresh_runs(tiny: Model
         while traffic.n < N_CONVERSATIONS and len(running) < N_SLOTS + 4:
             sequence = traffic.next(finished)
             running[sequence.id] = Turn(sequence)
-            runner.start(sequence.id, traffic.sampling(), sequence.prompt, None, 0)
+            runner.start(
+                sequence.id,
+                sampling=traffic.sampling(),
+                prompt=sequence.prompt,
+                follower=None,
+                top_logprobs=0,
+            )
             scheduler.add(sequence)
         plan = scheduler.schedule()
         assert plan is not None

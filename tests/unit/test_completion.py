@@ -51,13 +51,12 @@ def turn_of(n: int = 1, reasons: dict[int, str] | None = None) -> Turn:
     return turn
 
 
-def encoded(value: Any) -> Any:
-    text = msgspec.json.encode(value).decode()
-    return json.loads(re.sub(r'"chatcmpl-[0-9a-f]{24}"', '"chatcmpl-ID"', text))
+def decoded(data: bytes) -> Any:
+    return json.loads(re.sub(rb'"chatcmpl-[0-9a-f]{24}"', b'"chatcmpl-ID"', data))
 
 
 def whole(turn: Turn, *pieces: Piece, logprobs: bool = False) -> Any:
-    return encoded(completion.whole(turn, pieces, logprobs))
+    return decoded(msgspec.json.encode(completion.whole(turn, pieces, logprobs)))
 
 
 def stream(
@@ -67,7 +66,9 @@ def stream(
     found = [*chunks.first()]
     for piece in pieces:
         found += chunks.of(piece)
-    return [encoded(chunk) for chunk in [*found, *chunks.last()]]
+    *events, end = [event.removeprefix(b"data: ") for event in [*found, *chunks.last()]]
+    assert end == b"[DONE]\n\n"
+    return [decoded(event) for event in events]
 
 
 def test_a_completion() -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from sheily_server.backend.gate import MOST_CANCELLED, Gate, Passed
+from sheily_server.protocol.events import Beat
 
 
 def arrive(gate: Gate, id: int, alone: bool = False) -> list[int]:
-    return ids(gate.arrive(id, b"f%d" % id, b"frame %d" % id, alone))
+    return ids(gate.arrive(id, b"f%d" % id, b"frame %d" % id, suspect=alone))
 
 
 def ids(passed: Passed) -> list[int]:
@@ -80,11 +81,11 @@ def test_a_cancelled_request_is_there_until_the_engine_is_known_to_be_done_with_
         (160.0, None, 0.0, 60.0),  # a text is read, which may be this one's
         (160.0, None, 5.0, 60.0),
     ):
-        assert gate.beat(now, step_s, reading_s, idle_s) == []
+        assert gate.beat(now, Beat(step_s=step_s, reading_s=reading_s, idle_s=idle_s)) == []
         assert native(gate) == {b"f1"}
-    assert ids(gate.beat(160.0, 0.1, None, 58.0)) == [2]  # the step began later
+    assert ids(gate.beat(160.0, Beat(step_s=0.1, idle_s=58.0))) == [2]  # the step began later
     assert native(gate) == {b"f2"}
-    gate.beat(1000.0, None, None, None)
+    gate.beat(1000.0, Beat())
     assert gate.is_inside(2)  # nobody cancelled it
 
 
@@ -93,7 +94,7 @@ def test_an_engine_without_work_has_taken_note() -> None:
     arrive(gate, 1)
     gate.cancelled(1, 100.0)
     arrive(gate, 2, alone=True)
-    assert ids(gate.beat(101.5, None, None, None)) == [2]
+    assert ids(gate.beat(101.5, Beat())) == [2]
 
 
 def test_the_end_of_a_cancelled_request_may_come_before() -> None:
@@ -122,8 +123,8 @@ def test_none_goes_alone_beside_cancelled_ones_that_are_no_longer_listed() -> No
     for id in range(MOST_CANCELLED + 1):
         gate.left(id)
     assert arrive(gate, 1000, alone=True) == []
-    assert gate.beat(100.5, None, None, None) == []
-    assert ids(gate.beat(101.5, None, None, None)) == [1000]
+    assert gate.beat(100.5, Beat()) == []
+    assert ids(gate.beat(101.5, Beat())) == [1000]
 
 
 def test_a_wary_gate_lets_one_at_a_time_in_until_it_is_none_any_more() -> None:
@@ -154,6 +155,6 @@ def test_what_is_sent_again_is_the_first() -> None:
     for id in (1, 2, 3):
         arrive(gate, id)
     assert ids(gate.left(1)) == [2]
-    assert gate.arrive(1, b"f1", b"shorter", False, first=True) == []
+    assert gate.arrive(1, b"f1", b"shorter", suspect=False, first=True) == []
     assert gate.left(2) == [(1, b"shorter")]
     assert ids(gate.left(1)) == [3]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import msgspec
 from msgspec import UNSET
@@ -34,8 +35,8 @@ def whole(turn: Turn, pieces: Sequence[Piece], logprobs: bool) -> wire.ChatCompl
 
 
 class Chunks:
-    """The chunks of a stream, in OpenAI's order: the role of each choice, its pieces, its end, and
-    the usage, with no choices, where it was asked for."""
+    """The chunks of a stream as server-sent events, in OpenAI's order: the role of each choice, its
+    pieces, its end, the usage, with no choices, where it was asked for, and [DONE]."""
 
     def __init__(self, turn: Turn, include_usage: bool, logprobs: bool) -> None:
         self._turn = turn
@@ -44,12 +45,13 @@ class Chunks:
         self._logprobs = logprobs
         self._n_open = turn.n
 
-    def first(self) -> Iterator[wire.ChatCompletionChunk]:
+    def first(self) -> Iterator[bytes]:
         """The chunks that need no token."""
         for choice in range(self._turn.n):
-            yield self._chunk(choice, wire.Delta(role="assistant", content=""), first=choice == 0)
+            told = extension(self._turn) if choice == 0 else UNSET
+            yield self._chunk(choice, wire.Delta(role="assistant", content=""), sheily=told)
 
-    def of(self, piece: Piece) -> Iterator[wire.ChatCompletionChunk]:
+    def of(self, piece: Piece) -> Iterator[bytes]:
         """The chunks of a piece; none for the end of the last choice, which `last` gives."""
         logprobs = _logprobs(piece.logprobs) if self._logprobs else None
         if piece.calls:
@@ -62,29 +64,19 @@ class Chunks:
             if self._n_open:
                 yield self._chunk(piece.choice, wire.Delta(), finish=piece.finish)
 
-    def last(self) -> Iterator[wire.ChatCompletionChunk]:
+    def last(self) -> Iterator[bytes]:
         """The chunks of a turn that has finished: the end of its last choice, and the usage."""
         turn = self._turn
         choice, finish = list(turn.finish_reasons.items())[-1]
-        yield wire.ChatCompletionChunk(
-            id=self._id,
-            created=turn.created,
-            model=turn.model,
-            system_fingerprint=turn.fingerprint,
-            choices=[wire.ChunkChoice(delta=wire.Delta(), finish_reason=finish, index=choice)],
-            usage=None if self._include_usage else UNSET,
-            timings=timings(turn),
-            sheily=extension(turn),
+        yield self._chunk(
+            choice, wire.Delta(), finish=finish, timings=timings(turn), sheily=extension(turn)
         )
         if self._include_usage:
-            yield wire.ChatCompletionChunk(
-                id=self._id,
-                created=turn.created,
-                model=turn.model,
-                system_fingerprint=turn.fingerprint,
-                choices=[],
-                usage=usage(turn),
-            )
+            yield self._event([], usage=usage(turn))
+        yield _data(b"[DONE]")
+
+    def error(self, problem: bytes) -> bytes:
+        return _data(problem)
 
     def _chunk(
         self,
@@ -93,44 +85,26 @@ class Chunks:
         logprobs: wire.Logprobs | None = None,
         *,
         finish: str | None = None,
-        first: bool = False,
-    ) -> wire.ChatCompletionChunk:
-        turn = self._turn
-        return wire.ChatCompletionChunk(
+        **fields: Any,
+    ) -> bytes:
+        """An event about one choice; its usage is null where the usage comes at the end."""
+        about = wire.ChunkChoice(delta=delta, finish_reason=finish, index=choice, logprobs=logprobs)
+        return self._event([about], usage=None if self._include_usage else UNSET, **fields)
+
+    def _event(self, choices: list[wire.ChunkChoice], **fields: Any) -> bytes:
+        chunk = wire.ChatCompletionChunk(
             id=self._id,
-            created=turn.created,
-            model=turn.model,
-            system_fingerprint=turn.fingerprint,
-            choices=[
-                wire.ChunkChoice(delta=delta, finish_reason=finish, index=choice, logprobs=logprobs)
-            ],
-            usage=None if self._include_usage else UNSET,
-            sheily=extension(turn) if first else UNSET,
+            created=self._turn.created,
+            model=self._turn.model,
+            system_fingerprint=self._turn.fingerprint,
+            choices=choices,
+            **fields,
         )
+        return _data(msgspec.json.encode(chunk))
 
 
-class ChunkEvents:
-    """Chunks as server-sent events, with [DONE] behind the last one."""
-
-    def __init__(self, turn: Turn, include_usage: bool, logprobs: bool) -> None:
-        self._chunks = Chunks(turn, include_usage, logprobs)
-
-    def first(self) -> Iterator[bytes]:
-        return map(_event, self._chunks.first())
-
-    def of(self, piece: Piece) -> Iterator[bytes]:
-        return map(_event, self._chunks.of(piece))
-
-    def last(self) -> Iterator[bytes]:
-        yield from map(_event, self._chunks.last())
-        yield b"data: [DONE]\n\n"
-
-    def error(self, problem: bytes) -> bytes:
-        return b"data: " + problem + b"\n\n"
-
-
-def _event(chunk: wire.ChatCompletionChunk) -> bytes:
-    return b"data: " + msgspec.json.encode(chunk) + b"\n\n"
+def _data(content: bytes) -> bytes:
+    return b"data: " + content + b"\n\n"
 
 
 def _choice(pieces: Sequence[Piece], index: int, logprobs: bool) -> wire.Choice:

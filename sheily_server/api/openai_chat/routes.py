@@ -26,7 +26,7 @@ def completions(service: Service, asked: Asked) -> Whole | Stream:
     logprobs = request.wanted_logprobs() is not None
     if request.stream:
         include_usage = bool(request.stream_options and request.stream_options.include_usage)
-        return Stream(turn, encode.ChunkEvents(turn, include_usage, logprobs))
+        return Stream(turn, encode.Chunks(turn, include_usage, logprobs))
     pieces = collect(service, turn, asked.caller)
     return whole(encode.whole(turn, pieces, logprobs), turn)
 
