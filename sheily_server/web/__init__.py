@@ -1,1 +1,1 @@
-"""HTTP: the server, who may call, routes, and errors as statuses; knows nothing of a model."""
+"""HTTP: the server, access checks, routes, and errors as statuses. Knows nothing of models."""

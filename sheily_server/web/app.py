@@ -1,4 +1,5 @@
-"""HTTP: routes, bodies, server-sent events, and errors as responses. The only user of Werkzeug."""
+"""The WSGI app: routes, bodies, server-sent events, and errors as responses. Alone uses
+Werkzeug."""
 
 from __future__ import annotations
 
@@ -34,11 +35,11 @@ log = logging.getLogger(__name__)
 KEEP_ALIVE_S = 10.0
 MAX_BODY_BYTES = 4 * 1024 * 1024
 ARRIVED = "sheily.arrived"
-"""Where the environment has the time (time.monotonic()) at which the request was there."""
+"""Key in the environment of the time (time.monotonic()) at which the request was complete."""
 
 SPARE_POSTS = 4
-"""Requests with bodies that are worked on beside those that run or wait: they are being read, or
-about to be refused. More of them would leave no thread for /health."""
+"""POST requests handled beyond those that run or wait: being read, or about to be refused. More of
+them would leave no thread for /health."""
 
 _PARAMETER = re.compile(r"\{(\w+)\}")
 StartResponse = Any
@@ -57,7 +58,7 @@ class App:
         self._chat = Chat(config, supervisor, metrics=self._metrics)
         self._most_posts = config.parallel + config.queue + SPARE_POSTS
         self._posts = threading.BoundedSemaphore(self._most_posts)
-        # Decoding a large body takes a processor for a while: one at a time leaves some for others.
+        # Decoding a large body keeps a CPU busy for a while: one at a time leaves CPUs for others.
         self._decoding = threading.Lock()
         self._service = Service(
             config=config,
@@ -75,7 +76,7 @@ class App:
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         environ.setdefault(ARRIVED, time.monotonic())
-        request = Request(environ, populate_request=False)  # or each would keep the other
+        request = Request(environ, populate_request=False)  # else each would refer to the other
         request_id = f"req_{secrets.token_hex(8)}"
         response = self._respond(request, request_id)
         try:
@@ -89,7 +90,7 @@ class App:
             raise
 
     def may_call(self, method: str, path: str, host: str | None, authorization: str | None) -> bool:
-        """Whether a request with such a head will be let in."""
+        """Whether a request with this head will be let in."""
         try:
             self._guard.check(method, path, host, authorization)
         except ServiceError:
@@ -97,7 +98,7 @@ class App:
         return True
 
     def _respond(self, request: Request, request_id: str) -> Response:
-        """The response. Its outcome is counted; that of a stream is when the stream ends."""
+        """Returns the response and counts its outcome, that of a stream when the stream ends."""
         label = metrics.OTHER_ROUTE
         try:
             self._check_caller(request)
@@ -138,11 +139,11 @@ class App:
         if isinstance(reply, Stream):
             events = self._events(route, reply, asked.caller, request_id)
             response = _stream_response(events)
-            # Should nobody ask for the first event.
+            # In case nobody asks for the first event.
             response.call_on_close(reply.turn.ticket.cancel)
             return response
         if reply.turn is not None:
-            if asked.caller.gone():  # nobody is there to take it
+            if asked.caller.gone():  # nobody is left to read it
                 raise ClientGoneError
             _log_request(request_id, reply.status, reply.turn)
         return Response(reply.body, reply.status, content_type=reply.content_type)
@@ -150,7 +151,8 @@ class App:
     def _work(
         self, route: Route, request: Request, request_id: str, arguments: Mapping[str, str]
     ) -> Response:
-        """As `_handle`, for what may take a thread for long. Raises QueueFullError for too many."""
+        """Does the same as `_handle`, for what may take a thread for long. Raises QueueFullError
+        when too many requests run."""
         if not self._posts.acquire(blocking=False):
             self._supervisor.check_room()
             raise QueueFullError(self._config.parallel, self._config.queue, 1)
@@ -166,14 +168,14 @@ class App:
         return response
 
     def _read(self, request: Request, read: Callable[[bytes], RequestT]) -> RequestT:
-        """The body of a request that there is room for. Raises ServiceError."""
+        """Reads the body of a request, if there is room for the request. Raises ServiceError."""
         self._supervisor.check_room()
         body = _body(request)
         with self._decoding:
             return read(body)
 
     def _check_caller(self, request: Request) -> None:
-        """Before anything is done. Not by Werkzeug's `host`, which has a default."""
+        """Checks the caller before anything else. Not by Werkzeug's `host`, which has a default."""
         header = request.environ.get
         self._guard.check(
             request.method, request.path, header("HTTP_HOST"), header("HTTP_AUTHORIZATION")
@@ -186,8 +188,8 @@ class App:
     def _events(
         self, route: Route, stream: Stream, caller: Caller, request_id: str
     ) -> Iterator[bytes]:
-        """The events of an answer as its pieces come, and a comment now and then where none come.
-        An error is the last event."""
+        """Yields the events of an answer as its pieces come, and keep-alive comments while none
+        come. An error is the last event."""
         turn, events = stream.turn, stream.events
         outcome: Outcome = "error"
         status, detail = 500, "internal_error"
@@ -221,7 +223,7 @@ class App:
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """As `api.route.Asked`."""
+    """Implements `api.route.Asked`."""
 
     caller: Caller
     arguments: Mapping[str, str]
@@ -229,7 +231,7 @@ class _Asked:
 
 
 def _once(do: Callable[[], None]) -> Callable[[], None]:
-    """What may be called again: a response can be closed more than once."""
+    """Wraps a function so that only the first call runs it: a response can be closed repeatedly."""
     left = [do]
 
     def do_it() -> None:
@@ -248,7 +250,7 @@ def _stream_response(events: Iterator[bytes]) -> Response:
 
 
 def _body(request: Request) -> bytes:
-    """The body, which is read by no other way. Raises HttpError: 413, 415."""
+    """Reads the body; nothing else does. Raises HttpError: 413, 415."""
     check_body_type(request.headers.get("Content-Type"), request.headers.get("Content-Encoding"))
     if (request.content_length or 0) > MAX_BODY_BYTES:
         raise HttpError(
@@ -258,7 +260,7 @@ def _body(request: Request) -> bytes:
 
 
 def _gone(request: Request) -> Callable[[], bool]:
-    """Whether the client has closed its connection, as waitress tells it."""
+    """Returns a function that asks waitress whether the client has closed its connection."""
     check = request.environ.get("waitress.client_disconnected")
     return check if callable(check) else lambda: False
 
@@ -299,7 +301,7 @@ def _log_failure(request_id: str, error: ServiceError) -> None:
 
 
 def _log_request(request_id: str, status: int, turn: Turn | None = None, detail: str = "") -> None:
-    """One line for a request: id, status, tokens, time to first token, tokens a second."""
+    """Logs a request in one line: id, status, tokens, time to first token, tokens per second."""
     parts = [request_id, str(status)]
     if turn is not None:
         parts.append(f"prompt={turn.prompt_tokens}")

@@ -1,4 +1,4 @@
-"""A connection: its reads and writes, its end, and whether its client is still there."""
+"""Connections: reading, writing, closing, and detecting clients that are gone."""
 
 from __future__ import annotations
 
@@ -17,29 +17,32 @@ from .app import ARRIVED, App
 from .parsing import Incomplete, Parser, RefusalTask
 
 PATIENT_THREADS = 2
-"""Threads that may wait at a time for clients that do not read what is kept for them."""
+"""Threads that may wait at the same time for clients that do not read their answers."""
 
 MOST_PARTIAL_BYTES = 64 * 1024 * 1024
-"""Bytes of bodies that are not there to their end yet, over all connections."""
+"""Limit on the bytes of incomplete bodies, over all connections."""
 
 LONG_TURN_S = 0.0005
-"""Seconds of the HTTP thread's work on what it has read of a connection that are many."""
+"""Seconds of the HTTP thread's CPU time on one read above which it reads less at a time."""
 
 LEAST_GULP = 512
 MOST_GULP = 8192
-"""Bytes that are read of a connection at a time, by how long their like has taken."""
+"""Bytes read from a connection at a time: fewer after reads that took long."""
 
 PROBE_S = 10.0
-"""Seconds between two looks whether a client is there that has closed its sending side."""
+"""Seconds between two probes of a client that has closed its sending side."""
 
 _PROBE_WAIT_MS = 10
-_POLLRDHUP = getattr(select, "POLLRDHUP", 0)  # of Linux
+_POLLRDHUP = getattr(select, "POLLRDHUP", 0)  # Linux only
 
 
 @dataclass(slots=True)
 class Shared:
-    """What all connections have in common. `partial` is in bytes, and the HTTP thread's alone,
-    which is `thread`. `said` has when a sentence was logged."""
+    """State shared by all connections.
+
+    `thread` identifies the HTTP thread. Only that thread uses `partial`, the bytes of incomplete
+    bodies. `said` holds when each sentence was last logged.
+    """
 
     app: App
     partial: int = 0
@@ -51,8 +54,8 @@ class Shared:
 
 
 class Task(WSGITask):  # type: ignore[misc]
-    """A request that the app answers. Tells a client that has closed its sending side, having asked
-    all it wanted, from one that is gone."""
+    """A request that the app answers. Tells a client that only closed its sending side, having sent
+    everything, from one that is gone."""
 
     _probed = 0.0
 
@@ -60,7 +63,7 @@ class Task(WSGITask):  # type: ignore[misc]
         try:
             super().service()
         finally:
-            self.environ = None  # which has this task in it: a large body would stay for long
+            self.environ = None  # breaks a cycle that would keep a large body for long
 
     def get_environment(self) -> dict[str, Any]:
         environ: dict[str, Any] = super().get_environment()
@@ -70,7 +73,7 @@ class Task(WSGITask):  # type: ignore[misc]
         return environ
 
     def client_is_gone(self) -> bool:
-        """For the thread that answers, between two parts of the answer."""
+        """Whether the client is gone. For the answering thread, between two parts of the answer."""
         channel = self.channel
         if not channel.connected:
             return True
@@ -82,8 +85,9 @@ class Task(WSGITask):  # type: ignore[misc]
         return gone
 
     def _is_gone_at_end(self) -> bool:
-        """A machine answers with a reset to what is sent to a socket that is closed, and not to one
-        of which the sending side alone is. Without a way to send something, a client is gone."""
+        """Whether a client that closed its sending side is gone. Sends something to find out: a
+        fully closed socket replies with a reset, a half-closed one does not. An HTTP/1.0 client
+        without a response header yet cannot be probed, and counts as gone."""
         now = time.monotonic()
         if self._probed and now - self._probed < PROBE_S:
             return bool(self.channel.is_broken())
@@ -114,13 +118,13 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     """Whether the client has closed its sending side."""
 
     given_up = False
-    """Whether a request is refused before its end, so that nothing behind it is one."""
+    """Whether a request was refused before its end, so that no request follows it."""
 
     _gulp = MOST_GULP
-    """Bytes that are read at a time."""
+    """Bytes read at a time."""
 
     held = 0
-    """Bytes that the request takes which is coming in."""
+    """Bytes held by the request being received."""
 
     def parser_class(self, adj: Any) -> Parser:
         return Parser(adj, self.server.shared.app)
@@ -128,12 +132,13 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     def readable(self) -> bool:
         if not (self.ended or self.given_up):
             return bool(super().readable())
-        if not self.requests:  # all are answered, and there will be no more
+        if not self.requests:  # all are answered and no more will come
             self.close_when_flushed = True
         return False
 
     def handle_read(self) -> None:
-        """In the place of waitress's, which closes the connection at the end of what is sent."""
+        """Replaces waitress's, which closes the connection when the client ends its sending
+        side."""
         try:
             data = self.socket.recv(self._gulp)
         except BlockingIOError:
@@ -152,15 +157,15 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             self._end()
 
     def _adapt(self, seconds: float) -> None:
-        """Reads less at a time of what takes long to understand, as chunks of a byte each do: every
-        other connection waits for that."""
+        """Reads less at a time while parsing is slow, as with chunks of one byte: every other
+        connection waits for it."""
         if seconds > LONG_TURN_S:
             self._gulp = LEAST_GULP
         else:
             self._gulp = min(self._gulp * 2, MOST_GULP)
 
     def _end(self) -> None:
-        """Of what the client sends: a request that is not complete will never be."""
+        """Handles the end of the client's data: drops a request that is not complete."""
         self.ended = True
         with self.requests_lock:
             self.request = None
@@ -176,19 +181,20 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         super().handle_close()
 
     def _hold(self, n_bytes: int) -> None:
-        if self.socket is None:  # it was closed while it was read, as nothing could be written
+        if self.socket is None:  # closed during the read, because a write failed
             n_bytes = 0
         self.server.shared.partial += n_bytes - self.held
         self.held = n_bytes
 
     def _make_room(self) -> None:
-        """Bodies that began long ago and are not there yet are those of nobody in a hurry."""
+        """Refuses the oldest incomplete requests until the rest fits: nobody is in a hurry for
+        them."""
         while self.server.shared.partial > MOST_PARTIAL_BYTES:
             holding = [one for one in self._map.values() if getattr(one, "held", 0)]
             min(holding, key=lambda one: one.request.first_byte).give_up()
 
     def give_up(self) -> None:
-        """Refuses the request that is coming in."""
+        """Refuses the request being received."""
         self.given_up = True
         self._hold(0)
         with self.requests_lock:
@@ -204,17 +210,18 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     def service(self) -> None:
         try:
             super().service()
-        except BaseException:  # waitress would log it, and keep the request that nobody answers
+        except BaseException:  # waitress would log it and keep the request unanswered
             self.abandon()
             raise
 
     def has_said_all(self) -> bool:
-        """Whether the client has closed its sending side. The loop sees that where it reads, which
-        it does not while two requests are there, or an answer is to be sent."""
+        """Whether the client has closed its sending side. Polls the socket, because the loop
+        notices only when it reads, and it does not read while two requests are there or an answer
+        is to be sent."""
         return self.ended or self._polled(_POLLRDHUP)
 
     def is_broken(self, wait_ms: int = 0) -> bool:
-        """Whether the connection was reset; an end of what the client sends is no such thing."""
+        """Whether the connection was reset. A closed sending side does not count."""
         return self._polled(0, wait_ms)
 
     def _polled(self, events: int, wait_ms: int = 0) -> bool:
@@ -224,13 +231,13 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         poll = select.poll()
         try:
             poll.register(connection.fileno(), events)
-        except ValueError:  # closed by the other thread just now
+        except ValueError:  # just closed by the other thread
             return True
         return bool(poll.poll(wait_ms))
 
     def close_soon(self) -> None:
-        """Has the loop close the connection when it comes to it. Closed before, from elsewhere, its
-        descriptor could be that of a new connection by then, which would be closed for it."""
+        """Has the loop close the connection at its next turn. If another thread closed it, a new
+        connection could get its descriptor, and the loop would close that one."""
         self.will_close = True
         connection = self.socket
         if connection is not None:
@@ -238,13 +245,14 @@ class Channel(HTTPChannel):  # type: ignore[misc]
                 connection.shutdown(socket.SHUT_RDWR)
 
     def abandon(self) -> None:
-        """As `close_soon`, for other threads: whoever writes to the connection finds it closed."""
+        """Does the same as `close_soon`, from other threads. Later writes find the connection
+        closed."""
         self.connected = False
         self.close_soon()
         self.server.pull_trigger()
 
     def _flush_outbufs_below_high_watermark(self) -> None:
-        """Waits for a client that does not read, while few threads do."""
+        """Waits for a client that does not read, if few threads do so already."""
         patience = self.server.shared.patience
         most = self.adj.outbuf_high_watermark
         if self.total_outbufs_len <= most:

@@ -1,4 +1,4 @@
-"""Which browser pages may call this server; knows origins and header names alone."""
+"""Decides which browser pages may call this server. Knows only origins and header names."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ EXPOSED_HEADERS = "X-Request-Id, Retry-After"
 
 
 def allowed_origin(origin: str | None, configured: Sequence[str]) -> str | None:
-    """The value of Access-Control-Allow-Origin, or None for no such header.
+    """Returns the value of Access-Control-Allow-Origin, or None for no such header.
 
-    With nothing configured, pages on the loopback names are allowed, on any port.
+    With nothing configured, allows pages on loopback names, on any port.
     """
     if not origin:
         return None
@@ -27,7 +27,7 @@ def allowed_origin(origin: str | None, configured: Sequence[str]) -> str | None:
 
 
 def headers(origin: str | None, configured: Sequence[str]) -> list[tuple[str, str]]:
-    """The CORS headers of a response to a request with this Origin header."""
+    """Returns the CORS headers of a response to a request with this Origin header."""
     vary = [] if "*" in configured else [("Vary", "Origin")]
     allowed = allowed_origin(origin, configured)
     if allowed is None:
@@ -40,7 +40,7 @@ def headers(origin: str | None, configured: Sequence[str]) -> list[tuple[str, st
 
 
 def preflight_headers() -> list[tuple[str, str]]:
-    """What an OPTIONS response says beside `headers`."""
+    """Returns the headers of an OPTIONS response besides those of `headers`."""
     return [
         ("Access-Control-Allow-Methods", ALLOWED_METHODS),
         ("Access-Control-Allow-Headers", ALLOWED_HEADERS),

@@ -1,4 +1,4 @@
-"""Errors as HTTP has them: which status, which type of OpenAI's, which outcome in the metrics."""
+"""Maps errors to HTTP: statuses, OpenAI's error types, and outcomes in the metrics."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ..metrics import Outcome
 
 
 class Kind(NamedTuple):
-    """`type` is that of OpenAI's error object."""
+    """An error's HTTP status, `type` in OpenAI's error object, and outcome in the metrics."""
 
     status: int
     type: str
@@ -41,7 +41,7 @@ KINDS: dict[type[ServiceError], Kind] = {
 
 
 class HttpError(ServiceError):
-    """An error of HTTP's own, with its status: of the connection, the head, the route, the body."""
+    """An error of HTTP itself (connection, head, route or body), with its status."""
 
     def __init__(self, status: int, message: str, code: str) -> None:
         super().__init__(message, code=code)
@@ -49,7 +49,7 @@ class HttpError(ServiceError):
 
 
 def kind(error: ServiceError) -> Kind:
-    """The nearest class of the table decides."""
+    """Returns an error's Kind: from an HttpError's status, else from the nearest class in KINDS."""
     if isinstance(error, HttpError):
         if error.status >= 500 and error.status != 501:
             return Kind(error.status, "server_error", "error")
@@ -59,7 +59,7 @@ def kind(error: ServiceError) -> Kind:
 
 
 def body(error: ServiceError) -> bytes:
-    """OpenAI's error object, as JSON."""
+    """Encodes an error as OpenAI's error object, in JSON."""
     return msgspec.json.encode(
         {
             "error": {
@@ -73,8 +73,8 @@ def body(error: ServiceError) -> bytes:
 
 
 def headers(error: ServiceError) -> dict[str, str]:
-    """Headers of a response that is this error. `X-Should-Retry` stops the official clients, which
-    repeat every 429 and 5xx twice."""
+    """Returns the headers of an error response. `X-Should-Retry` stops the official clients, which
+    retry every 429 and 5xx twice."""
     found = {}
     if error.retry_after is not None:
         found["Retry-After"] = str(error.retry_after)

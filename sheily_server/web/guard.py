@@ -1,6 +1,6 @@
-"""Who may call, and in which form: the names this server answers to, API keys, types of bodies.
+"""Checks who may call and how: accepted host names, API keys and types of bodies.
 
-Knows the values of a request's headers, and nothing of how they come or of what is asked for.
+Knows the values of a request's headers, but not how they arrive or what is requested.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _CHARSET = re.compile(r'\s*charset\s*=\s*"?([^"\s]*)"?\s*', re.I)
 class Guard:
     """Decides who may call.
 
-    A page that a browser loaded from a foreign name which then resolves to this machine (DNS
-    rebinding) is of one origin with this server, so CORS does not stop it; but its requests carry
-    that name in `Host`. So the name has to be this machine's, the configured `host`, or in
-    `allowed_hosts`, where `*` allows all. An address cannot be rebound: a server that listens on
-    all addresses answers to every one.
+    With DNS rebinding, a browser loads a page from a foreign name that then resolves to this
+    machine. The page shares its origin with this server, so CORS does not stop it, but its requests
+    carry the foreign name in `Host`. The name must therefore be a loopback one, the configured
+    `host`, or in `allowed_hosts`, where `*` allows all. Addresses cannot be rebound: a server that
+    listens on all addresses accepts every address.
     """
 
     def __init__(self, host: str, allowed_hosts: Iterable[str], keys: Iterable[str]) -> None:
@@ -39,7 +39,7 @@ class Guard:
         self._salt = secrets.token_bytes(16)
 
     def check(self, method: str, path: str, host: str | None, authorization: str | None) -> None:
-        """Raises HttpError: 403 for the name, 401 for the key."""
+        """Raises HttpError: 403 for the host name, 401 for the key."""
         if not self._every_host and not self._answers_to(host or ""):
             named = f"the name {host[:100]!r}" if host else "a request without a Host header"
             raise HttpError(
@@ -47,7 +47,7 @@ class Guard:
                 f"This server does not answer to {named}; LLM_ALLOWED_HOSTS says which it does.",
                 "host_not_allowed",
             )
-        # Browsers send no key with the question that CORS asks.
+        # Browsers send no key with a CORS preflight request.
         needs_key = bool(self._keys) and method != "OPTIONS" and path.rstrip("/") not in OPEN_PATHS
         if needs_key and not self._has_key(authorization or ""):
             problem = "The API key is none of this server's."
@@ -56,7 +56,8 @@ class Guard:
             raise HttpError(401, problem, "invalid_api_key")
 
     def scope(self, authorization: str | None) -> str:
-        """A name for whoever has this key, which does not tell the key; empty without keys."""
+        """Returns an id for whoever has this key, which does not reveal the key; empty without
+        keys."""
         if not self._keys:
             return ""
         given = _bearer(authorization or "")[1]
@@ -72,14 +73,14 @@ class Guard:
         )
 
     def _has_key(self, authorization: str) -> bool:
-        """Takes as long for one key as for another."""
+        """Whether the key is valid. Takes the same time for every key."""
         scheme, given = _bearer(authorization)
         same = [hmac.compare_digest(given, own) for own in self._keys]
         return scheme.lower() == "bearer" and any(same)
 
 
 def _bearer(authorization: str) -> tuple[str, bytes]:
-    """The scheme and the key of an Authorization header."""
+    """Splits an Authorization header into scheme and key."""
     scheme, _, key = authorization.partition(" ")
     return scheme, key.strip(" ").encode("utf-8", "surrogatepass")
 
@@ -87,7 +88,7 @@ def _bearer(authorization: str) -> tuple[str, bytes]:
 def check_body_type(content_type: str | None, content_encoding: str | None) -> None:
     """Raises HttpError (415) for a body that is not plain JSON in UTF-8.
 
-    A page may send other types to any server without asking it first, as forms do.
+    Browser pages may send other types, as forms do, to any server without a preflight request.
     """
     kind, *parameters = (content_type or "").split(";")
     charsets = [found[1] for part in parameters if (found := _CHARSET.fullmatch(part))]

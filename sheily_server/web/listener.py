@@ -1,4 +1,4 @@
-"""The socket that accepts connections, and the end of those that have taken too long."""
+"""Listening sockets, and closing connections that take too long."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from .connection import Channel, Shared
 log = logging.getLogger(__name__)
 
 REQUEST_S = 20.0
-"""Seconds in which a request has to be there, head and body, from its first byte on."""
+"""Seconds from a request's first byte until its head and body must be complete."""
 
 IDLE_S = 60.0
-"""Seconds after which a connection is closed on which nothing is asked, or nothing is read."""
+"""Seconds until a connection without requests, or with output that nobody reads, is closed."""
 
 STOOD_STILL_S = 10.0
-"""Seconds between two looks at the connections after which no connection is to blame."""
+"""Gap between two checks, in seconds, that means this process stood still: no client is blamed."""
 
 CROWDED_S = 2.0
-"""What that is where every connection is taken."""
+"""Replaces IDLE_S for connections without a request while all connections are taken."""
 
 NO_ROOM_S = 0.5
-"""Seconds in which no connection is accepted when there was no descriptor for one."""
+"""Seconds without accepting after there was no descriptor for a connection."""
 
 _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _SAY_AGAIN_S = 60.0
 
 
 class Listener(TcpWSGIServer):  # type: ignore[misc]
-    """A socket that accepts connections, while there is room for them."""
+    """A listening socket. Accepts connections while there is room for them."""
 
     channel_class = Channel
     shared: Shared
@@ -42,8 +42,8 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]
     _paused_until = 0.0
 
     def readable(self) -> bool:
-        """In the place of waitress's, which has a line in the log each time that room comes and
-        goes, which may be thousands of times a second."""
+        """Replaces waitress's, which logs whenever room comes or goes: up to thousands of lines a
+        second."""
         self.shared.thread = threading.get_ident()
         now = time.time()
         if not 0 < self.next_channel_cleanup - now <= self.adj.cleanup_interval:
@@ -71,11 +71,11 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]
             for channel in list(self.active_channels.values()):
                 if channel.ended and channel.is_broken():
                     channel.close_soon()
-        except Exception:  # the thread of all connections is not to end for one
+        except Exception:  # one connection must not end the thread of all
             log.exception("a connection could not be closed")
 
     def _say(self, sentence: str) -> None:
-        """Once a minute at most."""
+        """Logs a warning, each sentence at most once a minute."""
         now = time.monotonic()
         said = self.shared.said
         if now - said.get(sentence, -_SAY_AGAIN_S) >= _SAY_AGAIN_S:
@@ -84,9 +84,8 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]
 
 
 def close_overdue(listener: Any, now: float) -> None:
-    """In the place of waitress's maintenance, which lets a sender have all time that it wants who
-    sends a byte now and then, and which waits until a reader can be written to who reads nothing.
-    """
+    """Replaces waitress's maintenance, which never times out a client that trickles bytes, and
+    which waits for a client that reads nothing until it can be written to."""
     channels = list(listener.active_channels.values())
     looked, listener.looked = getattr(listener, "looked", now), now
     if not 0 <= now - looked < STOOD_STILL_S:  # this process stood still, or the clock was set
@@ -104,7 +103,7 @@ def close_overdue(listener: Any, now: float) -> None:
 def _is_overdue(channel: Any, now: float, crowded: bool) -> bool:
     silence: float = now - channel.last_activity
     request = channel.request
-    if channel.requests:  # one runs: what comes behind it has time, but an answer has to be read
+    if channel.requests:  # one is running: the next may take its time, but the answer must be read
         if request is not None:
             request.began = time.monotonic()
         unread: int = channel.total_outbufs_len

@@ -1,5 +1,5 @@
-"""HTTP requests as they come in: what is no request that two readers understand alike is refused,
-and no body is kept that nobody will read."""
+"""Parses incoming HTTP requests. Refuses those that two parsers could read differently, and keeps
+no body that nobody will read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .errors import HttpError
 
 MAX_HEAD_BYTES = 16_384
 MAX_CHUNK_LINE_BYTES = 4096
-"""Of what stands between the chunks of a body, and behind them."""
+"""Limit on the lines between the chunks of a body, and on the trailer after them."""
 
 _PROBLEMS = {
     413: ("request_too_large", f"The body is larger than {MAX_BODY_BYTES} bytes."),
@@ -32,14 +32,14 @@ _PROBLEMS = {
 
 
 class _Body:
-    """A body, in memory; of one that is longer than `most` nothing but the length."""
+    """A body in memory. Past `most` bytes, only its length is kept."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._length = 0
         self._file = io.BytesIO()
         self.kept = 0
-        """Bytes."""
+        """Bytes in memory."""
 
     def append(self, data: bytes) -> None:
         self._length += len(data)
@@ -61,26 +61,27 @@ class _Body:
 
 
 class Parser(HTTPRequestParser):  # type: ignore[misc]
-    """A request as it comes in. It knows when it began and when it was complete, keeps no body that
-    nobody will read, and refuses what two readers of the same bytes could take for different
-    requests, or what waitress would read without a limit."""
+    """A request being received. Records when it began and when it was complete, and keeps no body
+    that nobody will read. Refuses what two parsers could take for different requests, and what
+    waitress would read without a limit."""
 
     completed: bool
     error: Any
     path = ""
-    """Of what cannot be read: waitress names it when such a client leaves too early."""
+    """Default for unreadable requests: waitress logs the path when such a client leaves too
+    early."""
 
     def __init__(self, adj: Any, app: App) -> None:
         super().__init__(adj)
         self._app = app
         self._body = _Body(0)
         self.first_byte = self.began = time.monotonic()
-        """The second is put off while nothing is to be blamed on the client."""
+        """`began` is moved forward while a delay is not the client's fault."""
         self.arrived: float | None = None
 
     @property
     def held(self) -> int:
-        """Bytes of the body that are kept."""
+        """Bytes of the body in memory."""
         return self._body.kept
 
     def received(self, data: bytes) -> int:
@@ -100,7 +101,7 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
     def parse_header(self, header_plus: bytes) -> None:
         try:
             super().parse_header(header_plus)
-        except ValueError:  # a length of thousands of digits, a broken address
+        except ValueError:  # a length of thousands of digits, or a broken address
             raise ParsingError("A number or an address cannot be read") from None
         if self.chunked and "CONTENT_LENGTH" in self.headers:
             raise ParsingError("Content-Length and Transfer-Encoding exclude each other")
@@ -111,7 +112,7 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
             self.body_rcv.buf = self._body
 
     def _is_welcome(self) -> bool:
-        """Whether the app could read this body; it says itself why not."""
+        """Whether the app would read this body. If not, the app itself answers why."""
         header = self.headers.get
         return self.content_length <= MAX_BODY_BYTES and self._app.may_call(
             self.command, self.path, header("HOST"), header("AUTHORIZATION")
@@ -119,7 +120,8 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
 
 
 class RefusalTask(ErrorTask):  # type: ignore[misc]
-    """Answers what never became a request as the app answers errors, and closes the connection."""
+    """Answers input that never became a request like the app's errors, and closes the
+    connection."""
 
     def execute(self) -> None:
         problem = self.request.error

@@ -1,5 +1,5 @@
-"""The HTTP server under the app: waitress, with the settings and the limits that this service
-needs. Knows connections; knows nothing of routes."""
+"""The HTTP server under the app: waitress, with this service's settings and limits. Knows
+connections, but nothing of routes."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from .parsing import MAX_HEAD_BYTES
 
 log = logging.getLogger(__name__)
 
-# Threads beside one for each request that runs or waits: /health and refusals are answered under
-# any load.
+# Threads beyond one for each running or waiting request, so that /health and refusals are answered
+# under any load.
 SPARE_THREADS = SPARE_POSTS + PATIENT_THREADS + 2
 CONNECTIONS = 512
 LEAST_CONNECTIONS = 8
 CONNECTION_DESCRIPTORS = 2
-"""What a connection may take: a large answer that is read slowly waits in a file."""
+"""Descriptors that a connection may take: a large answer that is read slowly waits in a file."""
 OWN_DESCRIPTORS = 40
-"""What the server takes beside connections, the pipes to the engine included."""
+"""Descriptors that the server takes besides connections, including the pipes to the engine."""
 
 
 class DescriptorsError(Exception):
-    """There cannot be enough open files; the message is one sentence."""
+    """The limit of open files is too low; the message is one sentence."""
 
 
 def create(app: App, config: Config) -> Any:
-    """A bound, listening waitress server. Raises OSError or ValueError for an address it cannot
-    have, and DescriptorsError.
+    """Returns a bound, listening waitress server. Raises OSError or ValueError for an address it
+    cannot bind, and DescriptorsError.
 
-    Admission is the app's, so there is a thread for everything that it may admit. The look-ahead is
-    what makes an end of the connection known at once. Bodies a few times too large are read to
-    their end and refused by the app; larger ones are cut off, so that the answer may be lost.
+    The app controls admission, so there is a thread for everything that it may admit. The
+    look-ahead makes the end of a connection known at once. Bodies a few times too large are read to
+    their end and refused by the app. Larger ones are cut off, so the answer may be lost.
     """
     server = waitress.create_server(
         app,
@@ -58,7 +58,7 @@ def create(app: App, config: Config) -> Any:
     )
     shared = Shared(app)
     sockets = list(_sockets(server).values())
-    server.adj.connection_limit += len(sockets)  # which are counted as connections are
+    server.adj.connection_limit += len(sockets)  # listening sockets count as connections
     for listener in sockets:
         if isinstance(listener, TcpWSGIServer):
             listener.__class__ = Listener
@@ -67,8 +67,8 @@ def create(app: App, config: Config) -> Any:
 
 
 def connections() -> int:
-    """How many connections there may be. Raises the limit of open files for them where it may, and
-    DescriptorsError where next to none have room."""
+    """Returns how many connections are possible. Raises the limit of open files for them if
+    allowed, and DescriptorsError if fewer than LEAST_CONNECTIONS fit."""
     wanted = OWN_DESCRIPTORS + CONNECTION_DESCRIPTORS * CONNECTIONS
     found = _raised_limit(wanted)
     if found >= wanted:
@@ -92,7 +92,7 @@ def connections() -> int:
 
 
 def _raised_limit(wanted: int) -> int:
-    """How many files this process may have open, up to what is wanted."""
+    """Raises the limit of open files if needed and allowed; returns it, at most `wanted`."""
     soft, hard = (
         wanted if limit == resource.RLIM_INFINITY else limit
         for limit in resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -106,7 +106,7 @@ def _raised_limit(wanted: int) -> int:
 
 
 def flush(server: Any, seconds: float = 2.0) -> None:
-    """Waits until every answer is sent, for so many seconds at most."""
+    """Waits until every answer is sent, for at most `seconds`."""
     sockets = _sockets(server)
     end = time.monotonic() + seconds
     while time.monotonic() < end:
@@ -117,6 +117,6 @@ def flush(server: Any, seconds: float = 2.0) -> None:
 
 
 def _sockets(server: Any) -> dict[int, Any]:
-    """Listeners and connections, of the class for several addresses or of the one for one."""
+    """Returns listeners and connections, whether waitress listens on one address or several."""
     found: dict[int, Any] = getattr(server, "map", None) or server._map
     return found
