@@ -21,8 +21,7 @@ log = logging.getLogger("sheily_server")
 
 
 class LoadBar:
-    """The progress of a model's load, drawn on a terminal, for which nobody waits: it may be
-    stopped."""
+    """Draws the progress of a model's load. Never waits for the terminal, which may be stopped."""
 
     def __init__(self, writer: logs.Writer) -> None:
         self._file = logs.Drawing(writer)
@@ -46,7 +45,7 @@ class LoadBar:
 
 
 def _columns() -> int:
-    """How wide the terminal of standard error is."""
+    """Returns the width of standard error's terminal."""
     try:
         return os.get_terminal_size(logs.STDERR).columns or 80
     except OSError:
@@ -60,7 +59,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ConfigError as error:
         print(f"sheily_server: {logs.escaped(str(error))}", file=sys.stderr)
         return 2
-    heap.use_one_heap()  # before the first thread, which would have one already
+    heap.use_one_heap()  # before the first thread, which would get its own
     heap.give_back_large_blocks()
     writer = logs.begin(config.log_level)
     try:
@@ -73,7 +72,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _run(config: Config, writer: logs.Writer) -> int:
-    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # admission is the app's
+    logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # the app controls admission
     for sentence in [*unknown_variables(os.environ), *open_doors(config)]:
         log.warning("%s", sentence)
     supervisor = Supervisor(config, LoadBar(writer) if os.isatty(logs.STDERR) else None)
@@ -98,7 +97,7 @@ def _serve(config: Config, supervisor: Supervisor, writer: logs.Writer) -> int:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda signum, frame: stop.set())
-    # A name with several addresses, as localhost may be, gets a server of another class.
+    # A name with several addresses, as localhost may have, gets a server of another class.
     several = getattr(server, "effective_listen", None)
     for host, port in several or [(config.host, server.effective_port)]:
         log.info("listening on http://%s:%s", f"[{host}]" if ":" in host else host, port)
@@ -115,7 +114,7 @@ def _serve(config: Config, supervisor: Supervisor, writer: logs.Writer) -> int:
 
 
 class _HttpLoop:
-    """The thread that serves. It must not end: when it does, it has `failed`, and sets `stop`."""
+    """The thread that serves HTTP. It must not end: when it does, it sets `failed` and `stop`."""
 
     def __init__(self, server: Any, stop: threading.Event) -> None:
         self.failed = False
@@ -135,7 +134,7 @@ class _HttpLoop:
 
 
 def _drain(config: Config, supervisor: Supervisor, stop: threading.Event) -> None:
-    """Lets what is admitted come to its end; a second signal ends that."""
+    """Waits for admitted requests to end, or for a second signal."""
     stop.clear()
     done = threading.Event()
 

@@ -23,14 +23,14 @@ DEFAULT_MODEL_PATH = "models/Llama-3.2-3B-Instruct-Q8_0.gguf"
 LOG_LEVELS = ("debug", "info", "warning", "error")
 KV_TYPES: tuple[str, ...] = get_args(KVType)
 LEAST_HANG_S = 2.0
-"""Signs of life come every half second, and on a busy machine later."""
+"""Signs of life come every half second, or later on a busy machine."""
 
 Switch = Literal["on", "off"]
 SWITCH: tuple[str, ...] = get_args(Switch)
 
 
 class ConfigError(ValueError):
-    """A setting that cannot be used; the message is one sentence that names it."""
+    """A setting that cannot be used. The message is one sentence that names it."""
 
 
 def _setting(default: Any, parse: Callable[[str], Any], help: str, *, secret: bool = False) -> Any:
@@ -107,7 +107,7 @@ def _one_of(words: tuple[str, ...]) -> Callable[[str], str]:
 
 
 def _kernel(text: str) -> str:
-    """Which names there are the engine knows, as that is native code."""
+    """Checks only the form: the engine's native code knows which kernels there are."""
     if not re.match(KERNEL_PATTERN, text.lower()):
         raise ValueError(f"is {text!r}, not auto, off or the name of a kernel")
     return text.lower()
@@ -132,7 +132,7 @@ def _origin(text: str) -> str:
 
 
 def _is_origin(text: str) -> bool:
-    """Whether a browser could send this: scheme, host in small letters, port if unusual."""
+    """Whether a browser could send this: scheme, lower-case host, port unless it is the default."""
     try:
         parts = urlsplit(text)
         port, host = parts.port, parts.hostname or ""
@@ -147,11 +147,11 @@ def _is_origin(text: str) -> bool:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
-    """Every setting. Sizes are in tokens, times in seconds.
+    """All settings. Sizes are in tokens, times in seconds.
 
-    Each field is the environment variable `LLM_` + its name in capitals, and the flag `--` + its
-    name with dashes; the flag wins. What neither says is as in `tuned`, which keeps those settings
-    alone that were taken from it.
+    Each field is set by the environment variable `LLM_` + its name in capitals, or the flag `--` +
+    its name with dashes; the flag wins. What neither sets is taken from `tuned`, which then keeps
+    only the settings that were taken.
     """
 
     model_path: Path = _setting(  # noqa: RUF009 - it returns a dataclass field
@@ -171,7 +171,7 @@ class Config:
     host: str = _setting("127.0.0.1", _host, "address to listen on")
     port: int = _setting(8005, _integer(0, 65_535), "port to listen on; 0 takes a free one")
     parallel: int = _setting(4, _integer(1, 64), "requests that run at the same time")
-    # Each takes a thread and a connection, of which __main__ allows 512.
+    # Each takes a thread and a connection; web/server.py allows 512 connections.
     queue: int = _setting(16, _integer(0, 400), "requests that may wait beside those")
     threads: int = _setting(
         0, _integer(0, MOST_THREADS), "compute threads; 0: the CPUs this process may run on"
@@ -224,22 +224,22 @@ class Config:
 
     @property
     def api_keys(self) -> tuple[str, ...]:
-        """All of them, wherever they are from; with none, callers need none."""
+        """All keys, from both settings. Without any, callers need none."""
         return self.api_key + (self.api_key_file.keys if self.api_key_file else ())
 
 
 def variable(name: str) -> str:
-    """The environment variable of a setting."""
+    """Returns the environment variable of a setting."""
     return f"LLM_{name.upper()}"
 
 
 def flag(name: str) -> str:
-    """The command-line flag of a setting."""
+    """Returns the command-line flag of a setting."""
     return f"--{name.replace('_', '-')}"
 
 
 def load(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> Config:
-    """The settings of this run. Raises ConfigError; exits for `--help` and unknown flags."""
+    """Reads the settings of this run. Raises ConfigError; exits for `--help` and unknown flags."""
     environment = os.environ if environment is None else environment
     parser = argparse.ArgumentParser(
         prog="python -m sheily_server",
@@ -284,7 +284,7 @@ def load(arguments: Sequence[str], environment: Mapping[str, str] | None = None)
 
 
 def _from_tuned(tuned: Tuned, said: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings that the file decides on: those that are not said otherwise."""
+    """Returns the file's settings that are not set explicitly, and `tuned` with only these."""
     taken = {name: value for name, value in tuned.settings.items() if name not in said}
     otherwise = {
         setting.name: setting.default for setting in fields(Config) if setting.name in taken
@@ -293,7 +293,7 @@ def _from_tuned(tuned: Tuned, said: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def unknown_variables(environment: Mapping[str, str]) -> list[str]:
-    """One sentence for each LLM_* variable that is no setting: a typo is not passed over."""
+    """Returns a sentence for each LLM_* variable that is no setting, so that typos are noticed."""
     known = [variable(setting.name) for setting in fields(Config)]
     sentences = []
     for name in sorted(environment):
@@ -305,7 +305,7 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
 
 
 def open_doors(config: Config) -> list[str]:
-    """One sentence for each way in that stands open to others."""
+    """Returns a sentence for each way in which the server is open to others."""
     sentences = []
     if not config.api_keys and not is_loopback(config.host):
         sentences.append(

@@ -1,14 +1,14 @@
-"""The errors that a caller is told of, as the core names them; what they are in HTTP is `web`'s."""
+"""Errors reported to callers, as the core names them; `web` maps them to HTTP."""
 
 from __future__ import annotations
 
 
 class ServiceError(Exception):
-    """An error whose words are for the caller.
+    """An error whose message is for the caller.
 
-    `code` names it for programs, `param` the part of the request that it is about, such as
-    `messages[2].content`. `retry` False: repeating the request is of no use; `retry_after` is in
-    seconds.
+    `code` names it for programs. `param` names the part of the request that it is about, such as
+    `messages[2].content`. `retry` False means that repeating the request is useless. `retry_after`
+    is in seconds.
     """
 
     def __init__(
@@ -29,7 +29,7 @@ class ServiceError(Exception):
 
 
 class InvalidRequestError(ServiceError):
-    """Bad input: the caller's to mend."""
+    """Bad input, for the caller to fix."""
 
     def __init__(self, message: str, param: str | None = None, code: str = "invalid_value") -> None:
         super().__init__(message, code=code, param=param)
@@ -47,8 +47,8 @@ class UnknownModelError(InvalidRequestError):
 
 
 class ContextExceededError(InvalidRequestError):
-    """Prompt and answer do not fit into the context together, in tokens; `at_least`: the prompt was
-    not counted to its end."""
+    """Prompt and answer together do not fit into the context. Counts are in tokens; `at_least` says
+    that the prompt was not counted to its end."""
 
     def __init__(
         self, *, n_context: int, n_prompt: int, n_completion: int, at_least: bool = False
@@ -64,7 +64,7 @@ class ContextExceededError(InvalidRequestError):
 
 
 class RequestCrashesEngineError(InvalidRequestError):
-    """The engine died while it worked on this request and on nothing else."""
+    """The engine died while it worked on this request alone."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -76,7 +76,7 @@ class RequestCrashesEngineError(InvalidRequestError):
 
 
 class QueueFullError(ServiceError):
-    """Everything that may wait is waiting already."""
+    """No more requests may wait."""
 
     def __init__(self, running: int, waiting: int, retry_after: int) -> None:
         super().__init__(
@@ -113,7 +113,7 @@ class EngineCrashedError(ServiceError):
 
 
 class TimedOutError(ServiceError):
-    """The request's deadline passed, and the engine had no answer for it."""
+    """The request's deadline passed before the engine had an answer."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(
@@ -124,4 +124,4 @@ class TimedOutError(ServiceError):
 
 
 class EngineFailedError(ServiceError):
-    """The engine lives, and failed on this request."""
+    """The engine failed on this request, but still runs."""

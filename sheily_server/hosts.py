@@ -1,4 +1,4 @@
-"""Names and addresses of machines, as settings and Host headers have them."""
+"""Names and addresses of machines, as in settings and Host headers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _NAME = re.compile(r"[\w.-]+", re.A)
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a name or address is certain to be this machine's own."""
+    """Whether a name or address certainly belongs to this machine."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -22,7 +22,7 @@ def is_host(text: str) -> bool:
 
 
 def normal(name: str) -> str:
-    """One spelling for each address, and for each name."""
+    """Normalizes a name or address: each has one spelling."""
     try:
         return str(ipaddress.ip_address(_bare(name)))
     except ValueError:
@@ -30,7 +30,7 @@ def normal(name: str) -> str:
 
 
 def _bare(host: str) -> str:
-    """Without the brackets that an IPv6 address may have."""
+    """Removes the brackets that an IPv6 address may have."""
     return host[1:-1] if host.startswith("[") and host.endswith("]") else host
 
 
@@ -43,5 +43,5 @@ def is_address(text: str) -> bool:
 
 
 def is_everywhere(host: str) -> bool:
-    """Whether a server that listens there has all addresses of its machine."""
+    """Whether a server that listens there listens on all addresses of its machine."""
     return host == "*" or (is_address(host) and ipaddress.ip_address(host).is_unspecified)

@@ -1,4 +1,4 @@
-"""API keys, as a setting and as a file have them."""
+"""API keys from a setting or a file."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class KeyFile:
 
 
 def parse_keys(text: str) -> tuple[str, ...]:
-    """Keys with commas between them. Raises ValueError, with the end of a sentence that has no key
-    in it."""
+    """Parses keys with commas between them. Raises ValueError with the end of a sentence that
+    contains no key."""
     keys = tuple(part.strip() for part in text.split(",") if part.strip())
     if not keys:
         raise ValueError("is empty: it must be a key, or several with commas between them")
@@ -31,8 +31,8 @@ def parse_keys(text: str) -> tuple[str, ...]:
 
 
 def read_keys(path: Path) -> KeyFile:
-    """The keys of a file with one in each line, blank ones and `#` comments aside. Raises
-    ValueError, with the end of a sentence that has no key in it."""
+    """Reads a file with one key in each line, ignoring blank lines and `#` comments. Raises
+    ValueError with the end of a sentence that contains no key."""
     named = f"is {str(path)!r}, which"
     try:
         if not path.is_file():

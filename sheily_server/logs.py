@@ -1,5 +1,5 @@
-"""The log: one line a record with nothing in it that a terminal obeys, written by a thread for
-which nobody waits. Knows descriptors and records, and nothing of what they are about."""
+"""Logging: one line per record, without anything that controls a terminal, written by a thread that
+nobody waits for. Knows descriptors and records, but not what they are about."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ log = logging.getLogger(__name__)
 
 FORMAT = "%(asctime)s %(levelname)s %(message)s"
 CONTINUED = "  | "
-"""What every line of a traceback begins with, so that none of them passes for a record."""
+"""Prefix of every line of a traceback, so that none passes for a record."""
 
 ROOM = 1024 * 1024
-"""Bytes that may wait to be written."""
+"""Most bytes that may wait to be written."""
 
 EXIT_S = 1.0
-"""Seconds for which the end of the program waits until the log is written."""
+"""Seconds that the program waits at its end for the log to be written."""
 
 STDERR = 2
 
-# Control characters (C0, DEL, C1), what ends a line, what turns the direction of a text, and halves
-# of characters.
+# Control characters (C0, DEL, C1), line ends, marks that change the direction of text, and lone
+# surrogates.
 _UNSAFE = re.compile(
     "[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff\ufeff]"
 )
 
 
 def escaped(text: str) -> str:
-    """The text as one line that says the same on every terminal."""
+    """Escapes a text to one line that reads the same on every terminal."""
     return _UNSAFE.sub(lambda found: _escape(ord(found[0])), text)
 
 
@@ -45,7 +45,7 @@ def _escape(code: int) -> str:
 
 
 class Formatter(logging.Formatter):
-    """Makes a line of each record, whoever logged it, and of a traceback lines that are marked."""
+    """Makes one line of each record, whoever logged it, and marks the lines of tracebacks."""
 
     def __init__(self) -> None:
         super().__init__(FORMAT)
@@ -66,10 +66,10 @@ class Formatter(logging.Formatter):
 
 
 class Writer:
-    """Writes to a descriptor in a thread of its own.
+    """Writes to a descriptor in its own thread.
 
-    Who puts something never waits. What does not fit, or cannot be written, is lost; once there is
-    a way again, a line says how many lines that were.
+    `put` never waits. What does not fit or cannot be written is lost. Once writing works again, a
+    line says how many lines were lost.
     """
 
     def __init__(self, fd: int = STDERR, room: int = ROOM) -> None:
@@ -77,7 +77,7 @@ class Writer:
         self._room = room
         self._changed = threading.Condition(threading.Lock())
         self._queue: deque[tuple[bytes, int]] = deque()
-        """What waits, and how many lines it stands for."""
+        """Waiting data, and how many lines each item stands for."""
         self._size = 0
         self._lost = 0
         self._failing = False
@@ -86,7 +86,7 @@ class Writer:
         self._thread.start()
 
     def put(self, text: str, lines: int = 1) -> None:
-        """Has the text written as it is. `lines` is what it counts when it is lost."""
+        """Queues a text, to be written unchanged. `lines` is what it counts for if it is lost."""
         data = text.encode("utf-8", "backslashreplace")
         with self._changed:
             if self._closed or self._size + len(data) > self._room:
@@ -97,7 +97,7 @@ class Writer:
             self._changed.notify_all()
 
     def close(self, seconds: float = EXIT_S) -> None:
-        """Takes nothing more, and waits until all is written, for so many seconds at most."""
+        """Accepts nothing more, and waits until all is written, for at most `seconds`."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -108,7 +108,7 @@ class Writer:
         self._size += len(data)
 
     def _note_losses(self) -> None:
-        """Puts a line on what was lost where it is missing; the lock is held."""
+        """Queues a line about what was lost at this place. Call with the lock held."""
         if self._lost:
             lost, self._lost = self._lost, 0
             when = time.strftime("%Y-%m-%d %H:%M:%S")
@@ -124,13 +124,13 @@ class Writer:
                 with self._changed:
                     self._failing = not written
                     self._lost += 0 if written else found[1]
-            except Exception:  # this thread must not end, and has nobody to tell
+            except Exception:  # this thread must not end, and can tell nobody
                 with self._changed:
                     self._failing = True
                     self._lost += 1
 
     def _next(self) -> tuple[bytes, int] | None:
-        """What is to be written next, once there is something; None at the end."""
+        """Waits for the next data to write. Returns None at the end."""
         with self._changed:
             while not self._queue:
                 if not self._failing:
@@ -145,12 +145,12 @@ class Writer:
             return data, lines
 
     def _write(self, data: bytes) -> bool:
-        """Whether all of it could be written."""
+        """Writes the data; returns whether all of it could be written."""
         rest = memoryview(data)
         while rest:
             try:
                 rest = rest[os.write(self._fd, rest) :]
-            except BlockingIOError:  # whoever shares the descriptor made it so
+            except BlockingIOError:  # someone who shares the descriptor made it so
                 poll = select.poll()
                 poll.register(self._fd, select.POLLOUT)
                 poll.poll(1000)
@@ -160,7 +160,7 @@ class Writer:
 
 
 class Drawing:
-    """A file for what is drawn on a terminal, such as a progress bar: none of it is missed."""
+    """A file for drawings on a terminal, such as a progress bar: what is lost is not counted."""
 
     def __init__(self, writer: Writer) -> None:
         self._writer = writer
@@ -170,11 +170,11 @@ class Drawing:
         return len(text)
 
     def flush(self) -> None:
-        """Nobody waits for the log."""
+        """Does nothing: nobody waits for the log."""
 
 
 class Handler(logging.Handler):
-    """Hands records to a writer, as lines."""
+    """Hands records to a writer as lines."""
 
     def __init__(self, writer: Writer) -> None:
         super().__init__()
@@ -191,7 +191,7 @@ class Handler(logging.Handler):
 
 
 def begin(level: str, fd: int = STDERR) -> Writer:
-    """Sends what any library logs or warns of, and what kills a thread, to a new writer."""
+    """Starts a writer, and sends it what any library logs or warns of and what ends a thread."""
     writer = Writer(fd)
     logging.basicConfig(level=level.upper(), handlers=[Handler(writer)], force=True)
     logging.captureWarnings(True)
@@ -217,8 +217,9 @@ def _unexpected(what: str, error: BaseException | None) -> None:
 
 
 def keep_standard_descriptors() -> None:
-    """Opens /dev/null on 0, 1 and 2 where they are closed: the next socket would have that number,
-    and what is meant for the log would go to a client. To be called before anything is opened."""
+    """Opens /dev/null on descriptors 0, 1 and 2 where they are closed. Otherwise the next socket
+    would get that number, and log output would go to a client. Call this before anything is opened.
+    """
     for fd in range(3):
         try:
             os.fstat(fd)

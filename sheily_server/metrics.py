@@ -1,5 +1,5 @@
-"""What is counted and timed, in Prometheus' text format: outcomes of requests, times and numbers of
-tokens, and the engine's state at the moment of asking. The only user of its library."""
+"""Metrics in Prometheus' text format: outcomes of requests, times, token counts, and the engine's
+current state. Only this module uses prometheus_client."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .version import package_version
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 OTHER_ROUTE = "other"
-"""The route of a request for which there is none: labels are never what a client sent."""
+"""Route label of requests that match no route: labels never hold what a client sent."""
 
 GAP_BUCKETS = (0.01, 0.02, 0.04, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1, 2, 5, 10, 30, 60)
 FIRST_TOKEN_BUCKETS = (*GAP_BUCKETS, 120, 300)
@@ -42,11 +42,11 @@ Outcome = Literal[
 
 
 class Metrics:
-    """Counters and times from the start of the server on, in a registry of its own. Every method
-    may be called from any thread; `health` is called when the numbers are asked for."""
+    """Counters and times since the server's start, in a registry of its own. All methods may be
+    called from any thread. `health` is called whenever the metrics are read."""
 
     def __init__(self, health: Callable[[], Health]) -> None:
-        # Else each counter comes with a second series, of when it began.
+        # Else each counter gets a second series with the time it was created.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         registry = self._registry = CollectorRegistry()
         self._requests = Counter(
@@ -84,7 +84,7 @@ class Metrics:
         registry.register(_State(health))
 
     def request(self, route: str, outcome: Outcome) -> None:
-        """A request has ended."""
+        """Counts a request that has ended."""
         self._requests.labels(route, outcome).inc()
 
     def first_token(self, seconds: float) -> None:
@@ -94,7 +94,7 @@ class Metrics:
         self._token_gap.observe(seconds)
 
     def finished(self, done: Finished, timed_out: bool) -> None:
-        """A request was answered, if only in part before its deadline."""
+        """Counts a request that was answered, even if its deadline cut the answer short."""
         if timed_out:
             self._timed_out.inc()
         self._prompt_tokens.inc(done.prompt_tokens)
@@ -104,12 +104,12 @@ class Metrics:
         self._accepted_tokens.inc(done.accepted_tokens)
 
     def text(self) -> bytes:
-        """Everything, as CONTENT_TYPE says."""
+        """Renders all metrics in the format of CONTENT_TYPE."""
         return generate_latest(self._registry)
 
 
 class _State(Collector):
-    """What the supervisor says at the moment of asking. What it does not know has no sample."""
+    """Reads the supervisor's state when the metrics are read. Unknown values have no sample."""
 
     def __init__(self, health: Callable[[], Health]) -> None:
         self._health = health

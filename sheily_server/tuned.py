@@ -19,8 +19,8 @@ _Rate = Annotated[float, Meta(gt=0)]
 
 
 class Tuned(Struct, frozen=True, kw_only=True):
-    """What the file at `path` says: `settings`, by the names of the server's own, found with the
-    CPU and the model file of these names. `otherwise` has the values that hold on another CPU."""
+    """The content of the file at `path`: `settings`, by the server's own names, measured with the
+    CPU and the model file of these names. `otherwise` has the values to use on another CPU."""
 
     path: str
     cpu: str
@@ -37,7 +37,7 @@ class _Settings(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Measured(Struct, frozen=True, forbid_unknown_fields=True):
-    """Rates a second, for people alone."""
+    """Rates per second, for people only."""
 
     prefill_tokens: _Rate
     decode_tokens: _Rate
@@ -59,8 +59,7 @@ class _Versioned(Struct):
 
 
 def read(path: Path) -> Tuned:
-    """Reads a file. Raises ValueError, with the end of a sentence, for one that tune did not
-    write."""
+    """Reads a file. Raises ValueError with the end of a sentence if tune did not write it."""
     try:
         if not path.is_file():
             raise ValueError(f"is {str(path)!r}, which is no file")

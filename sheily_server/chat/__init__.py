@@ -1,1 +1,1 @@
-"""A chat turn, from what is asked to the pieces of an answer; knows no HTTP."""
+"""Chat turns, from a request to the pieces of its answers. Knows no HTTP."""

@@ -1,4 +1,4 @@
-"""The date each conversation began with; knows no clock and no prompt."""
+"""Remembers the date on which each conversation began. Knows no clock and no prompt."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from ..templates.base import Message
 
 
 class ConversationDates:
-    """A bounded table of conversations and the dates they began with; safe to share by threads.
+    """A bounded table of conversations and the dates on which they began. Safe to share between
+    threads.
 
-    A prompt names the date near its start. If a conversation that runs over midnight were told
-    the new date, nothing of its cached prompt could be used again.
+    A prompt names the date near its start. If a conversation that runs past midnight got the new
+    date, none of its cached prompt could be reused.
 
-    A conversation is known by whose it is, its system text and its first user text, of which only
-    a hash is kept, and the `capacity` last used stay. One in which nobody has answered yet is
+    A conversation is identified by its scope, its system text and its first user text, of which
+    only a hash is kept. The `capacity` most recently used stay. A conversation without an answer is
     beginning: it gets today's date, even if another began with the same words before, so that a
     common opening does not keep its first date for ever.
     """
@@ -33,8 +34,8 @@ class ConversationDates:
     def date_for(
         self, messages: Sequence[Message], today: datetime.date, scope: str = ""
     ) -> datetime.date:
-        """The date to tell the model; `messages` is the conversation before its history is cut,
-        `scope` whose it is."""
+        """Returns the date to tell the model. `messages` is the conversation before its history is
+        cut; `scope` says whose it is."""
         key = _key(messages, scope)
         begins = all(message.role in ("system", "user") for message in messages)
         with self._lock:

@@ -1,4 +1,4 @@
-"""What an answer has to follow, as grammars for the engine; the size of schemas is bounded."""
+"""Makes the grammars that answers must follow, for the engine. Bounds the size of schemas."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ..templates.lark import json_term
 
 MAX_DEPTH = 32
 MAX_NODES = 5000
-"""Objects and lists of a schema."""
+"""Most objects and lists in a schema."""
 MAX_BYTES = 64 * 1024
 
 
 def check_schema(schema: dict[str, Any], param: str) -> None:
-    """Raises InvalidRequestError for a schema that is too large to be sent to the compilers, which
-    find out what it costs."""
+    """Raises InvalidRequestError for a schema too large to send to the compilers. They find out
+    what a smaller one costs."""
     nodes, level, depth = 0, [schema], 0
     while level:
         nodes += len(level)
@@ -31,13 +31,13 @@ def check_schema(schema: dict[str, Any], param: str) -> None:
         if nodes > MAX_NODES:
             raise InvalidRequestError(f"The schema has more than {MAX_NODES} parts.", param)
         level = [child for part in level for child in _children(part)]
-    if len(json.dumps(schema)) > MAX_BYTES:  # which fails on one that is too deep
+    if len(json.dumps(schema)) > MAX_BYTES:  # fails if nested too deeply
         raise InvalidRequestError(f"The schema is larger than {MAX_BYTES} bytes.", param)
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerSchema:
-    """A JSON Schema that the answer follows from its first character to its last; `place` is where
+    """A JSON Schema that the answer follows from its first character to its last. `place` is where
     the request has it."""
 
     schema: dict[str, Any]
@@ -47,8 +47,8 @@ class AnswerSchema:
 def answer_grammar(
     schema: AnswerSchema | None, offered: Offer, syntax: CallSyntax | None
 ) -> Grammar | None:
-    """What the answer has to follow, None when it is free. Raises InvalidRequestError for a schema
-    and calls that both bind it."""
+    """Returns what the answer must follow, or None if it is free. Raises InvalidRequestError when
+    both a schema and calls bind it."""
     calls = _call_grammar(offered, syntax) if offered.binding and syntax else None
     if schema is None:
         return calls
@@ -66,7 +66,7 @@ def _call_grammar(offered: Offer, syntax: CallSyntax) -> Grammar:
 
 
 def schema_grammar(schema: dict[str, Any], param: str) -> Grammar:
-    """The grammar of an answer that follows a schema from its first character to its last."""
+    """Returns the grammar of an answer that follows a schema from first to last character."""
     return Grammar(f"start: {json_term(schema)}", param, {param: json.dumps(schema)})
 
 

@@ -1,4 +1,5 @@
-"""Which messages of a long conversation stay in the prompt; knows roles, not tokens or text."""
+"""Selects which messages of a long conversation stay in the prompt. Knows roles, not text or
+tokens."""
 
 from __future__ import annotations
 
@@ -8,20 +9,20 @@ from ..templates.base import Message, Role
 
 
 def limit_history(messages: Sequence[Message], limit: int) -> tuple[list[Message], int]:
-    """The messages that stay, in their order, and how many were dropped.
+    """Returns the messages that stay, in order, and how many were dropped.
 
-    The rule, for a limit of N >= 1 (ValueError below):
+    The rule for a limit of N (raises ValueError below 1):
 
-    - System messages always stay, in their places. Of the others at most N stay, the last ones.
-    - They are dropped from the front in whole blocks of max(1, N // 2), as few blocks as bring
-      the count to N or below. So the cut moves once in N // 2 messages, and in between the prompt
-      only grows at its end, which is what a cached prefix needs.
-    - Tool results stay with the message that called for them: a cut among them moves on to the
-      message after the last of them. Where there is none, it moves back to the call, even if more
-      than N messages stay then: a conversation is never cut down to nothing or to results alone.
+    - System messages always stay, in place. Of the others, at most the last N stay.
+    - Messages are dropped from the front in whole blocks of max(1, N // 2), as few as bring the
+      count to N or below. So the cut moves once in N // 2 messages. In between, the prompt only
+      grows at its end, as a cached prefix requires.
+    - Tool results stay with the message that called for them: a cut among them moves forward to the
+      message after the last one. If there is none, it moves back to the call, even if more than N
+      messages then stay. A conversation is never cut down to nothing or to results alone.
 
-    With N = 4, of `S u1 a1 u2 a2 u3` (S the system message) one block of two goes, and
-    `S u2 a2 u3` stays; a2 and u4 may follow before the next block goes:
+    With N = 4, `S u1 a1 u2 a2 u3` (S is the system message) loses one block of two and becomes
+    `S u2 a2 u3`. a3 may follow before the next block is dropped:
 
     >>> talk = [Message("user", "u1"), Message("assistant", "a1"), Message("user", "u2"),
     ...         Message("assistant", "a2"), Message("user", "u3")]
@@ -40,8 +41,8 @@ def limit_history(messages: Sequence[Message], limit: int) -> tuple[list[Message
 
 
 def drop_oldest(messages: Sequence[Message], count: int) -> list[Message]:
-    """The messages without the `count` oldest that are not the system's; tool results go or stay
-    with their call. The last message always stays; equal to `messages` when nothing can go."""
+    """Returns the messages without the `count` oldest that are not the system's. Tool results go or
+    stay with their call. The last message always stays. Equals `messages` when nothing can go."""
     places = [place for place, message in enumerate(messages) if message.role != "system"]
     roles = [messages[place].role for place in places]
     cut = _outside_results(roles, max(0, min(count, len(roles) - 1)))
@@ -50,14 +51,15 @@ def drop_oldest(messages: Sequence[Message], count: int) -> list[Message]:
 
 
 def _block_cut(count: int, limit: int) -> int:
-    """How many of `count` messages go when whole blocks go; less than `count`, as limit >= 1."""
+    """Returns how many of `count` messages go in whole blocks: fewer than `count`, as limit >=
+    1."""
     block = max(1, limit // 2)
     excess = max(0, count - limit)
     return -(-excess // block) * block
 
 
 def _outside_results(roles: Sequence[Role], cut: int) -> int:
-    """The cut, moved to where it parts no tool result from the message before it."""
+    """Moves the cut to where it separates no tool result from the message before it."""
     if cut == 0 or roles[cut] != "tool":
         return cut
     for place in range(cut, len(roles)):

@@ -1,5 +1,5 @@
-"""What the engine says of one request, as the pieces of its answers; knows function calls, and
-nothing of HTTP or of how a piece is written."""
+"""Turns the engine's events for one request into pieces of its answers. Knows function calls, but
+not HTTP or how pieces are written."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from ..templates.base import Call, CallSyntax, Offer
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A part of one choice's answer: text, or function calls, or its end.
+    """A part of one choice's answer: text, function calls, or its end.
 
-    `finish` is stop, length or tool_calls; it comes with the last piece of a choice.
+    `finish` is stop, length or tool_calls. It comes with the last piece of a choice.
     """
 
     choice: int
@@ -25,19 +25,19 @@ class Piece:
 
 
 class AnswerReader:
-    """Follows one choice. Text that may become a function call is held back until that is clear:
-    whether it is one shows at its end."""
+    """Follows one choice. Holds back text that may become a function call until that is clear.
+    Whether it is one shows only at its end."""
 
     def __init__(self, choice: int, offer: Offer, syntax: CallSyntax | None) -> None:
         self._choice = choice
         self._offer = offer
         self._syntax = syntax if offer.functions else None
-        """How a call would look; None where what comes is text."""
+        """How a call would look; None once the answer is known to be text."""
         self._held = ""
         self._logprobs: list[TokenLogprob] = []
 
     def take(self, event: Text) -> list[Piece]:
-        """What can be sent now."""
+        """Returns what can be sent now."""
         self._logprobs += event.logprobs or ()
         self._held += event.text
         if self._syntax and not self._offer.forced and not self._syntax.may_begin(self._held):
@@ -45,7 +45,7 @@ class AnswerReader:
         return [] if self._syntax else [self._release()]
 
     def end(self, event: ChoiceFinished) -> list[Piece]:
-        """The last pieces: the calls, if the answer made any, or the text that was held back."""
+        """Returns the last pieces: the calls, if the answer made any, or the text held back."""
         calls = self._calls()
         reason = event.reason
         pieces = []
@@ -58,7 +58,7 @@ class AnswerReader:
         return [*pieces, Piece(self._choice, finish=reason)]
 
     def _calls(self) -> list[Call]:
-        """The calls that the answer makes; none when it is no call of an offered function."""
+        """Returns the calls that the answer makes; none unless all are of offered functions."""
         if self._syntax is None:
             return []
         calls = self._syntax.parse(self._held)

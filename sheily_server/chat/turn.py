@@ -1,4 +1,4 @@
-"""One chat turn, from what is asked to the pieces of an answer; knows no dialect and no HTTP."""
+"""A chat turn, from a request to the pieces of its answers. Knows no dialect and no HTTP."""
 
 from __future__ import annotations
 
@@ -45,23 +45,23 @@ from .reader import AnswerReader, Piece
 
 POLL_S = 0.05
 FIRST_GRACE_S = 0.2
-"""How long after its deadline a request without a token waits for the engine to say so."""
+"""Seconds after its deadline that a request without a token waits for the engine to report it."""
 ENGINE_GRACE_S = 10.0
-"""The same for one with a token, whose answer the engine ends between two steps."""
+"""The same for a request with a token, whose answer the engine ends between two steps."""
 TRIMMED_SHARE = 8
-"""What goes at least of a prompt that was not counted to its end: one part in so many."""
+"""A prompt that was not counted to its end loses at least one part in TRIMMED_SHARE."""
 
 _Event = TypeVar("_Event", bound=RequestEvent)
 
 
 class ClientGoneError(Exception):
-    """Nobody waits for the answer any more; its slot is free again."""
+    """Nobody waits for the answer any more. Its slot is free again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: whether they are `gone`, when their request `arrived` (time.monotonic()), and the
-    `scope` that their key gives them, which is empty without one."""
+    """The caller: whether they are `gone`, when their request `arrived` (time.monotonic()), and the
+    `scope` of their key, empty without one."""
 
     gone: Callable[[], bool]
     arrived: float
@@ -70,8 +70,8 @@ class Caller:
 
 @dataclass(slots=True, kw_only=True)
 class Turn:
-    """A chat turn in the engine. `finished` is there once `pieces` has ended by itself. `created`
-    is in Unix seconds, `began` a time of time.monotonic()."""
+    """A chat turn in the engine. `finished` is set once `pieces` has ended by itself. `created` is
+    in Unix seconds, `began` in time.monotonic() seconds."""
 
     model: str
     fingerprint: str
@@ -89,20 +89,20 @@ class Turn:
     finished: Finished | None = None
 
     def tokens_per_second(self) -> float | None:
-        """Of the answers, behind their first tokens; None where there are none."""
+        """Returns the answers' tokens per second after their first tokens; None without any."""
         done = self.done()
         return rate(done.completion_tokens - self.n, done.decode_s)
 
     def done(self) -> Finished:
-        """What the engine said at the end. Raises RuntimeError before that."""
+        """Returns what the engine reported at the end. Raises RuntimeError before that."""
         if self.finished is None:
             raise RuntimeError("the turn has not finished")
         return self.finished
 
 
 class Chat:
-    """Turns checked requests into prompts, follows them through the engine, and has their tokens
-    counted in `metrics`."""
+    """Turns checked requests into prompts, follows them through the engine, and counts their tokens
+    in the `metrics`."""
 
     def __init__(
         self,
@@ -122,8 +122,7 @@ class Chat:
     def begin(self, asked: Generation, caller: Caller) -> Turn:
         """Renders the prompt and waits until the engine has admitted it.
 
-        Raises ServiceError for everything that keeps the request from being answered, and
-        ClientGoneError.
+        Raises ServiceError for whatever keeps the request from being answered, and ClientGoneError.
         """
         self._check_limits(asked)
         engine = self._supervisor.engine()
@@ -131,7 +130,7 @@ class Chat:
         scope = caller.scope
         segments = self._renderer(engine.prompt_format, asked.messages, asked.offer, scope)
         kept, n_dropped = limit_history(asked.messages, self._config.max_history)
-        if n_dropped:  # a fault in any message is told, by its place in all of them
+        if n_dropped:  # reports a fault in any message, by its place among all
             segments(asked.messages)
         submit = Submit(
             id=0,
@@ -181,7 +180,7 @@ class Chat:
             raise
 
     def pieces(self, turn: Turn, caller: Caller) -> Iterator[Piece | None]:
-        """The pieces of the answer as they come; None whenever nothing came for a short while.
+        """Yields the pieces of the answer as they come; None when nothing came for a short while.
 
         Raises ServiceError when the engine fails, and ClientGoneError. Closing the iterator early,
         or an error in it, frees the slot.
@@ -219,13 +218,13 @@ class Chat:
                 turn.ticket.cancel()
 
     def tokenize(self, text: str, caller: Caller) -> Tokenized:
-        """The tokens of a text. Raises ServiceError."""
+        """Returns the tokens of a text. Raises ServiceError."""
         return self._tokenized([Segment(text, False)], caller)
 
     def tokenize_prompt(
         self, messages: Sequence[Message], offered: Offer, caller: Caller
     ) -> Tokenized:
-        """The tokens of the prompt that messages make. Raises ServiceError."""
+        """Returns the tokens of the prompt that messages make. Raises ServiceError."""
         prompt_format = self._supervisor.engine().prompt_format
         segments = self._renderer(prompt_format, messages, offered, caller.scope)
         return self._tokenized(segments(messages), caller)
@@ -235,11 +234,11 @@ class Chat:
         return _expected(self._ask(Tokenize(0, segments, deadline), caller), Tokenized)
 
     def detokenize(self, tokens: list[int], caller: Caller) -> str:
-        """The text of tokens, control tokens included. Raises ServiceError."""
+        """Returns the text of tokens, control tokens included. Raises ServiceError."""
         return _expected(self._ask(Detokenize(0, tokens), caller), Detokenized).text
 
     def check_model(self, name: str | None) -> None:
-        """Raises UnknownModelError for a name that is not this model's."""
+        """Raises UnknownModelError for a name other than this model's."""
         if name not in (None, "", self.model, self._config.model_path.name):
             raise UnknownModelError(name or "", self.model)
 
@@ -260,8 +259,8 @@ class Chat:
     def _renderer(
         self, prompt_format: PromptFormat, messages: Sequence[Message], offer: Offer, scope: str
     ) -> Callable[[Sequence[Message]], list[Segment]]:
-        """What renders the prompt of as much of a conversation as is kept. All of its messages
-        decide on the date. The function raises InvalidRequestError."""
+        """Returns a function that renders the prompt of those messages of a conversation that are
+        kept. All of its messages determine the date. The function raises InvalidRequestError."""
         date = self._dates.date_for(messages, self._today(), scope)
         tools = offer.rendered or None
 
@@ -290,12 +289,13 @@ class Chat:
         return event
 
     def _left(self, caller: Caller, grace: float) -> float:
-        """Seconds until the engine is waited for no longer: it keeps the deadline itself, and has
-        so many seconds more to say so."""
+        """Returns the seconds left to wait for the engine. The engine keeps the deadline itself,
+        and has `grace` seconds more to report it."""
         return caller.arrived + self._config.timeout + grace - time.monotonic()
 
     def _next(self, ticket: Ticket, caller: Caller, grace: float) -> RequestEvent | None:
-        """The next event, None after a short while; errors are raised."""
+        """Returns the next event, or None after a short while. Raises errors that the engine
+        reports, TimedOutError and ClientGoneError."""
         left = self._left(caller, grace)
         event = ticket.next(max(0.0, min(POLL_S, left)))
         if caller.gone():
@@ -321,7 +321,7 @@ class Chat:
 
 
 def _expected(event: RequestEvent, kind: type[_Event]) -> _Event:
-    """Raises ServiceError for an answer of the engine that belongs to another question."""
+    """Returns the event, or raises ServiceError if the engine answered another question."""
     if isinstance(event, kind):
         return event
     raise EngineFailedError(
@@ -331,10 +331,11 @@ def _expected(event: RequestEvent, kind: type[_Event]) -> _Event:
 
 
 def _excess(kept: Sequence[Message], event: TooLong, context_size: int) -> int:
-    """How many of the oldest messages to drop for a prompt that is too long, by their lengths.
+    """Returns how many of the oldest messages to drop from a prompt that is too long, by their
+    lengths.
 
-    Of a prompt that was not counted to its end nobody knows how long it is. As what is known is too
-    little, a part of it goes each time, so that a long one needs no hundreds of tries.
+    The length of a prompt that was not counted to its end is unknown. The known part is too little,
+    so a fixed share goes each time: a long prompt then needs no hundreds of tries.
     """
     excess = event.prompt_tokens + event.completion_tokens - context_size
     length = sum(len(message.text) for message in kept)
@@ -350,5 +351,5 @@ def _excess(kept: Sequence[Message], event: TooLong, context_size: int) -> int:
 
 
 def rate(count: int, seconds: float) -> float | None:
-    """So many a second, to hundredths; None where there is nothing to count or to time."""
+    """Returns the rate per second, to hundredths; None if there is nothing to count or to time."""
     return round(count / seconds, 2) if count > 0 and seconds > 0 else None

@@ -1,1 +1,1 @@
-"""Conversations as prompts, one file for each family of models; knows no tokenizer."""
+"""Renders conversations as prompts, with a folder for each family of models. Knows no tokenizer."""

@@ -1,4 +1,4 @@
-"""What a conversation, a prompt and a template are made of; knows no family of models."""
+"""The parts of a conversation, a prompt and a template. Knows no family of models."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Role = Literal["system", "user", "assistant", "tool"]
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """One call the assistant made; `arguments` is parsed, not OpenAI's JSON string."""
+    """A call the assistant made. `arguments` is parsed, not OpenAI's JSON string."""
 
     name: str
     arguments: dict[str, Any]
@@ -23,9 +23,9 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message of a conversation, already in plain form.
+    """One message of a conversation, in plain form.
 
-    `text` is never None: a null content is `""` and content parts are joined by the caller.
+    `text` is never None: null content becomes `""`, and the caller joins content parts.
     `tool_calls` belongs to the assistant, `tool_call_id` to a tool's result.
     """
 
@@ -39,8 +39,8 @@ class Message:
 class PromptError(ValueError):
     """A conversation that the template cannot express.
 
-    `param` names the place in the style of OpenAI's errors, such as `messages[3].tool_calls`;
-    the index counts in the sequence of messages that was passed in.
+    `param` names the place as OpenAI's errors do, such as `messages[3].tool_calls`. The index
+    counts in the sequence of messages that was passed in.
     """
 
     def __init__(self, message: str, param: str) -> None:
@@ -50,14 +50,14 @@ class PromptError(ValueError):
 
 
 def marker(text: str) -> Segment:
-    """A segment that is one control token."""
+    """Makes a segment that is one control token."""
     return Segment(text, True)
 
 
 def plain(text: str) -> Segment:
-    """A segment of text, not empty and with a marker on either side or the prompt's end.
+    """Makes a segment of text, not empty and with a marker or the prompt's end on either side.
 
-    A text has to reach the tokenizer in one piece, or it is cut at the wrong places.
+    A text must reach the tokenizer in one piece, or it is split at the wrong places.
     """
     return Segment(text, False)
 
@@ -65,7 +65,7 @@ def plain(text: str) -> Segment:
 @dataclass(frozen=True, slots=True)
 class Function:
     """A function that the model may call. `parameters` is the JSON Schema of its arguments, which
-    calls have to follow where it is `strict`; `place` is where the request has that schema."""
+    calls must follow if it is `strict`. `place` is where the request has that schema."""
 
     name: str
     _: KW_ONLY
@@ -75,14 +75,14 @@ class Function:
     place: str = ""
 
     def schema(self) -> dict[str, Any]:
-        """The schema of its arguments, which are an object; without parameters there are none."""
+        """Returns the schema of the arguments: an object, which is empty without `parameters`."""
         if self.parameters is None:
             return {"type": "object", "properties": {}, "additionalProperties": False}
         return {"type": "object"} | self.parameters
 
     def as_json(self) -> dict[str, Any]:
-        """The function as chat templates write it: without what is not set, and without `strict`,
-        which is not for the model."""
+        """Returns the function as chat templates write it: without unset fields, and without
+        `strict`, which is not for the model."""
         more = {"description": self.description, "parameters": self.parameters}
         given = {name: value for name, value in more.items() if value is not None}
         return {"type": "function", "function": {"name": self.name, **given}}
@@ -92,8 +92,8 @@ class Function:
 class Offer:
     """The functions that the model may call.
 
-    They go into the prompt; there are none where the request has none or forbids calls. `forced`:
-    the answer has to be a call. `several`: it may be more than one.
+    They go into the prompt. There are none if the request has none or forbids calls. `forced`: the
+    answer must be a call. `several`: it may be more than one.
     """
 
     functions: tuple[Function, ...] = ()
@@ -106,7 +106,7 @@ class Offer:
 
     @property
     def binding(self) -> bool:
-        """Whether calls have to follow the functions' schemas."""
+        """Whether calls must follow the functions' schemas."""
         return self.forced or any(function.strict for function in self.functions)
 
 
@@ -122,10 +122,10 @@ class Call:
 class CallSyntax:
     """How a family of models writes calls.
 
-    `visible` are control tokens whose text is part of a call. `grammar` is what an answer to a
-    binding offer has to follow, in llguidance's Lark. `may_begin` tells of the beginning of an
-    answer whether it may become a call, and is true while that is undecided; `parse` gives the
-    calls that a whole answer makes, none where it is text.
+    `visible` are control tokens whose text is part of a call. `grammar` returns what an answer to a
+    binding offer must follow, in llguidance's Lark. `may_begin` says whether an answer that begins
+    like this may become a call, and is true while that is undecided. `parse` returns the calls that
+    a whole answer makes, none if it is text.
     """
 
     visible: tuple[str, ...]
@@ -135,7 +135,7 @@ class CallSyntax:
 
 
 class Render(Protocol):
-    """Writes a conversation as a prompt that asks for the next assistant message.
+    """Renders a conversation as a prompt that asks for the next assistant message.
 
     `default_system` is what the model's file adds to a conversation without a system message.
     Raises PromptError.
@@ -153,11 +153,11 @@ class Render(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Template:
-    """All that is special to the prompts of one family of models.
+    """Everything specific to the prompts of one family of models.
 
-    `about` names the family in the sentence that refuses others. `markers` are all that `render`
-    may write, each one control token. `recognizes` reads a GGUF's chat template, and
-    `default_system` what it adds.
+    `about` names the family in the error that refuses other models. `markers` are all that `render`
+    may write, each one control token. `recognizes` checks a GGUF's chat template, and
+    `default_system` returns the system text that the template adds.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Messages to prompt segments in the format of the model; knows no tokenizer and no HTTP."""
+"""Renders messages as prompt segments in the model's format. Knows no tokenizer and no HTTP."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ TEMPLATES = {each.name: each for each in (llama3.TEMPLATE, chatml.TEMPLATE)}
 
 
 class UnknownPromptFormatError(ValueError):
-    """The model's chat template is none that this package renders."""
+    """This package does not render the model's chat template."""
 
 
 def recognize(metadata: Mapping[str, str]) -> PromptFormat:
-    """The prompt format of a model, from the metadata of its GGUF file.
+    """Recognizes a model's prompt format from the metadata of its GGUF file.
 
     Reads `tokenizer.chat_template` by pattern and never executes it. Raises
     UnknownPromptFormatError, which says what was found and what is supported.
@@ -32,7 +32,7 @@ def recognize(metadata: Mapping[str, str]) -> PromptFormat:
 
 
 def template_of(prompt_format: PromptFormat) -> Template:
-    """The template of a format. Raises UnknownPromptFormatError."""
+    """Returns the template of a format. Raises UnknownPromptFormatError."""
     if prompt_format.name not in TEMPLATES:
         raise UnknownPromptFormatError(
             f"there is no prompt format {prompt_format.name!r}; supported: {', '.join(TEMPLATES)}"
@@ -41,7 +41,8 @@ def template_of(prompt_format: PromptFormat) -> Template:
 
 
 def markers(prompt_format: PromptFormat) -> tuple[str, ...]:
-    """Every marker that `render` may emit; each has to be one control token of the vocabulary."""
+    """Returns every marker that `render` may emit. Each must be one control token of the
+    vocabulary."""
     return template_of(prompt_format).markers
 
 
@@ -52,10 +53,10 @@ def render(
     date: datetime.date,
     tools: Sequence[Mapping[str, Any]] | None = None,
 ) -> list[Segment]:
-    """The prompt that asks for the next assistant message, generation prompt included.
+    """Renders the prompt that asks for the next assistant message, generation prompt included.
 
-    Joined, the segments' texts are what the model's own chat template gives. Raises PromptError
-    for a conversation that the format cannot express.
+    The joined texts of the segments are what the model's own chat template gives. Raises
+    PromptError for a conversation that the format cannot express.
     """
     return template_of(prompt_format).render(
         messages, date=date, tools=tools, default_system=prompt_format.default_system

@@ -1,5 +1,4 @@
-"""The WSGI app: routes, bodies, server-sent events, and errors as responses. Alone uses
-Werkzeug."""
+"""The WSGI app: routes, bodies, server-sent events, errors as responses. Only it uses Werkzeug."""
 
 from __future__ import annotations
 
@@ -152,7 +151,7 @@ class App:
         self, route: Route, request: Request, request_id: str, arguments: Mapping[str, str]
     ) -> Response:
         """Does the same as `_handle`, for what may take a thread for long. Raises QueueFullError
-        when too many requests run."""
+        when there are too many such requests."""
         if not self._posts.acquire(blocking=False):
             self._supervisor.check_room()
             raise QueueFullError(self._config.parallel, self._config.queue, 1)

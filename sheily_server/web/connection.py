@@ -137,8 +137,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         return False
 
     def handle_read(self) -> None:
-        """Replaces waitress's, which closes the connection when the client ends its sending
-        side."""
+        """Replaces waitress's, which closes the connection at the end of the client's data."""
         try:
             data = self.socket.recv(self._gulp)
         except BlockingIOError:
@@ -187,8 +186,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         self.held = n_bytes
 
     def _make_room(self) -> None:
-        """Refuses the oldest incomplete requests until the rest fits: nobody is in a hurry for
-        them."""
+        """Refuses the oldest incomplete requests until the rest fits: they are in no hurry."""
         while self.server.shared.partial > MOST_PARTIAL_BYTES:
             holding = [one for one in self._map.values() if getattr(one, "held", 0)]
             min(holding, key=lambda one: one.request.first_byte).give_up()
@@ -245,8 +243,7 @@ class Channel(HTTPChannel):  # type: ignore[misc]
                 connection.shutdown(socket.SHUT_RDWR)
 
     def abandon(self) -> None:
-        """Does the same as `close_soon`, from other threads. Later writes find the connection
-        closed."""
+        """Does the same as `close_soon`, for other threads. Later writes find it closed."""
         self.connected = False
         self.close_soon()
         self.server.pull_trigger()

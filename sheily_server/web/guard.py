@@ -56,8 +56,7 @@ class Guard:
             raise HttpError(401, problem, "invalid_api_key")
 
     def scope(self, authorization: str | None) -> str:
-        """Returns an id for whoever has this key, which does not reveal the key; empty without
-        keys."""
+        """Returns an id for whoever has this key, not revealing the key; empty without keys."""
         if not self._keys:
             return ""
         given = _bearer(authorization or "")[1]

@@ -42,7 +42,7 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]
     _paused_until = 0.0
 
     def readable(self) -> bool:
-        """Replaces waitress's, which logs whenever room comes or goes: up to thousands of lines a
+        """Replaces waitress's, which logs whenever room comes or goes, perhaps 1000 times a
         second."""
         self.shared.thread = threading.get_ident()
         now = time.time()

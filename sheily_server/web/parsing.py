@@ -68,8 +68,7 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
     completed: bool
     error: Any
     path = ""
-    """Default for unreadable requests: waitress logs the path when such a client leaves too
-    early."""
+    """Default for unreadable requests: waitress logs it when such a client leaves too early."""
 
     def __init__(self, adj: Any, app: App) -> None:
         super().__init__(adj)
@@ -120,8 +119,7 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
 
 
 class RefusalTask(ErrorTask):  # type: ignore[misc]
-    """Answers input that never became a request like the app's errors, and closes the
-    connection."""
+    """Answers what never became a request with an error like the app's. Closes the connection."""
 
     def execute(self) -> None:
         problem = self.request.error

@@ -1,4 +1,4 @@
-"""ChatML, as SmolLM2 and Qwen2.5 have it; no tools."""
+"""ChatML, as SmolLM2 and Qwen2.5 use it; no tools."""
 
 from ..base import Template
 from .prompt import MARKERS, default_system, recognizes, render

@@ -1,8 +1,8 @@
-"""The prompt of plain ChatML models such as SmolLM2 and Qwen2.5; knows no tools yet.
+"""Renders prompts of plain ChatML models such as SmolLM2 and Qwen2.5. Knows no tools yet.
 
 A message is `<|im_start|>role`, a newline, the text as it is, `<|im_end|>` and a newline. Many
-models take this frame and add something of their own (thinking, a first token, trimmed text):
-`recognizes` refuses a template unless all of it is understood.
+models use this frame and add something of their own (thinking, a first token, trimmed text), so
+`recognizes` refuses a template unless it understands all of it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MARKERS = (IM_START, IM_END)
 
 _FOREIGN = re.compile(r"<\|(?!(?:im_start|im_end|endoftext)\|>)\w+\|>|bos_token|</?think|thinking")
 
-# In a template a newline stands either as itself or as backslash and n.
+# A template has a newline either as itself or as backslash and n.
 _NEWLINE = r"(?:\n|\\n)"
 _FIELD = r"message(?:\.{0}|\[['\"]{0}['\"]\])"
 
@@ -45,10 +45,10 @@ _ESCAPES = {"n": "\n", "t": "\t"}
 
 
 def recognizes(template: str) -> bool:
-    """Whether a GGUF's chat template writes this format and nothing beside it.
+    """Whether a GGUF's chat template writes this format and nothing else.
 
-    Looks at the text by pattern: how a message is written, that the generation prompt is the
-    last thing, and that a default system message depends on the first message's role.
+    Checks by pattern how a message is written, that the generation prompt comes last, and that a
+    default system message depends on the first message's role.
     """
     default = _DEFAULT_SYSTEM.search(template)
     return (
@@ -60,9 +60,10 @@ def recognizes(template: str) -> bool:
 
 
 def default_system(template: str) -> str | None:
-    """The system text the template writes where a conversation has none; None where it has none.
+    """Returns the system text that the template writes if a conversation has none; None without
+    one.
 
-    The text is cut out of a string literal of the template; the template is never executed.
+    Cuts the text out of a string literal of the template, which is never executed.
     """
     found = _DEFAULT_SYSTEM.search(template)
     if found is None:
@@ -79,10 +80,10 @@ def render(
     tools: Sequence[Mapping[str, Any]] | None = None,
     default_system: str | None = None,
 ) -> list[Segment]:
-    """The prompt that asks for the next assistant message.
+    """Renders the prompt that asks for the next assistant message.
 
-    `default_system` is written first where the conversation does not begin with a system message.
-    Raises PromptError.
+    Writes `default_system` first if the conversation does not begin with a system message. Raises
+    PromptError.
     """
     if tools:
         raise PromptError("tools are not supported with this model (ChatML)", "tools")

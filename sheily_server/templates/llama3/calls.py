@@ -1,8 +1,8 @@
 """Function calls as Llama 3 writes them, in three forms.
 
-Meta documents the forms at https://www.llama.com/docs/model-cards-and-prompt-formats/llama3_2/:
-an object with `name` and `parameters`; a Python list of calls; and either of them, or
-`name.call(...)`, behind `<|python_tag|>`.
+Meta documents the forms at https://www.llama.com/docs/model-cards-and-prompt-formats/llama3_2/: an
+object with `name` and `parameters`; a Python list of calls; and either of them, or
+`name.call(...)`, after `<|python_tag|>`.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ _KNOWN_ESCAPES = frozenset("\n\\'\"abfnrtvxuUN01234567")
 
 
 def grammar(offered: Offer) -> str:
-    """Calls as objects. Unless one is forced the answer may be text, too: it binds as soon as it
-    begins like a call."""
+    """Returns a grammar of calls as objects. Unless a call is forced, the answer may also be text:
+    the grammar binds once the answer begins like a call."""
     calls = 'start: call ("; " call)*' if offered.several else "start: call"
     if not offered.forced:
         calls = calls.replace("start: ", "start: TEXT | ") + "\nTEXT: /[^\\[{<\\s](.|\\n)*/"
     names = [f"call_{i}" for i in range(len(offered.functions))]
     lines = [calls, f"call: {' | '.join(names)}"]
     for name, function in zip(names, offered.functions, strict=True):
-        # Not one schema of the whole call: a $ref counts from the root of its own schema.
+        # Not one schema of the whole call: a $ref starts at the root of its own schema.
         head = json.dumps(f'{{"name": "{function.name}", "parameters": ')
         lines.append(f'{name}: {head} {name}_parameters "}}"')
         lines.append(f"{name}_parameters: {json_term(function.schema())}")
@@ -38,19 +38,20 @@ def grammar(offered: Offer) -> str:
 
 
 def may_begin(text: str) -> bool:
-    """Whether text that the model has begun with may become a call; true while it is undecided."""
+    """Whether an answer that begins with this text may become a call; true while it is
+    undecided."""
     text = text.lstrip()
     return text[:1] in ("", "{", "[") or text.startswith(PYTHON_TAG) or PYTHON_TAG.startswith(text)
 
 
 def parse(text: str) -> list[Call]:
-    """The calls that a whole answer makes; empty when it is none."""
+    """Returns the calls that a whole answer makes; empty if it makes none."""
     text = text.strip().removeprefix(PYTHON_TAG).strip()
     return _parse_json(text) or _parse_python(text)
 
 
 def _parse_json(text: str) -> list[Call]:
-    """One object, several with `;` or nothing between them, or a list of objects."""
+    """Parses one object, several with `;` or nothing between them, or a list of objects."""
     decoder = json.JSONDecoder()
     found: list[Any] = []
     while text:
@@ -77,7 +78,7 @@ def _from_object(value: Any) -> Call | None:
 
 
 def _parse_python(text: str) -> list[Call]:
-    """`[f(a=1), g()]`, `f(a=1)` or `f.call(a=1)`, with literals as arguments."""
+    """Parses `[f(a=1), g()]`, `f(a=1)` or `f.call(a=1)`, with literals as arguments."""
     try:
         tree = ast.parse(_ESCAPE.sub(_keep_backslash, text), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -101,15 +102,15 @@ def _from_node(node: ast.expr) -> Call | None:
 
 
 def _keep_backslash(escape: re.Match[str]) -> str:
-    """What Python makes of an escape that it does not know, without its warning."""
+    """Returns what Python makes of an escape that it does not know, without its warning."""
     return escape[0] if escape[1] in _KNOWN_ESCAPES else f"\\{escape[0]}"
 
 
 def _call(name: str, arguments: Any) -> Call | None:
-    """None where the arguments are no object, or none that JSON can say."""
+    """Returns None if the arguments are not an object, or cannot be written as JSON."""
     try:
         text = json.dumps(arguments, ensure_ascii=False, allow_nan=False)
-        text.encode()  # fails for half of a surrogate pair, which an escape can write
+        text.encode()  # fails for a lone surrogate, which an escape can produce
     except (ValueError, TypeError, RecursionError):
         return None
     return Call(name, text) if isinstance(arguments, dict) else None

@@ -1,18 +1,19 @@
-"""The prompt of Llama 3.1, 3.2 and 3.3 Instruct; knows the official template, no tokenizer.
+"""Renders prompts of Llama 3.1, 3.2 and 3.3 Instruct. Knows the official template, but no
+tokenizer.
 
-The reference is Meta's chat template for Llama 3.2 Instruct. Its result is kept to the character,
-with its oddities: two sentences of the tool instructions have no space between them, a tool's
-result is written as a JSON string, and with tools the first message that is not the system
-message is written as the user's, whoever it is from.
+The reference is Meta's chat template for Llama 3.2 Instruct. The output equals its result to the
+character, oddities included: two sentences of the tool instructions have no space between them, a
+tool's result is written as a JSON string, and with tools the first non-system message is written as
+the user's, whatever its role.
 
-The template has no answer in two cases, and this module has one:
+In two cases the template has no answer, but this module has one:
 
 - Several calls in one assistant message, where the template raises. The model is trained on one
-  JSON object a call; here the objects follow each other with `"; "` between them:
-  `{"name": "f", "parameters": {}}; {"name": "g", "parameters": {}}`.
-- Tools, and a history whose first message is an assistant's call (the question before it was cut
-  off), where the template writes the call's empty content as the user's and loses the call. Here
-  the tools go in a user message with no text of its own and the call is written after it.
+  JSON object per call. Here the objects are separated by `"; "`: `{"name": "f", "parameters": {}};
+  {"name": "g", "parameters": {}}`.
+- Tools with a history whose first message is an assistant's call, as the question before it was cut
+  off. The template writes the call's empty content as the user's and loses the call. Here the tools
+  go in a user message with no text of its own, and the call is written after it.
 """
 
 from __future__ import annotations
@@ -47,7 +48,7 @@ _WORDS_IN_TEMPLATES = (
 # Not strftime's %b, which follows the locale.
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
-# Far more than a context of any model holds in practice.
+# Far more than any model's context holds in practice.
 _MAX_TOOL_CHARACTERS = 4 * 1024 * 1024
 
 _TOOL_INSTRUCTIONS = (
@@ -62,8 +63,8 @@ _TOOL_INSTRUCTIONS = (
 def recognizes(template: str) -> bool:
     """Whether a GGUF's chat template writes this format.
 
-    The original Llama 3 has the same markers but no date block, and models made from Llama 3 for
-    other ways of calling tools have other words around them: both are refused.
+    The original Llama 3 has the same markers but no date block. Models made from Llama 3 for other
+    ways of calling tools have other words around the markers. Both are refused.
     """
     found = set(re.findall(r"<\|\w+\|>", template))
     return found <= _MARKERS_IN_TEMPLATES and all(word in template for word in _WORDS_IN_TEMPLATES)
@@ -76,10 +77,10 @@ def render(
     tools: Sequence[Mapping[str, Any]] | None = None,
     default_system: str | None = None,
 ) -> list[Segment]:
-    """The prompt that asks for the next assistant message.
+    """Renders the prompt that asks for the next assistant message.
 
-    `date` is what the model is told is today; it stands near token 20, so a conversation should
-    keep one. An empty `tools` counts as none. Raises PromptError.
+    `date` is the date that the model is told is today. It stands near token 20, so a conversation
+    should keep one. An empty `tools` counts as none. Raises PromptError.
     """
     if not messages:
         raise PromptError("a conversation needs at least one message", "messages")
@@ -150,10 +151,11 @@ def _call(call: ToolCall, param: str) -> str:
 
 
 def _tool_text(tools: Sequence[Mapping[str, Any]]) -> str:
-    """The instructions and the tools as indented JSON, order kept, nothing escaped for HTML.
+    """Returns the instructions and the tools as indented JSON, in order, with nothing escaped for
+    HTML.
 
-    Indenting multiplies: a few MB of numbers under a thousand brackets are gigabytes when
-    written, so the writing stops at _MAX_TOOL_CHARACTERS.
+    Indentation multiplies size: a few MB of numbers under a thousand brackets become gigabytes.
+    Writing therefore stops at _MAX_TOOL_CHARACTERS.
     """
     encoder = json.JSONEncoder(ensure_ascii=False, indent=4)
     pieces = [_TOOL_INSTRUCTIONS]
