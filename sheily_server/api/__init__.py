@@ -1,1 +1,1 @@
-"""What each dialect of the API takes and sends, as typed structs."""
+"""The API's routes, and typed structs for what each dialect takes and sends."""

@@ -1,4 +1,4 @@
-"""Request bodies as typed structs, with the place of every fault; knows JSON, no dialect."""
+"""Decodes request bodies to typed structs, and locates every fault. Knows JSON, but no dialect."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..errors import InvalidRequestError
 
 Neutral = Mapping[str, tuple[Any, ...]]
 """Fields that a route does not act on, with the values that ask for nothing. Naming them is better
-than "unknown", and clients that send such a value or null are not turned away."""
+than "unknown", and clients that send such a value or null are not rejected."""
 
 RequestT = TypeVar("RequestT", bound=Struct)
 
@@ -25,14 +25,15 @@ _FIELD_ERRORS = (
 
 
 def prepare(*shapes: type[Struct]) -> None:
-    """To be called once for each shape, before there are threads: msgspec describes a class to
-    itself when it first decodes into it, and crashes where two threads are the first (0.22)."""
+    """Prepares structs for decoding. Call it once for each, before there are threads: msgspec
+    inspects a class when it first decodes into it, and crashes if two threads are the first (0.22).
+    """
     for shape in shapes:
         msgspec.json.Decoder(shape)
 
 
 def decode(body: bytes, shape: type[RequestT], neutral: Neutral) -> RequestT:
-    """Parses a request body. Raises InvalidRequestError with the field in `param`."""
+    """Decodes a request body. Raises InvalidRequestError with the field in `param`."""
     try:
         raw = msgspec.json.decode(body)
     except RecursionError:
@@ -53,8 +54,8 @@ def decode(body: bytes, shape: type[RequestT], neutral: Neutral) -> RequestT:
 
 
 def _endless_number(body: bytes) -> str | None:
-    """The field of a body that has NaN, Infinity or 1e400, which Python's parser lets in; None for
-    a body that has another fault."""
+    """Returns the field of a body that has NaN, Infinity or 1e400, which Python's parser accepts;
+    None if the body has another fault."""
     try:
         todo = [("", json.loads(body.decode()))]
     except (ValueError, RecursionError):
@@ -88,13 +89,13 @@ def _refuse_unsupported(raw: dict[str, Any], shape: type[Struct], neutral: Neutr
 
 
 def _is_neutral(value: Any, values: tuple[Any, ...]) -> bool:
-    """Equal in type too: Python holds True for equal to 1."""
+    """Whether a value equals one of these, in type too: Python takes True as equal to 1."""
     return any(type(value) is type(other) and value == other for other in values)
 
 
 def _validation_error(error: msgspec.ValidationError) -> InvalidRequestError:
-    """msgspec ends its sentence with " - at `$.path`", where the path is not the top: with the
-    field that is missing or unknown behind it, that is OpenAI's `param`."""
+    """Converts msgspec's error. Its sentence ends with " - at `$.path`", unless the path is the
+    top. The path, followed by the missing or unknown field, is OpenAI's `param`."""
     sentence, at, path = str(error).rpartition(" - at `$")
     if not at:
         sentence, path = path, ""

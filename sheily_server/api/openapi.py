@@ -1,5 +1,5 @@
-"""The OpenAPI document: which routes there are, what goes in and what can come out. Made from the
-table of routes and the structs that requests and answers pass through."""
+"""Generates the OpenAPI document: the routes, their requests and their possible responses. Uses the
+table of routes, and the structs of requests and answers."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _RETRY_AFTER = (429, 503)
 
 
 def document(routes: Sequence[Route]) -> dict[str, Any]:
-    """The whole document, ready to be JSON. Routes under /v1 are there without it too."""
+    """Returns the whole document, ready to become JSON. Lists routes under /v1 without /v1 too."""
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         for path, suffix in zip(route.paths, ("", "Alias"), strict=False):
@@ -84,7 +84,7 @@ def _operation(route: Route, id: str) -> dict[str, Any]:
         "operationId": id,
         "summary": route.summary,
         "responses": _responses(route),
-        # Without a key too, as the server may have none.
+        # Also without a key, as the server may have none.
         "security": [] if route.open else [{"key": []}, {}],
     }
     if "{id}" in route.path:
@@ -115,8 +115,8 @@ def _responses(route: Route) -> dict[str, Any]:
 
 
 def _event(route: Route) -> dict[str, Any]:
-    """One event: before OpenAPI 3.2 the schema of an event stream is by custom that of its events.
-    `data` is text that is itself JSON, hence contentSchema."""
+    """Returns the schema of one event. Before OpenAPI 3.2, the schema of an event stream is by
+    convention that of its events. `data` is text that is itself JSON, hence contentSchema."""
     structs: list[type[Struct]] = [*route.events, ErrorResponse]
     values = [_reference(struct) for struct in structs]
     return {
@@ -149,7 +149,7 @@ def _response(
 
 
 def _request_schemas(routes: Sequence[Route]) -> dict[str, Any]:
-    """What the routes accept."""
+    """Returns the schemas of what the routes accept."""
     requests = [route.request for route in routes if route.request is not None]
     schemas = _schemas(requests)
     for request in requests:
@@ -164,7 +164,8 @@ def _request_schemas(routes: Sequence[Route]) -> dict[str, Any]:
 
 
 def _answer_schemas(routes: Sequence[Route]) -> dict[str, Any]:
-    """Fields of answers with a default are there all the same, unless they may be left out."""
+    """Returns the schemas of answers. Fields with a default are always sent, and so required,
+    unless they may be left out."""
     roots = [route.answer for route in routes if route.answer is not None]
     roots += [*(each for route in routes for each in route.events), ErrorResponse]
     schemas = _schemas(roots)
@@ -174,7 +175,7 @@ def _answer_schemas(routes: Sequence[Route]) -> dict[str, Any]:
 
 
 def _structs_of(roots: Sequence[type[Struct]]) -> set[type[Struct]]:
-    """These and all in their fields, at whatever depth."""
+    """Returns these structs and all in their fields, at any depth."""
     found: set[type[Struct]] = set()
     todo: list[Any] = [*roots]
     while todo:

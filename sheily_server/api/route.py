@@ -1,4 +1,5 @@
-"""What a route is: one operation of the API, for the router, the document and the metrics."""
+"""Defines routes: each is one operation of the API, for the router, the document and the
+metrics."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ RequestT = TypeVar("RequestT", bound=Struct)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """What routes ask. `created` is when the server started, in Unix seconds."""
+    """What routes use. `created` is when the server started, in Unix seconds."""
 
     config: Config
     chat: Chat
@@ -31,7 +32,7 @@ class Service:
 
 
 class Asked(Protocol):
-    """One request. `arguments` are the parts of its path that a route names."""
+    """One request. `arguments` are the parts of its path that the route names."""
 
     @property
     def caller(self) -> Caller: ...
@@ -40,31 +41,31 @@ class Asked(Protocol):
     def arguments(self) -> Mapping[str, str]: ...
 
     def read(self, decode: Callable[[bytes], RequestT]) -> RequestT:
-        """The body, once there is room for the request. Raises ServiceError."""
+        """Returns the decoded body, once there is room for the request. Raises ServiceError."""
         ...
 
 
 class Events(Protocol):
-    """Writes an answer as server-sent events, each of them whole."""
+    """Writes an answer as server-sent events, always whole ones."""
 
     def first(self) -> Iterator[bytes]:
-        """What needs no token."""
+        """Returns the events that need no token."""
         ...
 
     def of(self, piece: Piece) -> Iterator[bytes]: ...
 
     def last(self) -> Iterator[bytes]:
-        """The end of a turn that has finished."""
+        """Returns the events at the end of a finished turn."""
         ...
 
     def error(self, problem: bytes) -> bytes:
-        """An error in the middle, whose JSON is `problem`; nothing comes behind it."""
+        """Writes an error in the middle, with the JSON `problem`. Nothing follows it."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """A whole response; `turn` is what it answers, where it is an answer of the model."""
+    """A whole response. `turn` is the turn whose answer it is, if it is an answer of the model."""
 
     body: bytes
     _: KW_ONLY
@@ -75,28 +76,31 @@ class Whole:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """A response that comes as the model writes it."""
+    """A response that is sent as the model writes it."""
 
     turn: Turn
     events: Events
 
 
 def whole(answer: Struct, turn: Turn | None = None) -> Whole:
-    """A struct as the response."""
+    """Encodes a struct as the response."""
     return Whole(msgspec.json.encode(answer), turn=turn)
 
 
 def collect(service: Service, turn: Turn, caller: Caller) -> list[Piece]:
-    """All pieces of a turn's answers. Raises ServiceError and ClientGoneError."""
+    """Returns all pieces of a turn's answers. Raises ServiceError and ClientGoneError."""
     return [piece for piece in service.chat.pieces(turn, caller) if piece is not None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Route:
-    """`path` is as in the document, with `{id}` for an argument; one under /v1 is there without it
-    too. `events` are what a stream of its answer has in it. `also`: statuses beside 200 with which
-    it sends its answer, and what they say; `errors`: statuses beside those that every route can
-    answer with. `text`: the answer is no JSON. `open`: no key is needed."""
+    """One operation of the API.
+
+    `path` is as in the document, with `{id}` for an argument; a path under /v1 works without it
+    too. `events` are the structs in a stream of its answer. `also` describes statuses besides 200
+    with which it sends its answer. `errors` are statuses besides those that every route can answer
+    with. `text`: the answer is not JSON. `open`: no key is needed.
+    """
 
     id: str
     method: str
@@ -114,10 +118,10 @@ class Route:
 
     @property
     def paths(self) -> tuple[str, ...]:
-        """Clients differ in what base they expect."""
+        """The path with and without /v1, as clients expect different bases."""
         bare = self.path.removeprefix("/v1")
         return (self.path,) if bare == self.path else (self.path, bare)
 
 
 WORK = (400, 404, 413, 415, 429, 503, 504)
-"""Statuses of routes that have the engine do something."""
+"""Error statuses of routes that use the engine."""

@@ -1,4 +1,4 @@
-"""The table of all routes: what the router, the document and the metrics know of the API."""
+"""The table of all routes, for the router, the document and the metrics."""
 
 from __future__ import annotations
 
@@ -29,4 +29,4 @@ ROUTES = (
 )
 
 OPEN_PATHS = tuple(route.path for route in ROUTES if route.open)
-"""What anyone may ask without a key: whether the server lives."""
+"""Paths that need no key: they only tell whether the server is alive."""

@@ -49,19 +49,19 @@ body.prepare(SimpleChatRequest)
 
 
 def read(data: bytes) -> SimpleChatRequest:
-    """The body of POST /chat. Raises InvalidRequestError."""
+    """Decodes the body of POST /chat. Raises InvalidRequestError."""
     request = body.decode(data, SimpleChatRequest, NEUTRAL)
     check_options(request)
     return request
 
 
 def generation(request: SimpleChatRequest) -> Generation:
-    """What a body asks for. Raises InvalidRequestError."""
+    """Returns what a body asks for. Raises InvalidRequestError."""
     return asked(request, messages_of(request), Offer())
 
 
 def answer(turn: Turn, pieces: Sequence[Piece]) -> SimpleChatResponse:
-    """The answer of a turn that has finished."""
+    """Builds the answer of a finished turn."""
     return SimpleChatResponse(
         response="".join(piece.text for piece in pieces),
         model=turn.model,
@@ -73,7 +73,7 @@ def answer(turn: Turn, pieces: Sequence[Piece]) -> SimpleChatResponse:
 
 
 def messages_of(request: SimpleChatRequest) -> list[wire.ChatMessage]:
-    """The conversation that a body of POST /chat means. Raises ServiceError."""
+    """Returns the conversation that a body of POST /chat means. Raises ServiceError."""
     if (request.message is None) == (request.messages is None):
         raise InvalidRequestError("Give either message or messages.", "message")
     if request.messages is not None:
@@ -92,7 +92,7 @@ def messages_of(request: SimpleChatRequest) -> list[wire.ChatMessage]:
 
 
 def place(request: SimpleChatRequest, param: str | None) -> str | None:
-    """A place in the messages of `messages_of`, by its name in the body of POST /chat."""
+    """Translates a place in the messages of `messages_of` to its name in the body of POST /chat."""
     if request.message is None or param is None or not param.startswith("messages"):
         return param
     place = re.fullmatch(r"messages\[(\d+)\](.*)", param)

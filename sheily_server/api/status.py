@@ -1,4 +1,4 @@
-"""GET /health, /livez and /metrics: how the server and its engine are."""
+"""GET /health, /livez and /metrics: the state of the server and its engine."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from .openai_chat.protocol import MAX_MESSAGES, MAX_TOOLS, ChatMessage, Tool
 from .openai_chat.routes import HELLO
 from .route import WORK, Asked, Route, Service, Whole, whole
 
-# The text of so many of the longest tokens, 128 bytes each, is half of what a frame may hold.
+# With the longest tokens, 128 bytes each, their text is half of what a frame may hold.
 MAX_DETOKENIZED = 262_144
 TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 
@@ -55,7 +55,7 @@ body.prepare(TokenizeRequest, DetokenizeRequest)
 
 
 def read_tokenize(data: bytes) -> TokenizeRequest:
-    """The body of POST /tokenize. Raises InvalidRequestError."""
+    """Decodes the body of POST /tokenize. Raises InvalidRequestError."""
     request = body.decode(data, TokenizeRequest, NEUTRAL)
     check_tools(request.tools or [])
     if (request.text is None) == (request.messages is None):
@@ -66,12 +66,12 @@ def read_tokenize(data: bytes) -> TokenizeRequest:
 
 
 def read_detokenize(data: bytes) -> DetokenizeRequest:
-    """The body of POST /detokenize. Raises InvalidRequestError."""
+    """Decodes the body of POST /detokenize. Raises InvalidRequestError."""
     return body.decode(data, DetokenizeRequest, NEUTRAL)
 
 
 def prompt_of(request: TokenizeRequest) -> tuple[list[Message], Offer]:
-    """The conversation whose prompt is asked for. Raises InvalidRequestError."""
+    """Returns the messages and functions of the requested prompt. Raises InvalidRequestError."""
     messages = [to_message(message, i) for i, message in enumerate(request.messages or ())]
     return messages, Offer(offered_functions(request.tools or ()))
 

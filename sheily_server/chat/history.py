@@ -1,5 +1,5 @@
-"""Selects which messages of a long conversation stay in the prompt. Knows roles, not text or
-tokens."""
+"""Selects the messages of a long conversation that stay in the prompt. Knows roles, not tokens or
+text."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def limit_history(messages: Sequence[Message], limit: int) -> tuple[list[Message
       count to N or below. So the cut moves once in N // 2 messages. In between, the prompt only
       grows at its end, as a cached prefix requires.
     - Tool results stay with the message that called for them: a cut among them moves forward to the
-      message after the last one. If there is none, it moves back to the call, even if more than N
-      messages then stay. A conversation is never cut down to nothing or to results alone.
+      message after the last result. If there is none, it moves back to the call, even if more than
+      N messages then stay. A conversation is never cut down to nothing or to results alone.
 
     With N = 4, `S u1 a1 u2 a2 u3` (S is the system message) loses one block of two and becomes
     `S u2 a2 u3`. a3 may follow before the next block is dropped:
@@ -51,8 +51,7 @@ def drop_oldest(messages: Sequence[Message], count: int) -> list[Message]:
 
 
 def _block_cut(count: int, limit: int) -> int:
-    """Returns how many of `count` messages go in whole blocks: fewer than `count`, as limit >=
-    1."""
+    """Returns how many of `count` messages go in whole blocks; fewer than all, as limit >= 1."""
     block = max(1, limit // 2)
     excess = max(0, count - limit)
     return -(-excess // block) * block

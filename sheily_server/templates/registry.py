@@ -15,7 +15,7 @@ TEMPLATES = {each.name: each for each in (llama3.TEMPLATE, chatml.TEMPLATE)}
 
 
 class UnknownPromptFormatError(ValueError):
-    """This package does not render the model's chat template."""
+    """The model's chat template is not one that this package renders."""
 
 
 def recognize(metadata: Mapping[str, str]) -> PromptFormat:
@@ -41,8 +41,8 @@ def template_of(prompt_format: PromptFormat) -> Template:
 
 
 def markers(prompt_format: PromptFormat) -> tuple[str, ...]:
-    """Returns every marker that `render` may emit. Each must be one control token of the
-    vocabulary."""
+    """Returns every marker that `render` may emit. Each must be one token of the vocabulary, a
+    control token."""
     return template_of(prompt_format).markers
 
 

@@ -42,8 +42,7 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]
     _paused_until = 0.0
 
     def readable(self) -> bool:
-        """Replaces waitress's, which logs whenever room comes or goes, perhaps 1000 times a
-        second."""
+        """Replaces waitress's, which may log thousands of lines a second as room comes and goes."""
         self.shared.thread = threading.get_ident()
         now = time.time()
         if not 0 < self.next_channel_cleanup - now <= self.adj.cleanup_interval:

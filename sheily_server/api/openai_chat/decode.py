@@ -1,4 +1,4 @@
-"""Bodies of OpenAI's chat completions, checked, and what they ask for in no dialect."""
+"""Decodes and checks bodies of OpenAI's chat completions, and converts them to no dialect."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from .neutral import NEUTRAL
 MAX_STOP_BYTES = 256
 MAX_PREDICTION_BYTES = 256 * 1024
 MAX_NESTING = 100
-"""Levels of the JSON that goes into a prompt: far below what Python's own encoder can write."""
+"""Most levels of JSON that goes into a prompt: far fewer than Python's own encoder can write."""
 
 body.prepare(wire.ChatRequest)
 
 
 def read(data: bytes) -> wire.ChatRequest:
-    """The body of POST /v1/chat/completions. Raises InvalidRequestError."""
+    """Decodes the body of POST /v1/chat/completions. Raises InvalidRequestError."""
     request = body.decode(data, wire.ChatRequest, NEUTRAL)
     check_tools(request.tools or [])
     check_options(request)
@@ -39,7 +39,7 @@ def read(data: bytes) -> wire.ChatRequest:
 
 
 def generation(request: wire.ChatRequest) -> Generation:
-    """What a body asks for. Raises InvalidRequestError."""
+    """Returns what a body asks for. Raises InvalidRequestError."""
     return asked(
         request,
         request.messages,
@@ -57,7 +57,7 @@ def asked(
     n: int = 1,
     top_logprobs: int | None = None,
 ) -> Generation:
-    """What messages with such options ask for. Raises InvalidRequestError."""
+    """Returns what messages with these options ask for. Raises InvalidRequestError."""
     older = options.max_completion_tokens is None
     return Generation(
         messages=[to_message(message, i) for i, message in enumerate(messages)],
@@ -75,7 +75,7 @@ def asked(
 
 
 def check_options(options: wire.Options) -> None:
-    """What the fields of an answer have to be beside their types. Raises InvalidRequestError."""
+    """Checks what the types of the options do not. Raises InvalidRequestError."""
     _check_stops(options.stop)
     _check_prediction(options.predicted() or "")
     form = options.response_format
@@ -136,7 +136,7 @@ def too_deep(value: Any) -> bool:
 
 
 def sampling(options: wire.Options) -> Sampling:
-    """OpenAI's defaults where the request says nothing: temperature 1, top_p 1, a new seed."""
+    """Returns the sampling parameters. OpenAI's defaults: temperature 1, top_p 1, a new seed."""
     return Sampling(
         temperature=1.0 if options.temperature is None else options.temperature,
         top_k=options.top_k or 0,
@@ -162,8 +162,8 @@ def _answer_schema(form: wire.ResponseFormat | None) -> AnswerSchema | None:
 
 
 def offer(request: wire.ChatRequest) -> Offer:
-    """What a request offers. Raises InvalidRequestError when it chooses a function that it does not
-    offer, or wants calls to follow a schema that is none of an object or too large."""
+    """Returns what a request offers. Raises InvalidRequestError when it chooses a function that it
+    does not offer, or when calls must follow a schema that is too large or not of an object."""
     functions = offered_functions(request.tools or [])
     names = [function.name for function in functions]
     for i, name in enumerate(names):
@@ -179,7 +179,7 @@ def offer(request: wire.ChatRequest) -> Offer:
 
 
 def offered_functions(tools: Sequence[wire.Tool]) -> tuple[Function, ...]:
-    """The functions of tools, in no dialect."""
+    """Returns the functions of tools, in no dialect."""
     return tuple(
         Function(
             tool.function.name,
@@ -222,8 +222,8 @@ def _check_parameters(function: Function) -> None:
 
 
 def to_message(message: wire.ChatMessage, index: int) -> Message:
-    """A message as prompts know it: developer is system, text parts are one text, the arguments of
-    a call are parsed. Raises ServiceError when they are no JSON object."""
+    """Converts a message for prompts: developer becomes system, text parts become one text, and the
+    arguments of calls are parsed. Raises ServiceError when they are not a JSON object."""
     if isinstance(message, wire.ToolMessage):
         return Message("tool", wire.plain(message.content), tool_call_id=message.tool_call_id)
     if isinstance(message, wire.UserMessage):
@@ -242,7 +242,7 @@ def to_message(message: wire.ChatMessage, index: int) -> Message:
 
 
 def _tool_call(call: wire.ToolCallParam, param: str) -> ToolCall:
-    try:  # not json.loads, which lets NaN and lone surrogates in
+    try:  # not json.loads, which accepts NaN and lone surrogates
         arguments = msgspec.json.decode(call.function.arguments or "{}")
     except (msgspec.DecodeError, RecursionError):
         arguments = None

@@ -1,4 +1,4 @@
-"""The pieces of an answer in OpenAI's shapes: one completion, or the chunks of a stream."""
+"""Encodes the pieces of an answer in OpenAI's shapes: one completion, or the chunks of a stream."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from . import protocol as wire
 
 
 def whole(turn: Turn, pieces: Sequence[Piece], logprobs: bool) -> wire.ChatCompletion:
-    """The completion of a turn that has finished."""
+    """Builds the completion of a finished turn."""
     choices = [
         _choice([piece for piece in pieces if piece.choice == i], i, logprobs)
         for i in range(turn.n)
@@ -35,8 +35,8 @@ def whole(turn: Turn, pieces: Sequence[Piece], logprobs: bool) -> wire.ChatCompl
 
 
 class Chunks:
-    """The chunks of a stream as server-sent events, in OpenAI's order: the role of each choice, its
-    pieces, its end, the usage, with no choices, where it was asked for, and [DONE]."""
+    """Writes the chunks of a stream as server-sent events, in OpenAI's order: the role of each
+    choice, its pieces, its end, the usage if requested (with no choices), and [DONE]."""
 
     def __init__(self, turn: Turn, include_usage: bool, logprobs: bool) -> None:
         self._turn = turn
@@ -46,13 +46,14 @@ class Chunks:
         self._n_open = turn.n
 
     def first(self) -> Iterator[bytes]:
-        """The chunks that need no token."""
+        """Yields the chunks that need no token."""
         for choice in range(self._turn.n):
             told = extension(self._turn) if choice == 0 else UNSET
             yield self._chunk(choice, wire.Delta(role="assistant", content=""), sheily=told)
 
     def of(self, piece: Piece) -> Iterator[bytes]:
-        """The chunks of a piece; none for the end of the last choice, which `last` gives."""
+        """Yields the chunks of a piece; none for the end of the last choice, which `last`
+        yields."""
         logprobs = _logprobs(piece.logprobs) if self._logprobs else None
         if piece.calls:
             calls = [_tool_call(call, i) for i, call in enumerate(piece.calls)]
@@ -65,7 +66,8 @@ class Chunks:
                 yield self._chunk(piece.choice, wire.Delta(), finish=piece.finish)
 
     def last(self) -> Iterator[bytes]:
-        """The chunks of a turn that has finished: the end of its last choice, and the usage."""
+        """Yields the chunks that end a finished turn: the end of its last choice, the usage,
+        [DONE]."""
         turn = self._turn
         choice, finish = list(turn.finish_reasons.items())[-1]
         yield self._chunk(
@@ -87,7 +89,7 @@ class Chunks:
         finish: str | None = None,
         **fields: Any,
     ) -> bytes:
-        """An event about one choice; its usage is null where the usage comes at the end."""
+        """Writes an event about one choice. Its usage is null if the usage comes at the end."""
         about = wire.ChunkChoice(delta=delta, finish_reason=finish, index=choice, logprobs=logprobs)
         return self._event([about], usage=None if self._include_usage else UNSET, **fields)
 
@@ -154,7 +156,7 @@ def _new_id() -> str:
 
 
 def usage(turn: Turn) -> wire.Usage:
-    """The counts of a turn that has finished."""
+    """Returns the token counts of a finished turn."""
     done = turn.done()
     return wire.Usage(
         prompt_tokens=done.prompt_tokens,
@@ -174,7 +176,7 @@ def extension(turn: Turn) -> wire.Extension:
 
 
 def timings(turn: Turn) -> wire.Timings:
-    """The times of a turn that has finished."""
+    """Returns the times of a finished turn."""
     done = turn.done()
     computed = done.prompt_tokens - done.cached_tokens
     return wire.Timings(

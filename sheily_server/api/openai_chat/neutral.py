@@ -1,4 +1,4 @@
-"""Fields of OpenAI's API without an effect here, and the values that may be sent in them."""
+"""Fields of OpenAI's API that have no effect here, and the values that they may have."""
 
 from __future__ import annotations
 

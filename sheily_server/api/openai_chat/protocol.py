@@ -1,7 +1,7 @@
 """The wire structs of OpenAI's chat completions.
 
-Knows the fields and their ranges; knows nothing of prompts, tokens or HTTP. The fields are those of
-https://platform.openai.com/docs/api-reference/chat as the `openai` Python package types them.
+Knows fields and their ranges, but nothing of prompts, tokens or HTTP. The fields are those of
+https://platform.openai.com/docs/api-reference/chat, as the `openai` Python package types them.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ MAX_LOGIT_BIAS = 300
 MAX_TOP_LOGPROBS = 20
 MAX_TOOLS = 128
 
-# Not just more than 0: the engine computes in 32 bits, where the smallest ones are 0.
+# Not just above 0: the engine computes in 32 bits, where the smallest values are 0.
 Probability = Annotated[float, Meta(ge=1e-6, le=1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Temperature = Annotated[float, Meta(ge=0, le=2)]
 TokenCount = Annotated[int, Meta(ge=1, le=2**31 - 1)]
-# The part behind $ since Python lets $ match before a last line break too.
+# The part after $ is there because Python's $ also matches before a final line break.
 FunctionName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}$(?!\n)")]
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 FinishReason = Annotated[str, Meta(extra_json_schema={"enum": ["stop", "length", "tool_calls"]})]
@@ -39,7 +39,7 @@ Content = str | list[TextPart]
 
 
 def plain(content: Content) -> str:
-    """The text of a content: that of its parts, with nothing between them."""
+    """Returns the text of a content. Its parts are joined with nothing between them."""
     if isinstance(content, str):
         return content
     return "".join(part.text for part in content)
@@ -215,11 +215,11 @@ class Options(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
         return [self.stop] if isinstance(self.stop, str) else self.stop
 
     def predicted(self) -> str | None:
-        """The text of `prediction`; None when it has none."""
+        """Returns the text of `prediction`, or None without any."""
         return None if self.prediction is None else plain(self.prediction.content) or None
 
     def completion_limit(self) -> int | None:
-        """`max_completion_tokens`, or its older name."""
+        """Returns `max_completion_tokens`, or else `max_tokens`, its older name."""
         if self.max_completion_tokens is not None:
             return self.max_completion_tokens
         return self.max_tokens
@@ -239,7 +239,7 @@ class ChatRequest(Options, frozen=True, kw_only=True):
     parallel_tool_calls: bool | None = None
 
     def wanted_logprobs(self) -> int | None:
-        """How many alternatives of each token are wanted; None for no log-probabilities."""
+        """Returns how many alternatives of each token are wanted; None for no logprobs."""
         return (self.top_logprobs or 0) if self.logprobs else None
 
 

@@ -60,8 +60,8 @@ def recognizes(template: str) -> bool:
 
 
 def default_system(template: str) -> str | None:
-    """Returns the system text that the template writes if a conversation has none; None without
-    one.
+    """Returns the system text that the template writes if a conversation has none; None if it has
+    none.
 
     Cuts the text out of a string literal of the template, which is never executed.
     """

@@ -38,8 +38,7 @@ def grammar(offered: Offer) -> str:
 
 
 def may_begin(text: str) -> bool:
-    """Whether an answer that begins with this text may become a call; true while it is
-    undecided."""
+    """Whether an answer with this beginning may become a call; true while undecided."""
     text = text.lstrip()
     return text[:1] in ("", "{", "[") or text.startswith(PYTHON_TAG) or PYTHON_TAG.startswith(text)
 
@@ -107,7 +106,7 @@ def _keep_backslash(escape: re.Match[str]) -> str:
 
 
 def _call(name: str, arguments: Any) -> Call | None:
-    """Returns None if the arguments are not an object, or cannot be written as JSON."""
+    """Makes a call; None if the arguments are not an object, or cannot be written as JSON."""
     try:
         text = json.dumps(arguments, ensure_ascii=False, allow_nan=False)
         text.encode()  # fails for a lone surrogate, which an escape can produce

@@ -151,8 +151,7 @@ def _call(call: ToolCall, param: str) -> str:
 
 
 def _tool_text(tools: Sequence[Mapping[str, Any]]) -> str:
-    """Returns the instructions and the tools as indented JSON, in order, with nothing escaped for
-    HTML.
+    """Returns the instructions and the tools as indented JSON, in order, not escaped for HTML.
 
     Indentation multiplies size: a few MB of numbers under a thousand brackets become gigabytes.
     Writing therefore stops at _MAX_TOOL_CHARACTERS.
