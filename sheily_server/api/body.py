@@ -25,9 +25,8 @@ _FIELD_ERRORS = (
 
 
 def prepare(*shapes: type[Struct]) -> None:
-    """Prepares structs for decoding. Call it once for each, before there are threads: msgspec
-    inspects a class when it first decodes into it, and crashes if two threads are the first (0.22).
-    """
+    """Prepares structs for decoding. Call this once for each, before threads start: msgspec 0.22
+    inspects a class when it first decodes into it, and crashes if two threads are the first."""
     for shape in shapes:
         msgspec.json.Decoder(shape)
 

@@ -49,7 +49,7 @@ _RETRY_AFTER = (429, 503)
 
 
 def document(routes: Sequence[Route]) -> dict[str, Any]:
-    """Returns the whole document, ready to become JSON. Lists routes under /v1 without /v1 too."""
+    """Returns the whole document, ready to become JSON. Routes under /v1 appear without it too."""
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
         for path, suffix in zip(route.paths, ("", "Alias"), strict=False):

@@ -1,5 +1,4 @@
-"""Defines routes: each is one operation of the API, for the router, the document and the
-metrics."""
+"""A route is one operation of the API, for the router, the document and the metrics."""
 
 from __future__ import annotations
 
@@ -46,7 +45,7 @@ class Asked(Protocol):
 
 
 class Events(Protocol):
-    """Writes an answer as server-sent events, always whole ones."""
+    """Writes an answer as whole server-sent events."""
 
     def first(self) -> Iterator[bytes]:
         """Returns the events that need no token."""
@@ -65,7 +64,7 @@ class Events(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """A whole response. `turn` is the turn whose answer it is, if it is an answer of the model."""
+    """A whole response. `turn` is set if it is an answer of the model."""
 
     body: bytes
     _: KW_ONLY

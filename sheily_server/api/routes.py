@@ -29,4 +29,4 @@ ROUTES = (
 )
 
 OPEN_PATHS = tuple(route.path for route in ROUTES if route.open)
-"""Paths that need no key: they only tell whether the server is alive."""
+"""Paths that need no key: they tell whether the server is alive."""

@@ -1,4 +1,4 @@
-"""A request to the model, in no dialect of the API."""
+"""A request to the model, independent of the API's dialects."""
 
 from __future__ import annotations
 

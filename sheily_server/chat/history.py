@@ -1,5 +1,4 @@
-"""Selects the messages of a long conversation that stay in the prompt. Knows roles, not tokens or
-text."""
+"""Cuts long conversations for the prompt. Knows roles, but not tokens or text."""
 
 from __future__ import annotations
 

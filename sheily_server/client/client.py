@@ -12,14 +12,14 @@ from .pipeline import fitting, messages_of
 from .replies import PipelineReply, Reply, delta, parse_object, raise_for_status, reply
 
 HEALTH_TIMEOUT = 10.0
-"""Seconds that `/health` may take at most: it answers at once under any load."""
+"""Most seconds that `/health` may take: it answers at once under any load."""
 
 
 class LLMClient:
-    """Calls one server; safe to share between threads, with a connection of its own for each call.
+    """Calls one server. Safe to share between threads; each call has its own connection.
 
-    `timeout` is the longest silence in seconds, not the length of a call: a stream in which tokens
-    or keep-alive comments come goes on. Nothing is ever retried. Proxies are not used.
+    `timeout` is the longest silence in seconds, not the length of a call: a stream goes on while
+    tokens or keep-alive comments come. Nothing is ever retried. Proxies are not used.
 
     >>> with LLMClient() as client:  # doctest: +SKIP
     ...     print(client.chat("Hello").text)
@@ -32,35 +32,36 @@ class LLMClient:
         timeout: float = 300.0,
         api_key: str | None = None,
     ) -> None:
-        """Connects to nothing yet. `base_url` may end in `/v1`. ValueError for a bad argument."""
+        """Does not connect yet. `base_url` may end in `/v1`. Raises ValueError for bad
+        arguments."""
         self._server = Connections(base_url, timeout, api_key)
 
     def __enter__(self) -> LLMClient:
-        """The client itself, closed at the end of the block."""
+        """Returns the client. It is closed at the end of the block."""
         return self
 
     def __exit__(self, *_error: object) -> None:
-        """Close the client."""
+        """Closes the client."""
         self.close()
 
     def close(self) -> None:
-        """End the calls and streams that still run (they raise); new ones are RuntimeErrors."""
+        """Ends running calls and streams, which then raise. New ones raise RuntimeError."""
         self._server.close()
 
     def health_check(self) -> dict[str, Any]:
-        """The body of `GET /health`, whatever its status: a server without a model says so."""
+        """Returns `GET /health`'s body, whatever its status: a server without a model says so."""
         with self._server.exchange(
             "GET", "/health", timeout=min(self._server.timeout, HEALTH_TIMEOUT)
         ) as answer:
             return parse_object(self._server.read(answer), f"/health (HTTP {answer.status})")
 
     def chat(self, messages: Sequence[Mapping[str, Any]] | str, **options: Any) -> Reply:
-        """Ask for a whole answer; a string counts as one user message.
+        """Asks for a whole answer. A string counts as one user message.
 
         `options` are the fields of OpenAI's chat completions, such as `max_tokens`. `prediction`
-        may be a string too: a text that the answer will repeat for the most part, as when the
-        model is to mend it, which makes the answer faster. Raises LLMAPIError, LLMConnectionError,
-        LLMTimeoutError or LLMProtocolError.
+        may also be a string: text that the answer will mostly repeat, such as a text to correct. It
+        makes the answer faster. Raises LLMAPIError, LLMConnectionError, LLMTimeoutError or
+        LLMProtocolError.
         """
         payload = _payload(messages, options, stream=False)
         with self._server.exchange("POST", "/v1/chat/completions", payload) as answer:
@@ -71,10 +72,10 @@ class LLMClient:
     def stream(
         self, messages: Sequence[Mapping[str, Any]] | str, **options: Any
     ) -> Generator[str, None, None]:
-        """Ask for an answer and yield its text in pieces, as they come.
+        """Asks for an answer and yields its text in pieces, as they come.
 
-        The request is sent when the first piece is asked for. Closing the generator closes the
-        connection, and the server stops there. With `n` above 1 the first choice alone is yielded.
+        Sends the request when the first piece is asked for. Closing the generator closes the
+        connection, and the server stops there. With `n` above 1, yields the first choice alone.
         Raises what `chat` raises, and StreamInterruptedError.
         """
         return self._deltas(_payload(messages, options, stream=True))
@@ -82,21 +83,22 @@ class LLMClient:
     def process_pipeline(
         self, query: str, context: str | Sequence[str], **options: Any
     ) -> PipelineReply:
-        """Answer `query` from `context` alone, a text or a list of documents, as `chat` does.
+        """Answers `query` from `context` alone, a text or a list of documents, as `chat` does.
 
-        Documents without text are left out; with none left, the model is told that there are none.
-        When all of them do not fit into the server's context beside the answer, whole documents are
-        left out: they are taken in their order, and one that does not fit is passed over. The reply
-        says which were used. The answer's room is `max_tokens` (or `max_completion_tokens`), or
-        else 512 tokens, at most a quarter of the context.
+        Documents without text are left out. If none remain, the model is told that there are none.
+        If they do not all fit into the server's context beside the answer, takes them in order and
+        skips each one that does not fit. The reply says which were used. The answer's room is
+        `max_tokens` (or `max_completion_tokens`), or else 512 tokens, at most a quarter of the
+        context.
 
-        The server drafts from the context, so what the answer quotes from it comes faster; it needs
+        The server drafts from the context, so what the answer quotes from it comes faster. It needs
         no `prediction` for that.
 
-        What it costs: one request to count the prompt's tokens (about 1 ms for 1,000 tokens), and,
-        only when it is too long, one for each document and one more to be sure.
+        Costs `GET /health` and one request to count the prompt's tokens (about 1 ms for 1,000
+        tokens). If the prompt is too long, costs one more for each document, one for the prompt
+        without any, and at least one to be sure.
 
-        Raises ValueError for an empty query or when not one document fits, and what `chat` raises.
+        Raises ValueError for an empty query or when no document fits, and what `chat` raises.
         """
         if not query.strip():
             raise ValueError("query must not be empty")
@@ -119,7 +121,7 @@ class LLMClient:
         )
 
     def _fitting(self, query: str, texts: dict[int, str], options: Mapping[str, Any]) -> list[int]:
-        """The documents that fit into the prompt together, by their places."""
+        """Returns the places of the documents that fit into the prompt together."""
         size = int(self.health_check()["context_size"])
         answer = options.get("max_completion_tokens") or options.get("max_tokens")
 

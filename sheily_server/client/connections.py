@@ -1,4 +1,4 @@
-"""The connections of a client to one server: each call has one of its own."""
+"""The connections of a client to one server, one for each call."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _READ_BYTES = 65536
 
 
 class Connections:
-    """Exchanges with one server; safe to share between threads. Arguments as LLMClient's."""
+    """Exchanges with one server. Safe to share between threads. Takes LLMClient's arguments."""
 
     def __init__(
         self,
@@ -33,7 +33,7 @@ class Connections:
         timeout: float,
         api_key: str | None,
     ) -> None:
-        """Connects to nothing yet. ValueError for a bad argument."""
+        """Connects to nothing yet. Raises ValueError for a bad argument."""
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(f"base_url must look like http://127.0.0.1:8005, got {base_url!r}")
@@ -54,12 +54,12 @@ class Connections:
         self._closed = False
 
     def close(self) -> None:
-        """Ends the exchanges that still run; new ones are RuntimeErrors."""
+        """Ends running exchanges. New ones raise RuntimeError."""
         with self._lock:
             self._closed = True
             for connected in self._sockets:
-                # Shut down and not closed: only that wakes a thread that waits for bytes.
-                # And past ssl's own shutdown, which is not for another thread's socket.
+                # Shut down, not closed: only that wakes a thread that waits for bytes.
+                # Bypasses ssl's own shutdown, which is not for another thread's socket.
                 with contextlib.suppress(OSError):
                     socket.socket.shutdown(connected, socket.SHUT_RDWR)
 
@@ -67,7 +67,7 @@ class Connections:
     def exchange(
         self, method: str, path: str, payload: bytes | None = None, timeout: float | None = None
     ) -> Iterator[http.client.HTTPResponse]:
-        """The response to a request; the connection is closed behind it."""
+        """Sends a request and yields the response. Closes the connection afterwards."""
         kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
         connection = kind(self._host, self._port, timeout=timeout or self.timeout)
         connected = self._connect(connection)
@@ -82,7 +82,7 @@ class Connections:
             connection.close()
 
     def events(self, answer: http.client.HTTPResponse) -> Iterator[str]:
-        """The data of a stream's events."""
+        """Yields the data of a stream's events."""
         parser = EventParser()
         while True:
             try:
@@ -128,13 +128,13 @@ class Connections:
             headers["Content-Type"] = "application/json"
         if self._api_key:
             headers["Authorization"] = b"Bearer " + self._api_key.encode("utf-8")
-        # A server may refuse a body unread and hang up, with its answer on the way.
+        # A server may refuse a body unread and hang up after sending its answer.
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             connection.request(method, self._prefix + path, payload, headers)
         return connection.getresponse()
 
     def read(self, answer: http.client.HTTPResponse) -> bytes:
-        """The whole body."""
+        """Reads the whole body."""
         with self._explain():
             return answer.read()
 
@@ -155,14 +155,14 @@ class Connections:
         return LLMTimeoutError(f"{self.server()} was silent for longer than the timeout")
 
     def server(self) -> str:
-        """The server's name in a sentence."""
+        """Returns the server's name for a sentence."""
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"the LLM server at {host}:{self._port}"
 
 
 def await_last_chunk(answer: http.client.HTTPResponse) -> None:
-    """To be called at the end of a stream."""
-    # A client that leaves before the response's end looks to the server like one that gave up.
+    """Waits for the response's end. Call this at the end of a stream."""
+    # To the server, a client that leaves before the response's end looks as if it gave up.
     with contextlib.suppress(OSError, ValueError, http.client.HTTPException):
         if select.select([answer], [], [], LAST_CHUNK_WAIT)[0]:
             answer.read1(_READ_BYTES)

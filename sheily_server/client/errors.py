@@ -1,4 +1,4 @@
-"""The errors that a call of the client raises."""
+"""Errors that the client's calls raise."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ class LLMError(Exception):
 
 
 class LLMConnectionError(LLMError):
-    """The server could not be reached, or went away before it had answered."""
+    """The server could not be reached, or went away before it answered."""
 
 
 class LLMTimeoutError(LLMError):
@@ -16,7 +16,7 @@ class LLMTimeoutError(LLMError):
 
 
 class LLMProtocolError(LLMError):
-    """What came back is not what this server sends; something else may answer at this address."""
+    """The response is not what this server sends. Something else may answer at this address."""
 
 
 class StreamInterruptedError(LLMError):
@@ -26,9 +26,9 @@ class StreamInterruptedError(LLMError):
 class LLMAPIError(LLMError):
     """The server answered with an error.
 
-    `status` is the HTTP status: 200 if the error came inside a stream that had begun already.
+    `status` is the HTTP status: 200 if the error came inside a stream that had already begun.
     `message`, `type`, `param` and `code` are OpenAI's; `param` names the field of the request.
-    `retry_after` is in seconds, None where the server named no time.
+    `retry_after` is in seconds, or None if the server named no time.
     """
 
     def __init__(

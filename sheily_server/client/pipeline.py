@@ -1,4 +1,4 @@
-"""The prompt of `process_pipeline`: instructions, documents with numbers, and the question."""
+"""The prompt of `process_pipeline`: instructions, numbered documents, and the question."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ INSTRUCTIONS = (
 
 
 def messages_of(query: str, texts: Sequence[str]) -> list[dict[str, str]]:
-    """The conversation that asks `query` of documents."""
+    """Returns the conversation that asks `query` of documents."""
     numbered = [f"Document {number}:\n{text}" for number, text in enumerate(texts, 1)]
     system = "\n\n".join([INSTRUCTIONS, *(numbered or ["(There are no documents.)"])])
     return [{"role": "system", "content": system}, {"role": "user", "content": query}]
@@ -24,7 +24,7 @@ def fitting(
     length: Callable[[Sequence[int]], int],
     cost: Callable[[str], int],
 ) -> list[int]:
-    """The documents that fit into `room` tokens together, by their places. `length` counts the
+    """Returns the places of the documents that fit into `room` tokens together. `length` counts the
     tokens of the prompt with some of them, `cost` those of a text."""
     used = list(texts)
     if length(used) <= room:

@@ -1,4 +1,4 @@
-"""What the server answers, as the client gives it: replies, and errors with OpenAI's fields."""
+"""The server's answers as the client returns them: replies, and errors with OpenAI's fields."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from .errors import BadRequestError, LLMAPIError, LLMProtocolError, RateLimitedE
 class Reply:
     """A whole answer.
 
-    `text` is empty where the answer is a tool call; `usage` has the token counts, and `raw` is
-    the response's whole JSON.
+    `text` is empty if the answer is a tool call. `usage` has the token counts, and `raw` is the
+    response's whole JSON.
     """
 
     text: str
@@ -27,8 +27,8 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class PipelineReply(Reply):
-    """An answer from documents: the places of those that were in the prompt, and of those that had
-    text but did not fit."""
+    """An answer from documents. `used` are the places of those in the prompt, `left_out` those of
+    documents that had text but did not fit."""
 
     used: tuple[int, ...]
     left_out: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""Server-sent events, read in any pieces."""
+"""Parses server-sent events."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 
 class EventParser:
-    """Turns the bytes of a `text/event-stream` into the data of its events, fed in any pieces.
+    """Turns the bytes of a `text/event-stream`, fed in any pieces, into the data of its events.
 
-    As https://html.spec.whatwg.org/multipage/server-sent-events.html has it: lines end with CRLF,
-    LF or CR, comments and other fields than `data` are passed over, several `data` lines make one
-    event, and an event that no blank line ends is dropped.
+    Follows https://html.spec.whatwg.org/multipage/server-sent-events.html: lines end with CRLF, LF
+    or CR, comments and fields other than `data` are ignored, several `data` lines make one event,
+    and an event that no blank line ends is dropped.
     """
 
     def __init__(self) -> None:
@@ -20,7 +20,7 @@ class EventParser:
         self._after_cr = False
 
     def feed(self, piece: bytes) -> Iterator[str]:
-        """Yield the data of every event that `piece` ends; UnicodeDecodeError for bad UTF-8."""
+        """Yields the data of events that `piece` ends. Raises UnicodeDecodeError for bad UTF-8."""
         if self._after_cr and piece.startswith(b"\n"):
             piece = piece[1:]
             self._after_cr = False

@@ -41,8 +41,7 @@ def template_of(prompt_format: PromptFormat) -> Template:
 
 
 def markers(prompt_format: PromptFormat) -> tuple[str, ...]:
-    """Returns every marker that `render` may emit. Each must be one token of the vocabulary, a
-    control token."""
+    """Returns all markers that `render` may emit. Each must be one control token of the model."""
     return template_of(prompt_format).markers
 
 

@@ -174,7 +174,8 @@ class App:
             return read(body)
 
     def _check_caller(self, request: Request) -> None:
-        """Checks the caller before anything else. Not by Werkzeug's `host`, which has a default."""
+        """Checks the caller before anything else. Werkzeug's `host` has a default, so is not
+        used."""
         header = request.environ.get
         self._guard.check(
             request.method, request.path, header("HTTP_HOST"), header("HTTP_AUTHORIZATION")

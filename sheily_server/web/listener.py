@@ -24,7 +24,7 @@ STOOD_STILL_S = 10.0
 """Gap between two checks, in seconds, that means this process stood still: no client is blamed."""
 
 CROWDED_S = 2.0
-"""Replaces IDLE_S for connections without a request while all connections are taken."""
+"""Replaces IDLE_S for connections without a running request while all connections are taken."""
 
 NO_ROOM_S = 0.5
 """Seconds without accepting after there was no descriptor for a connection."""

@@ -1,4 +1,4 @@
-"""Decodes and checks bodies of OpenAI's chat completions, and converts them to no dialect."""
+"""Decodes OpenAI's chat completion requests, checks them, and converts them to a Generation."""
 
 from __future__ import annotations
 
@@ -163,7 +163,7 @@ def _answer_schema(form: wire.ResponseFormat | None) -> AnswerSchema | None:
 
 def offer(request: wire.ChatRequest) -> Offer:
     """Returns what a request offers. Raises InvalidRequestError when it chooses a function that it
-    does not offer, or when calls must follow a schema that is too large or not of an object."""
+    does not offer, or when calls must follow a schema that is too large or not an object's."""
     functions = offered_functions(request.tools or [])
     names = [function.name for function in functions]
     for i, name in enumerate(names):
@@ -179,7 +179,7 @@ def offer(request: wire.ChatRequest) -> Offer:
 
 
 def offered_functions(tools: Sequence[wire.Tool]) -> tuple[Function, ...]:
-    """Returns the functions of tools, in no dialect."""
+    """Converts tools to functions that belong to no dialect."""
     return tuple(
         Function(
             tool.function.name,
@@ -223,7 +223,7 @@ def _check_parameters(function: Function) -> None:
 
 def to_message(message: wire.ChatMessage, index: int) -> Message:
     """Converts a message for prompts: developer becomes system, text parts become one text, and the
-    arguments of calls are parsed. Raises ServiceError when they are not a JSON object."""
+    arguments of calls are parsed. Raises ServiceError if arguments are not a JSON object."""
     if isinstance(message, wire.ToolMessage):
         return Message("tool", wire.plain(message.content), tool_call_id=message.tool_call_id)
     if isinstance(message, wire.UserMessage):

@@ -52,8 +52,7 @@ class Chunks:
             yield self._chunk(choice, wire.Delta(role="assistant", content=""), sheily=told)
 
     def of(self, piece: Piece) -> Iterator[bytes]:
-        """Yields the chunks of a piece; none for the end of the last choice, which `last`
-        yields."""
+        """Yields a piece's chunks; none for the end of the last choice, which `last` yields."""
         logprobs = _logprobs(piece.logprobs) if self._logprobs else None
         if piece.calls:
             calls = [_tool_call(call, i) for i, call in enumerate(piece.calls)]
@@ -66,8 +65,7 @@ class Chunks:
                 yield self._chunk(piece.choice, wire.Delta(), finish=piece.finish)
 
     def last(self) -> Iterator[bytes]:
-        """Yields the chunks that end a finished turn: the end of its last choice, the usage,
-        [DONE]."""
+        """Yields the last chunks of a finished turn: its last choice's end, the usage, [DONE]."""
         turn = self._turn
         choice, finish = list(turn.finish_reasons.items())[-1]
         yield self._chunk(

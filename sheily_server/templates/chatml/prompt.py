@@ -60,8 +60,7 @@ def recognizes(template: str) -> bool:
 
 
 def default_system(template: str) -> str | None:
-    """Returns the system text that the template writes if a conversation has none; None if it has
-    none.
+    """Returns the template's system text for conversations that have none; None without one.
 
     Cuts the text out of a string literal of the template, which is never executed.
     """
