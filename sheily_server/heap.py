@@ -12,9 +12,9 @@ _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # from malloc.h
 
 
 def give_back_large_blocks() -> None:
-    """Returns blocks of at least LARGE bytes to the system as soon as they are free. By default,
-    freeing the first one raises this threshold to its size, and the heap of each thread keeps the
-    texts of its large requests."""
+    """Has blocks of at least LARGE bytes go back to the system as soon as they are free. By
+    default, freeing the first one raises this threshold to its size, and the heap of each thread
+    keeps the texts of its large requests."""
     if "MALLOC_MMAP_THRESHOLD_" not in os.environ:
         _mallopt(_M_MMAP_THRESHOLD, LARGE)
 

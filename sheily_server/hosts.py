@@ -22,7 +22,7 @@ def is_host(text: str) -> bool:
 
 
 def normal(name: str) -> str:
-    """Normalizes a name or address: each has one spelling."""
+    """Normalizes a name or address to its one spelling."""
     try:
         return str(ipaddress.ip_address(_bare(name)))
     except ValueError:

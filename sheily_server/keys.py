@@ -20,8 +20,8 @@ class KeyFile:
 
 
 def parse_keys(text: str) -> tuple[str, ...]:
-    """Parses keys with commas between them. Raises ValueError with the end of a sentence that
-    contains no key."""
+    """Parses keys with commas between them. Raises ValueError whose message is the end of a
+    sentence and contains no key."""
     keys = tuple(part.strip() for part in text.split(",") if part.strip())
     if not keys:
         raise ValueError("is empty: it must be a key, or several with commas between them")
@@ -32,7 +32,7 @@ def parse_keys(text: str) -> tuple[str, ...]:
 
 def read_keys(path: Path) -> KeyFile:
     """Reads a file with one key in each line, ignoring blank lines and `#` comments. Raises
-    ValueError with the end of a sentence that contains no key."""
+    ValueError whose message is the end of a sentence and contains no key."""
     named = f"is {str(path)!r}, which"
     try:
         if not path.is_file():

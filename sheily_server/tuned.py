@@ -59,7 +59,8 @@ class _Versioned(Struct):
 
 
 def read(path: Path) -> Tuned:
-    """Reads a file. Raises ValueError with the end of a sentence if tune did not write it."""
+    """Reads a file. If tune did not write it, raises ValueError whose message is the end of a
+    sentence."""
     try:
         if not path.is_file():
             raise ValueError(f"is {str(path)!r}, which is no file")

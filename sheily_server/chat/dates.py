@@ -12,14 +12,13 @@ from ..templates.base import Message
 
 
 class ConversationDates:
-    """A bounded table of conversations and the dates on which they began. Safe to share between
-    threads.
+    """A bounded table of conversations and the dates on which they began. Thread-safe.
 
     A prompt names the date near its start. If a conversation that runs past midnight got the new
     date, none of its cached prompt could be reused.
 
-    A conversation is identified by its scope, its system text and its first user text, of which
-    only a hash is kept. The `capacity` most recently used stay. A conversation without an answer is
+    A conversation is identified by its scope, its system text and its first user text. Only a hash
+    of these is kept. The `capacity` most recently used stay. A conversation without an answer is
     beginning: it gets today's date, even if another began with the same words before, so that a
     common opening does not keep its first date for ever.
     """

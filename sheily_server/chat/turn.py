@@ -281,7 +281,7 @@ class Chat:
             raise
 
     def _first_event(self, ticket: Ticket, caller: Caller) -> RequestEvent:
-        if self._left(caller, FIRST_GRACE_S) <= 0:  # after many tries, none of which took long
+        if self._left(caller, FIRST_GRACE_S) <= 0:  # after many tries, each of them short
             raise TimedOutError(self._config.timeout)
         event = None
         while event is None:

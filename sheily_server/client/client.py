@@ -32,8 +32,8 @@ class LLMClient:
         timeout: float = 300.0,
         api_key: str | None = None,
     ) -> None:
-        """Does not connect yet. `base_url` may end in `/v1`. Raises ValueError for bad
-        arguments."""
+        """Does not connect yet. `base_url` may end in `/v1`. Raises ValueError for a bad
+        argument."""
         self._server = Connections(base_url, timeout, api_key)
 
     def __enter__(self) -> LLMClient:

@@ -174,8 +174,8 @@ class App:
             return read(body)
 
     def _check_caller(self, request: Request) -> None:
-        """Checks the caller before anything else. Werkzeug's `host` has a default, so is not
-        used."""
+        """Checks the caller before anything else. Werkzeug's `host` is not used: it has a
+        default."""
         header = request.environ.get
         self._guard.check(
             request.method, request.path, header("HTTP_HOST"), header("HTTP_AUTHORIZATION")
