@@ -1,1 +1,1 @@
-"""The server's end of the engine process: keeps it alive, admits requests, hands out events."""
+"""The server's end of the engine process: keeps it alive, admits requests, delivers events."""

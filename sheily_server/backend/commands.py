@@ -1,4 +1,4 @@
-"""What the engine is sent, made of settings and requests; and what is logged of its answer."""
+"""Builds the engine's commands from settings and requests, and a log line about its answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..protocol.frames import ProtocolError
 
 
 def frame_of(command: Submit | Tokenize | Detokenize) -> bytes:
-    """A command as the engine is sent it. Raises ServiceError for what it cannot be sent."""
+    """Encodes a command for the engine. Raises ServiceError when it cannot be sent."""
     try:
         return encode_command(command)
     except UnicodeEncodeError:
@@ -27,7 +27,7 @@ def frame_of(command: Submit | Tokenize | Detokenize) -> bytes:
 
 
 def start_of(config: Config) -> Start:
-    """The first command."""
+    """Returns the first command."""
     return Start(
         model_path=os.fspath(config.model_path),
         context_size=config.context_size,
@@ -43,7 +43,7 @@ def start_of(config: Config) -> Start:
 
 
 def pool_line(config: Config, engine: Ready) -> str:
-    """What the KV cache has room for, and what changes that."""
+    """Describes what the KV cache has room for and which settings change that."""
     n, size, gb = config.parallel, config.context_size, engine.kv_bytes / 1e9
     line = (
         f"KV cache: room for {n} conversation{'s' * (n > 1)} of {size} tokens at once, in "

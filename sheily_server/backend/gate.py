@@ -1,5 +1,5 @@
-"""Which requests are in the engine, which of them in native code, and which wait unsent because one
-goes alone. Pure: ids, fingerprints and seconds; sends nothing."""
+"""Tracks which requests are in the engine, which of them are in native code, and which wait unsent
+because one runs alone. Pure: knows ids, fingerprints and seconds, and sends nothing."""
 
 from __future__ import annotations
 
@@ -10,19 +10,18 @@ from dataclasses import dataclass
 from ..protocol.events import Beat
 
 SETTLED_S = 1.0
-"""How much later than a Cancel the engine must be between two steps, so that it is known to have
-taken note of it."""
+"""How long after a Cancel the engine must be between two steps to have surely processed it."""
 
 MOST_CANCELLED = 256
 
 Passed = list[tuple[int, bytes]]
-"""Ids and frames of the commands that may be sent now, in this order."""
+"""Ids and frames of the commands that may be sent now, in order."""
 
 
 @dataclass(slots=True)
 class _Entry:
-    """`suspect`: it goes alone in any case; `alone`: it went so. `native`: it is being read, or has
-    a slot. `cancelled`: when nobody waited any more."""
+    """A request at the gate. `suspect`: it must run alone. `alone`: it was let in alone. `native`:
+    it is being read or has a slot. `cancelled`: when it was cancelled."""
 
     fingerprint: bytes
     frame: bytes
@@ -33,20 +32,20 @@ class _Entry:
 
 
 class Gate:
-    """Requests pass in the order of their arrival. One that goes alone waits until nothing is
-    inside, and what comes after it waits until it has left. Not thread-safe.
+    """Lets requests pass in order of arrival. A request that runs alone waits until nothing is
+    inside, and later ones wait until it has left. Not thread-safe.
 
-    A request that is cancelled stays inside until the engine has turned to something else: until
-    then it may still be what kills it.
+    A cancelled request stays inside until the engine has moved on, since until then it may still be
+    what kills the engine.
     """
 
     def __init__(self) -> None:
         self._waiting: dict[int, _Entry] = {}
         self._inside: dict[int, _Entry] = {}
         self.wary = False
-        """Whether all go alone that pass from now on."""
+        """Whether every request that passes from now on runs alone."""
         self._forgotten: float | None = None
-        """When the last one was cancelled of those inside that are no longer listed."""
+        """When the last cancelled request was dropped from the list while still inside."""
 
     @property
     def alone(self) -> int | None:
@@ -54,35 +53,35 @@ class Gate:
         return next((id for id, entry in self._inside.items() if entry.alone), None)
 
     def fingerprint(self, id: int) -> bytes:
-        """Of a request that is inside."""
+        """Returns the fingerprint of a request that is inside."""
         return self._inside[id].fingerprint
 
     def arrive(
         self, id: int, fingerprint: bytes, frame: bytes, *, suspect: bool, first: bool = False
     ) -> Passed:
-        """`first`: before all others, as it was inside already."""
+        """Adds a request. `first` puts it ahead of all others, since it was inside already."""
         entry = _Entry(fingerprint, frame, suspect)
         self._waiting = {id: entry} | self._waiting if first else self._waiting | {id: entry}
         return self._pass()
 
     def admitted(self, id: int) -> None:
-        """It was read, and waits for a slot."""
+        """Records that the request was read and waits for a slot."""
         if id in self._inside:
             self._inside[id].native = False
 
     def started(self, id: int) -> None:
-        """It has a slot."""
+        """Records that the request has a slot."""
         if id in self._inside:
             self._inside[id].native = True
 
     def left(self, id: int) -> Passed:
-        """It has ended, or the engine never saw it."""
+        """Records that the request has ended, or that the engine never saw it."""
         self._waiting.pop(id, None)
         self._inside.pop(id, None)
         return self._pass()
 
     def cancelled(self, id: int, now: float) -> None:
-        """The engine is being told that nobody waits for a request that is inside."""
+        """Records that the engine is being told to cancel a request that is inside."""
         if id in self._inside:
             self._inside[id].cancelled = now
         gone = [id for id, entry in self._inside.items() if entry.cancelled is not None]
@@ -94,8 +93,8 @@ class Gate:
         return id in self._inside
 
     def beat(self, now: float, beat: Beat) -> Passed:
-        """The engine says what it is at: cancelled requests leave that it has taken note of,
-        between two steps and while it reads nothing."""
+        """Removes cancelled requests once a beat shows that the engine has processed their Cancel:
+        it is between two steps and reads nothing."""
         if beat.reading_s is not None:
             return []
         if beat.step_s is None:
@@ -111,7 +110,7 @@ class Gate:
         return self._pass()
 
     def native(self, unwritten: Container[int]) -> list[bytes]:
-        """Fingerprints of what is in native code, if it is not among the unwritten."""
+        """Returns fingerprints of requests in native code, except those still unwritten."""
         return [
             entry.fingerprint
             for id, entry in self._inside.items()
@@ -119,7 +118,7 @@ class Gate:
         ]
 
     def clear(self) -> None:
-        """Nothing is inside, and nothing waits."""
+        """Removes all requests, inside and waiting."""
         self._waiting.clear()
         self._inside.clear()
         self._forgotten = None

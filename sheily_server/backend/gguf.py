@@ -1,7 +1,7 @@
-"""What a GGUF file says of itself, checked before native code sees it; knows the format alone.
+"""Reads and checks the header of a GGUF file before native code sees it. Knows only the format.
 
-The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Everything that has a size is
-compared with the size of the file, and no memory is taken for what the file only claims to have.
+The format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md. Every size is compared with
+the size of the file, and no memory is allocated for what the file only claims to have.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _MOST_NAME_BYTES = 63
 _CHUNK = 1 << 20
 _MOST_NAMED = 100
 MOST_LAYERS = 512
-"""llama.cpp's, which it asserts."""
+"""llama.cpp's limit, which it asserts."""
 
 _STRING, _ARRAY = 8, 9
 _SCALARS: Mapping[int, struct.Struct] = MappingProxyType(
@@ -45,8 +45,8 @@ _SCALARS: Mapping[int, struct.Struct] = MappingProxyType(
         }.items()
     }
 )
-# ggml's types: the elements of a block and its bytes, as in ggml.h and ggml-common.h. Of types that
-# are not here, newer than this table, the sizes of tensors are not checked.
+# ggml's types: elements and bytes per block, as in ggml.h and ggml-common.h. Tensors of types that
+# are newer than this table have their sizes unchecked.
 _BLOCKS: Mapping[int, tuple[int, int]] = MappingProxyType(
     {
         0: (1, 4),  # F32
@@ -76,13 +76,14 @@ _BLOCKS: Mapping[int, tuple[int, int]] = MappingProxyType(
 
 
 class GGUFError(ValueError):
-    """A file that is no whole GGUF; the message goes on behind the file's name: "is empty"."""
+    """Raised for a file that is not a complete GGUF. The message continues a sentence that begins
+    with the file's name: "is empty"."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GGUF:
-    """A file's sizes in bytes, and its metadata: numbers and strings by key, arrays as their
-    lengths in `lengths`."""
+    """A file's sizes in bytes and its metadata: numbers and strings by key, and the lengths of
+    arrays in `lengths`."""
 
     file_bytes: int
     tensor_bytes: int
@@ -91,20 +92,21 @@ class GGUF:
     lengths: Mapping[str, int]
 
     def of_architecture(self, key: str) -> int | None:
-        """A whole number under the architecture's name, such as `block_count`."""
+        """Returns an integer under the architecture's name, such as `block_count`."""
         value = self.metadata.get(f"{self.metadata.get('general.architecture')}.{key}")
         return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def check(path: Path) -> GGUF:
-    """Reads everything but the tensors. Raises GGUFError, and OSError when it cannot be read."""
+    """Reads everything but the tensor data. Raises GGUFError, and OSError for an unreadable
+    file."""
     with open(path, "rb") as file:
         reader = _Reader(file, os.fstat(file.fileno()).st_size)
         return _read(reader)
 
 
 class _Reader:
-    """Bytes of a file in order, never past its end and never more than the largest header."""
+    """Reads a file in order, never past its end and never more than the largest allowed header."""
 
     def __init__(self, file: BinaryIO, size: int) -> None:
         self._file = file
@@ -122,7 +124,7 @@ class _Reader:
         return self.size - self.position
 
     def take(self, n: int, what: str) -> bytes:
-        """The next n bytes. Raises GGUFError when there are fewer."""
+        """Returns the next n bytes. Raises GGUFError when there are fewer."""
         begin = self._ready(n, what)
         self._place = begin + n
         return self._buffer[begin : self._place]
@@ -134,7 +136,7 @@ class _Reader:
         return value
 
     def skip(self, n: int, what: str) -> None:
-        """Passes over n bytes, without reading those that are not read already."""
+        """Skips n bytes without reading those that are not buffered yet."""
         if n > self.n_left:
             raise _cut_off(what)
         here = len(self._buffer) - self._place
@@ -145,7 +147,7 @@ class _Reader:
         self._buffer, self._place = b"", 0
 
     def _ready(self, n: int, what: str) -> int:
-        """Where the next n bytes begin in the buffer."""
+        """Buffers the next n bytes; returns where they begin in the buffer."""
         if len(self._buffer) - self._place < n:
             if n > self.n_left:
                 raise _cut_off(what)
@@ -155,7 +157,7 @@ class _Reader:
             more = self._file.read(max(n - len(rest), _CHUNK))
             self._n_read += len(more)
             self._buffer, self._place = rest + more, 0
-            if len(self._buffer) < n:  # it became shorter while it was read
+            if len(self._buffer) < n:  # the file shrank while being read
                 raise _cut_off(what)
         return self._place
 
@@ -218,12 +220,12 @@ def _read(reader: _Reader) -> GGUF:
 
 
 def _named(name: str) -> str:
-    """A name for a message, which a file chose: cut where it is long."""
+    """Quotes a name from the file for a message; cuts it when it is long."""
     return repr(name if len(name) <= _MOST_NAMED else name[:_MOST_NAMED] + "…")
 
 
 def _count(reader: _Reader, least_bytes: int, what: str) -> int:
-    """A number of things, of which each takes so many bytes at least."""
+    """Reads a number of items that take at least `least_bytes` each."""
     n = reader.number(_U64, f"the number of {what}")
     if n * least_bytes > reader.n_left:
         raise GGUFError(f"says that it has {n:,} {what}, for which it is too small")
@@ -231,7 +233,7 @@ def _count(reader: _Reader, least_bytes: int, what: str) -> int:
 
 
 def _string(reader: _Reader, what: str, most: int = _MOST_KEPT_BYTES) -> str:
-    """A string; what is longer than `most` is passed over, and empty here."""
+    """Reads a string; skips one longer than `most` and returns ""."""
     n = reader.number(_U64, what)
     if n > reader.n_left:
         raise _cut_off(what)
@@ -263,7 +265,7 @@ def _skip_array(reader: _Reader, key: str) -> int:
 
 
 def _tensor_end(reader: _Reader, i: int, alignment: int) -> int:
-    """Where a tensor's data end, from the beginning of all data."""
+    """Returns where a tensor's data end, counted from the start of all data."""
     what = f"the description of tensor {i}"
     name = _string(reader, what, _MOST_KEY_BYTES)
     if len(name.encode()) > _MOST_NAME_BYTES:

@@ -1,4 +1,4 @@
-"""The state of an engine and its requests, as `/health` and the metrics show it."""
+"""The state of the engine and its requests, for `/health` and the metrics."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ STATES = ("loading", "ready", "restarting", "draining", "failed")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """What `/health` says. `state` is loading, ready, restarting, draining or failed; `progress` (0
-    to 1) is there while a model loads; `reason` says why the state is not ready.
+    """Content of `/health`. `state` is loading, ready, restarting, draining or failed. `progress`
+    (0 to 1) is set while a model loads. `reason` says why the state is not ready.
 
-    `running` are requests of which a choice has had a slot, `queued` those of which none has;
-    `answers_running` and `answers_queued` are their choices with and without one. `last_step_age_s`
-    is None before the first step. KV cells: all of them, those that running sequences have, and
-    those that hold a prefix alone; None while there is no engine.
+    `running` counts requests with at least one choice that has had a slot, `queued` those without.
+    `answers_running` and `answers_queued` count their choices with and without a slot.
+    `last_step_age_s` is None before the first step. `kv_cells` counts all KV cells, `kv_cells_used`
+    those of running sequences, `kv_cells_cached` those that only hold a prefix; all are None while
+    there is no engine.
     """
 
     state: str

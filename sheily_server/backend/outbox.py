@@ -1,4 +1,4 @@
-"""Commands on their way to the engine: a queue, and the one thread that waits for its socket. Knows
+"""Commands on their way to the engine: a queue and the one thread that waits for its socket. Knows
 frames and ids, not what a command asks for."""
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ log = logging.getLogger(__name__)
 class Outbox:
     """Takes commands from any thread without waiting for the engine.
 
-    It holds one command an id, so that as many wait as there are requests. A command that is
-    cancelled before its turn is never sent, nor is its Cancel. Cancels go before commands: what
-    they free is what the next command needs. `broken` is told why nothing is written any more.
+    Holds one command per id, so no more wait than there are requests. A command cancelled before
+    its turn is never sent, nor is its Cancel. Cancels go before commands, since they free what the
+    next command needs. `broken` is called with the reason when nothing is written any more.
     """
 
     def __init__(self, channel: Channel, broken: Callable[[str], None]) -> None:
@@ -28,21 +28,21 @@ class Outbox:
         self._changed = threading.Condition()
         self._commands: dict[int, bytes] = {}
         self._writing: int | None = None
-        """The command that is being written, or could not be written to its end."""
+        """The command that is being written, or that could not be written completely."""
         self._cancels: deque[int] = deque()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="engine-outbox", daemon=True)
         self._thread.start()
 
     def put(self, id: int, frame: bytes) -> None:
-        """Queues a command of `encode_command`; one that comes too late stays unwritten."""
+        """Queues a frame from `encode_command`. One queued after `close` stays unwritten."""
         with self._changed:
             self._commands[id] = frame
             self._changed.notify()
 
     def cancel(self, id: int) -> bool:
-        """Takes a command back, or tells the engine that nobody waits for it; whether the engine
-        will see nothing of it."""
+        """Takes a command back, or tells the engine to cancel it; returns whether the engine will
+        never see it."""
         with self._changed:
             if self._commands.pop(id, None) is not None:
                 return True
@@ -52,28 +52,29 @@ class Outbox:
             return False
 
     def unwritten(self) -> frozenset[int]:
-        """The commands that the engine has not seen, and after its end never will: it takes note
-        of none before it is there to its end. Certain after `join`; before that the last one may
-        be written already, and its thread not yet back."""
+        """Returns the commands that the engine has not seen, and will not see after its end, since
+        it ignores incomplete frames. Exact after `join`; before that, the last one may already be
+        written while its thread has not returned yet."""
         with self._changed:
             writing = () if self._writing is None else (self._writing,)
             return frozenset((*self._commands, *writing))
 
     def close(self) -> None:
-        """Ends the thread, once it does not wait for the socket any more."""
+        """Ends the thread once it is not waiting for the socket."""
         with self._changed:
             self._closed = True
             self._changed.notify()
 
     def join(self, seconds: float) -> None:
-        """Waits for the end of the thread, which comes once the other end of the socket is gone."""
+        """Waits up to `seconds` for the thread to end, which it does once the other end of the
+        socket is gone."""
         self._thread.join(seconds)
 
     def _run(self) -> None:
         try:
             while (frame := self._next()) is not None:
                 self._channel.send_frame(frame)
-        except OSError:  # the engine is gone, which whoever reads from it finds out
+        except OSError:  # the engine is gone; its reader finds out
             self.close()
         except Exception as error:
             log.exception("the engine's commands cannot be written")
@@ -81,7 +82,7 @@ class Outbox:
             self._broken(f"could not be written to: {error!r}")
 
     def _next(self) -> bytes | None:
-        """The next frame, once the last one is written; None at the end."""
+        """Returns the next frame after the last one was written; None at the end."""
         with self._changed:
             self._writing = None
             while not (self._closed or self._cancels or self._commands):

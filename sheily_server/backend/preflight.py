@@ -1,8 +1,8 @@
-"""What can be said of a model before it is loaded: whether its file is one, and whether it fits
-into the memory that is free; knows headers and sizes alone.
+"""Checks a model before loading: whether its file is valid and whether it fits into free memory.
+Knows only headers and sizes.
 
-Sizes in bytes. What is free is the least of what the machine has (MemAvailable of /proc/meminfo)
-and what the control groups that this process is in leave (cgroup v2, or v1's memory controller).
+Sizes are in bytes. Free memory is the smaller of what the machine has (MemAvailable of
+/proc/meminfo) and what this process's control groups leave (cgroup v2, or v1's memory controller).
 """
 
 from __future__ import annotations
@@ -18,31 +18,30 @@ from . import gguf
 from .gguf import GGUF
 
 BUFFERS = 256 << 20
-"""Beside model and KV cache: compute buffers, logits, Python. With the 3B model 209 MB are seen."""
+"""Compute buffers, logits and Python, besides model and KV cache. The 3B model takes 209 MB."""
 TEXTS, A_TEXT = 140 << 20, 9 << 20
-"""What requests need whose texts are as large as they may be: the former once, the latter for each
-that runs or waits. 24 of 4 MiB take 180 MB in the server process and 10 in the engine; a word of
-1 MiB takes 75 while it is tokenized; the ids of a prediction take 1."""
+"""Memory for requests with the largest allowed texts: TEXTS once, A_TEXT for each one that runs or
+waits. Measured: 24 requests of 4 MiB take 180 MB in the server process and 10 in the engine; a word
+of 1 MiB takes 75 MB while being tokenized; the ids of a prediction take 1 MB."""
 GRAMMARS = 192 << 20
-"""The grammars that are kept, and two that are tried: 64 MiB each."""
+"""The cached grammars, and two being tried: 64 MiB each."""
 LEXERS, A_LEXER = 120_000_000, 4_000_000
-"""What running answers come to while they follow their grammars, or the least for each, if that is
-more."""
+"""Total for running answers that follow grammars, or A_LEXER for each if that is more."""
 COMPILERS, COMPILERS_A_TOKEN = 40 << 20, 512
-"""The process in which grammars are tried, beside that for each token of the vocabulary."""
+"""The process that tries grammars: a base, plus an amount for each token of the vocabulary."""
 PROMPT_A_TOKEN = 40
-"""A prompt that waits or runs, in Python's numbers."""
+"""Bytes per token of a waiting or running prompt, held as Python ints."""
 LEAST_CONTEXT = 64
 _KV_BITS = {"f16": 16.0, "q8_0": 8.5}
 _NO_LIMIT = 1 << 60
 
 
 class ModelError(Exception):
-    """The file is no model; the message says so."""
+    """Raised when the file is not a usable model; the message says why."""
 
 
 def header(path: Path) -> GGUF:
-    """What the header says of a model. Raises ModelError."""
+    """Returns the header of a model. Raises ModelError."""
     try:
         if stat.S_ISREG(os.stat(path).st_mode):
             return gguf.check(path)
@@ -58,15 +57,15 @@ def header(path: Path) -> GGUF:
 
 @dataclass(frozen=True, slots=True)
 class Free:
-    """Memory that could be had, and what limits it."""
+    """Memory that is available, and what limits it."""
 
     n_bytes: int
     limit: str
 
 
 def problem(config: Config, model: GGUF, free: Free) -> str | None:
-    """Why the model cannot be loaded with these settings, with the largest context that could;
-    None when it fits, or its file does not say how large its KV cache will be."""
+    """Says why the model cannot be loaded with these settings, and the largest context that could.
+    Returns None when it fits, or when its file does not tell the size of its KV cache."""
     a_token = kv_bytes_a_token(config, model)
     if a_token is None:
         return None
@@ -91,7 +90,7 @@ def problem(config: Config, model: GGUF, free: Free) -> str | None:
 
 
 def _work(config: Config, model: GGUF, context_size: int | None = None) -> int:
-    """What requests may take beside the KV cache, all of them together."""
+    """Returns the memory that all requests together may take besides the KV cache."""
     context = config.context_size if context_size is None else context_size
     n_requests = config.parallel + config.queue
     texts = TEXTS + A_TEXT * n_requests
@@ -102,7 +101,7 @@ def _work(config: Config, model: GGUF, context_size: int | None = None) -> int:
 
 
 def kv_bytes_a_token(config: Config, model: GGUF) -> float | None:
-    """K and V of one token in all layers; None when the file does not say."""
+    """Returns the bytes of K and V for one token in all layers; None when the file does not say."""
     n_layers = model.of_architecture("block_count")
     n_heads = model.of_architecture("attention.head_count")
     n_kv_heads = model.of_architecture("attention.head_count_kv") or n_heads
@@ -115,7 +114,7 @@ def kv_bytes_a_token(config: Config, model: GGUF) -> float | None:
 
 
 def free_memory(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup")) -> Free:
-    """What is free now; as good as endless where the system does not say."""
+    """Returns what is free now; practically unlimited where the system does not say."""
     found = [Free(_NO_LIMIT, "no limit is known")]
     machine = _field(proc / "meminfo", "MemAvailable:")
     if machine is not None:
@@ -135,7 +134,7 @@ def free_memory(proc: Path = Path("/proc"), groups: Path = Path("/sys/fs/cgroup"
 
 
 def _groups(proc: Path, groups: Path) -> Iterator[Path]:
-    """The folders of this process's control groups and of all above them."""
+    """Yields the folders of this process's control groups and of all their parents."""
     for line in _text(proc / "self" / "cgroup").splitlines():
         _, _, rest = line.partition(":")
         controllers, _, place = rest.partition(":")
@@ -174,14 +173,14 @@ def _gb(n_bytes: float) -> str:
 
 
 class ModelFile:
-    """A model's file, whose header is read again when the file is another."""
+    """A model's file; reads its header again when the file changes."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._read: tuple[tuple[int, ...] | None, GGUF] | None = None
 
     def header(self) -> GGUF:
-        """What the header says. Raises ModelError."""
+        """Returns the header. Raises ModelError."""
         mark = _mark(self._path)
         if self._read is None or mark is None or self._read[0] != mark:
             self._read = mark, header(self._path)
@@ -189,7 +188,7 @@ class ModelFile:
 
 
 def _mark(path: Path) -> tuple[int, ...] | None:
-    """Changes with a file; None where there is none."""
+    """Returns a value that changes with the file; None if there is no file."""
     try:
         found = os.stat(path)
     except OSError:

@@ -1,5 +1,5 @@
-"""One engine process from its start to its end: spawned, listened to, killed when it hangs; knows
-frames and signals, nothing of requests."""
+"""One engine process from start to end: spawns it, listens to it, kills it when it hangs. Knows
+frames and signals, not requests."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ _WATCH_S = 0.1
 _LOG_LEVELS = {"D": 10, "I": 20, "W": 30, "E": 40, "F": 50}
 
 LINE_BYTES = 8192
-"""What is kept of a line that the child writes."""
+"""Bytes kept of each line that the child writes."""
 
 LAST_WORDS = 500
-"""Characters of its last words, once they are escaped."""
+"""Characters kept of the child's last words, after escaping."""
 
 _LEFT_BYTES = 1 << 20
-"""What is read of the child's lines after its death: a child of its own may write on."""
+"""Bytes read of the child's lines after its death, since a process it started may keep writing."""
 
 _OWN_SIGNALS = {
     signal.SIGSEGV,
@@ -47,37 +47,37 @@ _OWN_SIGNALS = {
     signal.SIGILL,
     signal.SIGTRAP,
 }
-"""By which native code dies of what it computes, as nobody sends them."""
+"""Signals by which native code dies of its own errors; nobody sends them."""
 
 START_ID = 0
-"""The id of the first command, which no request has."""
+"""The id of the first command; no request has it."""
 
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """How a process ended, as the rest of a sentence about it; `by_itself`: because of what it
-    computed, by a signal of its own or in a hang."""
+    """How a process ended. `death` completes a sentence about it. `by_itself` means that its own
+    work ended it: one of `_OWN_SIGNALS` or a hang."""
 
     death: str
     by_itself: bool = False
 
 
 class EngineProcess:
-    """`command` with the number of its socket's file descriptor behind it, as a child.
+    """Runs `command` as a child, with its socket's file descriptor number as the last argument.
 
-    It hangs when nothing came from it for `hang_s`, or when it says that a step or a command has
-    stood still for so long: then it is killed.
+    The child is killed as hung when nothing came from it for `hang_s`, or when it reports that a
+    step or a command has stood still that long.
     """
 
     def __init__(self, command: Sequence[str], hang_s: float) -> None:
-        """Raises OSError when it cannot be started, and RuntimeError when a thread cannot."""
+        """Raises OSError when the child cannot be started, RuntimeError when a thread cannot."""
         self._hang_s = hang_s
         self._killed = ""
         self._hung = False
         self._last_words = ""
         self._heard = time.monotonic()
         self._steady = -math.inf
-        """Since when it has been heard of without a long gap."""
+        """Since when it has been heard without a long gap."""
         self._over = threading.Event()
         with contextlib.ExitStack() as undo:
             ours, theirs = socket.socketpair()
@@ -106,13 +106,13 @@ class EngineProcess:
             undo.callback(self.outbox.close)
             undo.callback(self._over.set)
             self._watch.start()
-            self._relay.start()  # the last thing that can fail: it closes its descriptors
+            self._relay.start()  # last that can fail: it closes its descriptors
             undo.pop_all()
 
     def run(self, start: Command, take: Callable[[Event], bool]) -> End:
-        """Sends the first command and hands on what comes, until the engine closes its end, which
-        it does by dying at the latest, or `take` wants no more; how it ended. The process is over
-        when this raises what `take` did, too."""
+        """Sends the first command and passes events to `take` until the engine closes its end (at
+        the latest by dying) or `take` returns False; returns how the process ended. Also ends the
+        process when `take` raises, and then raises the same."""
         nonsense = None
         try:
             self.outbox.put(START_ID, encode_command(start))
@@ -125,12 +125,12 @@ class EngineProcess:
         return End(escaped(death) + words, by_itself)
 
     def close(self) -> None:
-        """Closes our end of the socket, which is the engine's sign to leave. From any thread."""
+        """Closes our end of the socket, which tells the engine to leave. For any thread."""
         self.outbox.close()
         self._channel.close()
 
     def _end(self) -> int:
-        """Waits for the end of the process and of its lines; its exit code."""
+        """Waits until the process and its log lines end; returns its exit code."""
         self._over.set()
         self.close()
         try:
@@ -145,7 +145,7 @@ class EngineProcess:
         return code
 
     def _read(self, take: Callable[[Event], bool]) -> str | None:
-        """None, or how the engine broke the protocol."""
+        """Returns None, or how the engine broke the protocol."""
         while True:
             try:
                 events = self._channel.receive_events()
@@ -167,8 +167,8 @@ class EngineProcess:
         self._heard = now
 
     def _check(self, beat: Beat) -> None:
-        """Kills what hangs, by its own word. A process that stood still, as a container does that
-        is paused, tells a time in which it could not do anything: that does not count."""
+        """Kills a child that reports a hang. Time in which the child could not run, as in a paused
+        container, does not count."""
         step_s = min(beat.step_s or 0.0, time.monotonic() - self._steady)
         if step_s > self._hang_s:
             self._kill_hung(f"a step has stood still for {step_s:.1f} s", True)
@@ -207,7 +207,7 @@ class EngineProcess:
         self._process.kill()
 
     def _relay_log(self, stderr: IO[bytes]) -> None:
-        """Writes the engine's tagged lines to this process's log, and keeps the last bad one."""
+        """Writes the engine's tagged lines to this process's log and keeps the last error line."""
         try:
             self._relay_all(stderr.fileno(), _Lines(self._say))
         except Exception as error:
@@ -219,8 +219,8 @@ class EngineProcess:
             os.close(self._dead)
 
     def _relay_all(self, stderr: int, lines: _Lines) -> None:
-        """Until there is no more of it: after the process's end, a child of its own may have its
-        end of the pipe, for which nobody waits."""
+        """Relays until the stream ends. After the child's death, a process that it started may
+        still hold the pipe open; nobody waits for that one."""
         poll = select.poll()
         poll.register(stderr, select.POLLIN)
         poll.register(self._dead, select.POLLIN)
@@ -236,7 +236,7 @@ class EngineProcess:
                 left -= len(data)
             try:
                 lines.take(data)
-            except Exception as error:  # but a pipe that nobody reads would stop the engine
+            except Exception as error:  # keep reading: a full pipe would block the engine
                 log.exception("the engine's lines cannot be logged")
                 self._last_words = _short(escaped(f"unknown, as they cannot be logged: {error!r}"))
         lines.end()
@@ -255,16 +255,16 @@ class EngineProcess:
 
 
 def _drain(fd: int) -> None:
-    """Reads to the end: a pipe that nobody reads would stop the engine, and so would a closed one
-    each time that it writes."""
+    """Reads to the end. A pipe that nobody reads would block the engine, and a closed one would
+    fail each of its writes."""
     with contextlib.suppress(OSError):
         while os.read(fd, LINE_BYTES):
             pass
 
 
 class _Lines:
-    """Parts a stream into lines, of which so much is kept as LINE_BYTES says. `say` gets each, and
-    how many bytes of it were dropped."""
+    """Splits a stream into lines, keeping LINE_BYTES of each. Calls `say` with each line and the
+    number of bytes dropped from it."""
 
     def __init__(self, say: Callable[[bytes, int], None]) -> None:
         self._say = say
@@ -279,7 +279,7 @@ class _Lines:
         self._add(rest)
 
     def end(self) -> None:
-        """What no newline ended is a line too."""
+        """Emits the last line even without a newline."""
         if self._line:
             self._out()
 
@@ -296,7 +296,7 @@ class _Lines:
 
 
 def _short(text: str) -> str:
-    """Its beginning and its end, where it is too long."""
+    """Shortens a text to its beginning and its end."""
     if len(text) <= LAST_WORDS:
         return text
     half = (LAST_WORDS - 5) // 2
@@ -304,7 +304,7 @@ def _short(text: str) -> str:
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether somebody stopped a process by a signal, or in a debugger."""
+    """Whether somebody stopped the process with a signal or in a debugger."""
     with contextlib.suppress(OSError), open(f"/proc/{pid}/stat", "rb") as file:
         return file.read().rpartition(b")")[2].split()[0] in (b"T", b"t")
     return False

@@ -1,5 +1,5 @@
-"""The parent's side of the engine: keeps a process of it alive, admits requests, and hands each
-one's events to whoever waits for them. Knows nothing of HTTP, prompts or native code."""
+"""The parent's side of the engine: keeps an engine process alive, admits requests, and delivers
+their events to whoever waits for them. Knows nothing of HTTP, prompts or native code."""
 
 from __future__ import annotations
 
@@ -48,20 +48,20 @@ log = logging.getLogger(__name__)
 
 ENGINE_COMMAND = (sys.executable, "-m", "sheily_server.engine")
 MOST_REASON = 2000
-"""Characters of a reason, which may have words of the engine in it."""
+"""Maximum characters of a reason, which may contain the engine's own words."""
 
 
 class Supervisor:
     """Keeps one engine process alive.
 
-    A crash fails the requests in flight; none is repeated by itself. One that was in native code
-    when the engine died by itself, and again at another such death, goes alone the next time it is
-    asked, and is refused from then on if the engine dies of it. Deaths of what went alone are its
-    own fault: the service goes on for all others, however many there are, with an engine that has
-    answered a request before.
+    A crash fails all requests in flight; none is retried automatically. A request that was in
+    native code at two deaths that the engine died by itself runs alone the next time it is sent. If
+    the engine dies of it again, it is refused from then on. Once an engine has answered a request,
+    deaths caused by requests that ran alone never end the service for the others, however many
+    there are.
 
-    `on_load` is called, on the supervisor's thread, with the fraction of the model that is loaded.
-    `command` starts the engine, with the number of its socket's file descriptor behind it.
+    `on_load` is called on the supervisor's thread with the fraction of the model that is loaded.
+    `command` starts the engine; its socket's file descriptor number is appended.
     """
 
     def __init__(
@@ -91,12 +91,12 @@ class Supervisor:
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
 
     def start(self) -> None:
-        """Begins to load the model; returns at once."""
+        """Starts loading the model; returns at once."""
         self._thread.start()
 
     def drain(self, timeout: float) -> bool:
-        """Admits nothing more and waits for what is admitted, for so many seconds at most; whether
-        all of it ended."""
+        """Stops admitting requests and waits up to `timeout` seconds for those admitted; returns
+        whether all of them ended."""
         with self._lock:
             self._draining = True
         end = time.monotonic() + timeout
@@ -108,7 +108,7 @@ class Supervisor:
         return False
 
     def stop(self) -> None:
-        """Ends the engine process and waits for it; requests in flight fail."""
+        """Ends the engine process and waits for it. Requests in flight fail."""
         self._stopping.set()
         with self._lock:
             process = self._process
@@ -147,22 +147,23 @@ class Supervisor:
             )
 
     def engine(self) -> Ready:
-        """What the engine said of its model. Raises ServiceError when no request can be served."""
+        """Returns what the engine reported about its model. Raises ServiceError when no request can
+        be served."""
         with self._lock:
             return self._ready()
 
     def check_room(self) -> None:
-        """Raises QueueFullError when a request would be refused for want of room, before any work
-        is done for it; `submit` is what decides."""
+        """Raises QueueFullError when there is no room, before any work is done for a request.
+        `submit` has the final say."""
         self._tickets.check_room()
 
     def submit(self, command: Submit | Tokenize | Detokenize, trims: bool = False) -> Ticket:
-        """Sends a command to the engine, with a new id. With `trims` TooLong is not the ticket's
-        end: `submit_again` or a cancel follows.
+        """Sends a command to the engine under a new id. With `trims`, TooLong does not end the
+        ticket: follow it with `submit_again` or a cancel.
 
-        Raises QueueFullError, NotReadyError while the model loads, ModelUnavailableError when it
-        cannot be loaded, InvalidRequestError for what cannot be sent and for what the engine died
-        of.
+        Raises QueueFullError; NotReadyError while the model loads; ModelUnavailableError when it
+        cannot be loaded; InvalidRequestError for a command that cannot be sent or that the engine
+        died of.
         """
         with self._lock:
             self._ready()
@@ -172,8 +173,8 @@ class Supervisor:
         return ticket
 
     def submit_again(self, ticket: Ticket, command: Submit | Tokenize | Detokenize) -> None:
-        """Sends a command in the place of one that was too long, under its id. Raises
-        InvalidRequestError, and then the ticket is at its end."""
+        """Sends a shorter command under the id of one that was too long. Raises
+        InvalidRequestError, which ends the ticket."""
         self._send(ticket, command, first=True)
 
     def _send(
@@ -183,7 +184,7 @@ class Supervisor:
             frame = frame_of(msgspec.structs.replace(command, id=ticket.id))
             fingerprint = self._suspects.fingerprint(command)
             with self._lock:
-                if ticket.id not in self._tickets:  # the engine died, and the end is on the ticket
+                if ticket.id not in self._tickets:  # the engine died and ended the ticket
                     return
                 verdict = self._suspects.verdict(fingerprint)
                 if verdict == "refused":
@@ -197,7 +198,7 @@ class Supervisor:
             raise
 
     def _ready(self) -> Ready:
-        """Raises unless the state is ready; the lock is held."""
+        """Raises unless the state is ready. Call with the lock held."""
         if self._stopping.is_set() or self._draining:
             raise _shutting_down()
         if self._state == "ready" and self._engine is not None:
@@ -219,13 +220,13 @@ class Supervisor:
                 self._gate.cancelled(id, time.monotonic())
 
     def _pass(self, passed: Passed) -> None:
-        """Sends what the gate lets through; the lock is held."""
+        """Sends what the gate lets through. Call with the lock held."""
         if self._process is not None:
             for id, frame in passed:
                 self._process.outbox.put(id, frame)
 
     def _run(self) -> None:
-        """The supervisor's thread. Its end is a state, whatever ends it."""
+        """Body of the supervisor's thread. Ends in a failed state if it raises."""
         try:
             self._keep_alive()
         except BaseException as error:
@@ -233,7 +234,7 @@ class Supervisor:
             self._fail(f"The server cannot look after its engine any more: {error!r}")
 
     def _keep_alive(self) -> None:
-        """One engine process after the other."""
+        """Runs one engine process after another."""
         while not self._stopping.is_set():
             try:
                 model = self._file.header()
@@ -253,15 +254,15 @@ class Supervisor:
             self._stopping.wait(self._deaths.backoff_s)
 
     def _memory_problem(self, model: gguf.GGUF) -> End | None:
-        """A model that cannot fit fails at the start. Later, when one has fitted already, memory
-        may be short for a while: that is as good as a crash."""
+        """Fails at the first start when the model cannot fit. Later, memory may only be short for a
+        while, so that counts as a crash."""
         problem = preflight.problem(self._config, model, preflight.free_memory())
         if problem is not None and not self._deaths.count:
             self._fail(problem)
         return None if problem is None else End(f"was not started: {problem}")
 
     def _live(self) -> End:
-        """One engine process from its start to its end; how it ended."""
+        """Runs one engine process from start to end; returns how it ended."""
         try:
             process = EngineProcess(self._command, self._config.hang_timeout)
         except (OSError, RuntimeError) as error:
@@ -269,7 +270,7 @@ class Supervisor:
         began = time.monotonic()
         with self._lock:
             self._process = process
-            if self._stopping.is_set():  # and `stop` has not seen this process
+            if self._stopping.is_set():  # `stop` has not seen this process
                 process.close()
 
         def take(event: Event) -> bool:
@@ -301,7 +302,7 @@ class Supervisor:
             self._take_request(event)
 
     def _tell_load(self, fraction: float) -> None:
-        """What shows it is not worth the service."""
+        """Calls `on_load`; its errors must not end the service."""
         try:
             if self._on_load is not None:
                 self._on_load(fraction)
@@ -324,7 +325,7 @@ class Supervisor:
             self._tickets.deliver(event)
 
     def _works(self) -> None:
-        """A request was answered to its end. The lock is held."""
+        """Records that a request was answered to its end. Call with the lock held."""
         self._deaths.answered()
         if self._gate.wary:
             self._gate.wary = False
@@ -370,9 +371,9 @@ class Supervisor:
         self._end_all(EngineCrashedError(reason), culprit)
 
     def _blame(self) -> tuple[int | None, int | None]:
-        """Blames what was in native code when the engine died by itself: the request that was alone
-        in it, and the same once more where it was a suspect, which is refused from now on. The lock
-        is held."""
+        """Blames the requests that were in native code when the engine died by itself. Convicts a
+        suspect that was alone in the engine. Returns the request that was alone, and the same again
+        if it was convicted. Call with the lock held."""
         unwritten = self._process.outbox.unwritten() if self._process is not None else ()
         alone = self._gate.alone
         if alone is not None and alone not in unwritten:
@@ -385,7 +386,7 @@ class Supervisor:
         return (None if alone in unwritten else alone), None
 
     def _end_all(self, error: ServiceError, culprit: int | None = None) -> None:
-        """Ends every request with an error; the culprit's says that it is not to come again."""
+        """Ends every request with an error; the culprit's error says not to send it again."""
         with self._lock:
             self._gate.clear()
             tickets = self._tickets.close_all()

@@ -1,5 +1,5 @@
-"""Which requests were in native code when the engine died, without what they said. Knows commands
-and deaths, nothing of processes."""
+"""Tracks which requests were in native code when the engine died, without keeping their text. Knows
+commands and deaths, not processes."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from ..protocol.commands import Detokenize, Submit, Tokenize
 Verdict = Literal["free", "alone", "refused"]
 
 MOST = 1024
-"""More than there are at one death, or the culprit might be forgotten each time."""
+"""More than there are requests at one death, or the culprit could be forgotten every time."""
 
 DEATHS_OF_A_SUSPECT = 2
 _CONVICTED = 1 << 30
 
 
 class Suspects:
-    """Requests by their fingerprints, the `MOST` that were asked or blamed last.
+    """Requests by fingerprint; keeps the `MOST` that were asked about or blamed last.
 
-    Whoever was there at two deaths is a suspect and goes alone. If the engine dies of it alone it
-    is refused from then on; if it ends well it is cleared. The key of the fingerprints is random
-    and never leaves this object: they tell nothing of a request, and are of no use to another
-    process. Not thread-safe.
+    A request present at two deaths is a suspect and runs alone. If the engine dies while running it
+    alone, it is refused from then on; if it ends well, it is cleared. The fingerprint key is random
+    and never leaves this object, so fingerprints reveal nothing about a request and mean nothing to
+    another process. Not thread-safe.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,8 @@ class Suspects:
         self._deaths: OrderedDict[bytes, int] = OrderedDict()
 
     def fingerprint(self, command: Submit | Tokenize | Detokenize) -> bytes:
-        """The same for a request that is repeated: its id, its times and its seed do not count."""
+        """Returns a fingerprint that is the same when a request is repeated: it ignores ids, times
+        and seeds."""
         if isinstance(command, Submit):
             sampling = msgspec.structs.replace(command.sampling, seed=None)
             command = msgspec.structs.replace(
@@ -50,7 +51,7 @@ class Suspects:
         return blake2b(data, digest_size=16, key=self._key).digest()
 
     def verdict(self, fingerprint: bytes) -> Verdict:
-        """How a request may go into the engine."""
+        """Decides how a request may enter the engine."""
         deaths = self._deaths.get(fingerprint, 0)
         if deaths:
             self._deaths.move_to_end(fingerprint)
@@ -59,16 +60,16 @@ class Suspects:
         return "alone" if deaths >= DEATHS_OF_A_SUSPECT else "free"
 
     def blame(self, fingerprints: Iterable[bytes]) -> None:
-        """The engine died by itself while these were in native code."""
+        """Records that the engine died by itself while these were in native code."""
         for fingerprint in set(fingerprints):
             self._put(fingerprint, self._deaths.get(fingerprint, 0) + 1)
 
     def convict(self, fingerprint: bytes) -> None:
-        """The engine died by itself while nothing but this was in it."""
+        """Records that the engine died by itself while only this request was in it."""
         self._put(fingerprint, _CONVICTED)
 
     def clear(self, fingerprint: bytes) -> None:
-        """It went alone and ended well."""
+        """Records that the request ran alone and ended well."""
         self._deaths.pop(fingerprint, None)
 
     def _put(self, fingerprint: bytes, deaths: int) -> None:

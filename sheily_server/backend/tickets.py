@@ -1,5 +1,5 @@
-"""Requests that were admitted: a bounded table of them, and the events that come for each. Knows
-nothing of the engine, and of the server only how many may run and wait."""
+"""A bounded table of admitted requests and the events that arrive for each. Knows nothing of the
+engine, and of the server only how many requests may run and wait."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from ..protocol.events import LAST_EVENTS, ChoiceFinished, Finished, RequestEven
 
 _MOST_RETRY_S = 60
 _NEW_SHARE = 0.2
-"""What the last request counts in the mean time of all."""
+"""Weight of the latest request in the mean duration."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """Requests of which a choice has had a slot, and those of which none has; choices that have a
-    slot, and that wait for one."""
+    """Requests and choices. `running` counts requests with at least one choice that has had a slot,
+    `queued` those without. `answers_running` counts choices that have a slot, `answers_queued`
+    those that wait for one."""
 
     running: int
     queued: int
@@ -31,10 +32,10 @@ class Counts:
 
 
 class Ticket:
-    """A request's place in the engine: its events arrive here, in order.
+    """A request's place in the engine, where its events arrive in order.
 
-    Ends with one of LAST_EVENTS, or with a ServiceError when the engine dies. `trims`: TooLong is
-    not its end, as it may come again with a shorter prompt.
+    The last event is one of LAST_EVENTS, or a ServiceError when the engine dies. With `trims`,
+    TooLong is not the last event, since the request may be sent again with a shorter prompt.
     """
 
     def __init__(
@@ -51,7 +52,8 @@ class Ticket:
         self._events.put(event)
 
     def next(self, timeout: float) -> RequestEvent | None:
-        """The next event, or None after `timeout` seconds. Raises a dead engine's ServiceError."""
+        """Returns the next event, or None after `timeout` seconds. Raises the ServiceError of a
+        dead engine."""
         try:
             event = self._events.get(timeout=timeout)
         except queue.Empty:
@@ -61,12 +63,12 @@ class Ticket:
         return event
 
     def cancel(self) -> None:
-        """Frees the request's slot at once. After its end this does nothing."""
+        """Frees the request's slot at once. Does nothing after the request has ended."""
         self._cancel(self.id)
 
 
 class _Place:
-    """A ticket in the table, and what its choices do."""
+    """A ticket in the table, with the state of its choices."""
 
     __slots__ = ("ended", "started", "ticket")
 
@@ -88,9 +90,9 @@ class _Place:
 
 
 class Tickets:
-    """The tickets of all requests that run, `parallel` at most, and wait, `queue` at most.
+    """The tickets of all requests: at most `parallel` that run and `queue` that wait.
 
-    A request is admitted or refused under one lock, so that what waits is never more. Thread-safe.
+    One lock covers the decision to admit or refuse, so the bound always holds. Thread-safe.
     """
 
     def __init__(self, parallel: int, queue: int) -> None:
@@ -112,13 +114,14 @@ class Tickets:
             return self._count()
 
     def check_room(self) -> None:
-        """Raises QueueFullError, with the seconds until a place is free by how long the last
-        requests took, when the table is full."""
+        """Raises QueueFullError when the table is full, with the estimated seconds until a place is
+        free; the estimate uses how long the last requests took."""
         with self._lock:
             self._check_room()
 
     def open(self, cancel: Callable[[int], None], choices: int = 1, trims: bool = False) -> Ticket:
-        """A ticket with a new id, on which `cancel` is called with it. Raises QueueFullError."""
+        """Opens a ticket with a new id, which is passed to `cancel` when the ticket is cancelled.
+        Raises QueueFullError."""
         with self._lock:
             self._check_room()
             ticket = Ticket(next(self._ids), cancel, choices=choices, trims=trims)
@@ -126,13 +129,13 @@ class Tickets:
             return ticket
 
     def close(self, id: int) -> bool:
-        """Takes a ticket out; whether it was there."""
+        """Removes a ticket; returns whether it was there."""
         with self._lock:
             return self._open.pop(id, None) is not None
 
     def deliver(self, event: RequestEvent) -> bool:
-        """Puts an event on its ticket, if that is still there, which it is told by; the last one
-        takes it out. Started is for the counts alone."""
+        """Puts an event on its ticket; returns whether the ticket was still there. The last event
+        also removes the ticket. Started only affects the counts."""
         with self._lock:
             place = self._open.get(event.id)
             if place is None:
@@ -148,7 +151,7 @@ class Tickets:
         return True
 
     def close_all(self) -> list[Ticket]:
-        """Takes all tickets out, which are then the caller's to end."""
+        """Removes all tickets and returns them; the caller must end them."""
         with self._lock:
             tickets = [place.ticket for place in self._open.values()]
             self._open.clear()

@@ -1,1 +1,1 @@
-"""What the server process and the engine process say to each other."""
+"""The messages that the server process and the engine process exchange."""

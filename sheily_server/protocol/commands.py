@@ -1,4 +1,4 @@
-"""What the server process says to the engine process: one command a frame, as typed records."""
+"""The commands that the server process sends to the engine process: typed records, one a frame."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from ..tuned import KVType, Tuned
 class Segment(NamedTuple):
     """A piece of a prompt.
 
-    `special` is True for one marker of the prompt format, which is one control token of the
-    vocabulary. It is False for text, in which nothing is recognized as a marker.
+    `special` is True for a single marker of the prompt format, which is one control token of the
+    vocabulary. It is False for plain text, in which markers are not recognized.
     """
 
     text: str
@@ -22,9 +22,9 @@ class Segment(NamedTuple):
 
 
 class PromptFormat(msgspec.Struct, frozen=True):
-    """How one model wants its prompts: the name of a template, and what its file adds to it.
+    """The prompt format of one model: the name of a template and what the model's file adds to it.
 
-    `default_system` is the system text of a conversation that brings none (ChatML only).
+    `default_system` is the system text for conversations that have none (ChatML only).
     """
 
     name: str
@@ -32,11 +32,11 @@ class PromptFormat(msgspec.Struct, frozen=True):
 
 
 class Start(msgspec.Struct, tag=True, frozen=True, kw_only=True):
-    """The first command: what to load, and how to compute.
+    """The first command: which model to load, and how to compute.
 
-    Sizes in tokens; `threads` 0 means all CPUs, `kernel` "auto" what the native library takes when
-    nothing is said. `speculation`: whether tokens are drafted. `tuned`: the file that some of the
-    settings are from, which hold on one CPU alone.
+    Sizes are in tokens. `threads` 0 means all CPUs. `kernel` "auto" means the native library's
+    default. `speculation` enables drafting. `tuned` is the file that some of the settings come
+    from; they apply to one CPU only.
     """
 
     model_path: str
@@ -52,7 +52,7 @@ class Start(msgspec.Struct, tag=True, frozen=True, kw_only=True):
 
 
 class Sampling(msgspec.Struct, frozen=True, kw_only=True):
-    """As `sheily_native.SamplingParams`, which this side of the process boundary cannot import.
+    """Mirrors `sheily_native.SamplingParams`, which the server process cannot import.
 
     `ignore_eos` forbids the tokens that end an answer.
     """
@@ -70,9 +70,9 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Grammar(msgspec.Struct, frozen=True):
-    """What an answer has to follow, in llguidance's dialect of Lark; `param` is the request's field
-    that it came from. `schemas` are the JSON Schemas in it, as JSON, by their places in the
-    request."""
+    """The grammar that an answer must follow, in llguidance's dialect of Lark. `param` is the
+    request field it came from. `schemas` holds its JSON Schemas, as JSON, keyed by their place in
+    the request."""
 
     lark: str
     param: str
@@ -80,14 +80,14 @@ class Grammar(msgspec.Struct, frozen=True):
 
 
 class Submit(msgspec.Struct, tag=True, frozen=True, kw_only=True):
-    """A request: its prompt as segments, and when to end.
+    """A request: its prompt as segments, its sampling parameters and its limits.
 
-    `max_tokens` None: as many as the context has room for, at most `max_tokens_cap`. `arrived` and
-    `deadline` are times of time.monotonic(), whose clock both processes share. `n` answers are
-    wanted, each with a seed of its own; `top_logprobs` None: no logprobs, else that many
-    alternatives for each token. `visible` are control tokens whose text is part of the answer.
-    `prediction` is a text that the answer may repeat. `scope` names the caller, as far as callers
-    are told apart: what one has said is of no effect on another.
+    `max_tokens` None means as many tokens as fit into the context, at most `max_tokens_cap`.
+    `arrived` and `deadline` are times of time.monotonic(), a clock that both processes share. `n`
+    is the number of answers, each with its own seed. `top_logprobs` is the number of alternatives
+    per token; None means no logprobs. `visible` lists control tokens whose text is part of the
+    answer. `prediction` is a text that the answer may repeat. `scope` identifies the caller as far
+    as callers are told apart: one caller's text never affects another's.
     """
 
     id: int
@@ -107,7 +107,7 @@ class Submit(msgspec.Struct, tag=True, frozen=True, kw_only=True):
 
 
 class Tokenize(msgspec.Struct, tag=True, frozen=True):
-    """Asks for the token ids of a prompt or a text: answered with Tokenized."""
+    """Requests the token ids of a prompt or text. Answered with Tokenized."""
 
     id: int
     segments: list[Segment]
@@ -115,14 +115,14 @@ class Tokenize(msgspec.Struct, tag=True, frozen=True):
 
 
 class Detokenize(msgspec.Struct, tag=True, frozen=True):
-    """Asks for the text of tokens: answered with Detokenized, or Refused for ids out of range."""
+    """Requests the text of tokens. Answered with Detokenized, or Refused for ids out of range."""
 
     id: int
     tokens: list[int]
 
 
 class Cancel(msgspec.Struct, tag=True, frozen=True):
-    """Nobody waits for this request any more."""
+    """Tells the engine that nobody waits for this request any more."""
 
     id: int
 

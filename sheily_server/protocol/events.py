@@ -1,4 +1,5 @@
-"""What the engine process says to the server process, as typed records; a step's in one frame."""
+"""The events that the engine process sends to the server process, as typed records. The events of a
+step share one frame."""
 
 from __future__ import annotations
 
@@ -8,19 +9,19 @@ from ..tuned import KVType
 from .commands import PromptFormat
 
 SCHEMA_TOO_COMPLEX = "schema_too_complex"
-"""The code of a RequestFailed whose grammar ran into a limit in the middle of the answer."""
+"""The code of a RequestFailed whose grammar hit a limit in the middle of the answer."""
 
 
 class Loading(msgspec.Struct, tag=True, frozen=True):
-    """`fraction` (0 to 1) of the model file is loaded."""
+    """Progress of loading the model file: `fraction` is from 0 to 1."""
 
     fraction: float
 
 
 class Ready(msgspec.Struct, tag=True, frozen=True, kw_only=True):
-    """The model is loaded. Sizes in bytes; `n_ctx_train` and `chunk` in tokens. `fingerprint`
-    changes with the build and with the model file. `kernel` None: the stock kernels. `kv_cells`:
-    tokens that the KV cache has room for."""
+    """Reports that the model is loaded. `model_bytes` and `kv_bytes` are in bytes, `n_ctx_train`
+    and `chunk` in tokens. `fingerprint` changes with the build and with the model file. `kernel`
+    None means the stock kernels. `kv_cells` is the capacity of the KV cache in tokens."""
 
     prompt_format: PromptFormat
     model_bytes: int
@@ -35,13 +36,13 @@ class Ready(msgspec.Struct, tag=True, frozen=True, kw_only=True):
 
 
 class Beat(msgspec.Struct, tag=True, frozen=True, kw_only=True):
-    """A sign of life, twice a second from the first moment on. Times in seconds.
+    """A sign of life, sent twice a second from the start. Times are in seconds.
 
-    `step_s`: since the last sign from inside the step that is computed; `reading_s`: CPU
-    seconds of the slice that is tokenized, beyond what one of its size may take; None where there
-    is none. `idle_s`: since the
-    last step ended, None before the first. KV cells that running sequences have, and that hold a
-    prefix alone.
+    `step_s` is the time since the last sign from inside the current step. `reading_s` is how much
+    CPU time the slice being tokenized has taken beyond what is allowed for its size. Both are None
+    when there is no step or slice. `idle_s` is the time since the last step ended; None before the
+    first. `kv_cells_used` counts cells of running sequences, `kv_cells_cached` cells that only hold
+    a prefix.
     """
 
     step_s: float | None = None
@@ -52,29 +53,29 @@ class Beat(msgspec.Struct, tag=True, frozen=True, kw_only=True):
 
 
 class LoadFailed(msgspec.Struct, tag=True, frozen=True):
-    """The model cannot be loaded, and trying again will not change that."""
+    """Reports that the model cannot be loaded and that retrying will not help."""
 
     reason: str
 
 
 class Admitted(msgspec.Struct, tag=True, frozen=True):
-    """The first event of a request that will be answered: it is tokenized and fits."""
+    """The first event of a request that will be answered: it has been tokenized and fits."""
 
     id: int
     prompt_tokens: int
 
 
 class Started(msgspec.Struct, tag=True, frozen=True):
-    """A choice of an admitted request has got its slot: from now on it is in native code. Sent
-    before the step that it begins with."""
+    """Reports that a choice of an admitted request has its slot and is in native code from now on.
+    Sent before its first step."""
 
     id: int
     choice: int
 
 
 class TooLong(msgspec.Struct, tag=True, frozen=True, kw_only=True):
-    """The only event of a request that does not fit into the context. `at_least`: its prompt was
-    not read to its end, and has more tokens than are counted here."""
+    """The only event of a request that does not fit into the context. `at_least` means that the
+    prompt was not read to its end and has more tokens than `prompt_tokens`."""
 
     id: int
     prompt_tokens: int
@@ -83,7 +84,7 @@ class TooLong(msgspec.Struct, tag=True, frozen=True, kw_only=True):
 
 
 class Refused(msgspec.Struct, tag=True, frozen=True):
-    """The only event of a request that asks for what cannot be: `param` names the field."""
+    """The only event of a request that asks for something impossible. `param` names the field."""
 
     id: int
     param: str
@@ -106,7 +107,7 @@ class Detokenized(msgspec.Struct, tag=True, frozen=True):
 
 
 class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
-    """A token's bytes and natural log-probability, and its alternatives, best first."""
+    """A token's bytes and natural log-probability, and its alternatives, most likely first."""
 
     piece: bytes
     logprob: float
@@ -114,9 +115,9 @@ class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Text(msgspec.Struct, tag=True, frozen=True):
-    """More of one choice's answer; never part of a character or of a stop string.
+    """The next text of one choice. Never ends inside a character or a stop string.
 
-    `logprobs`, where asked for, are those of the tokens whose text is out with this event.
+    `logprobs`, when requested, are those of the tokens whose text this event completes.
     """
 
     id: int
@@ -126,7 +127,7 @@ class Text(msgspec.Struct, tag=True, frozen=True):
 
 
 class ChoiceFinished(msgspec.Struct, tag=True, frozen=True, kw_only=True):
-    """A choice's last event: `reason` is stop or length."""
+    """The last event of a choice. `reason` is "stop" or "length"."""
 
     id: int
     choice: int
@@ -135,12 +136,12 @@ class ChoiceFinished(msgspec.Struct, tag=True, frozen=True, kw_only=True):
 
 
 class Finished(msgspec.Struct, tag=True, frozen=True, kw_only=True):
-    """The last event of a request that was answered. Times in seconds.
+    """The last event of a request that was answered. Times are in seconds.
 
-    `prefill_s` is from the slot to the first token, `decode_s` from the first token to the last.
-    `completion_tokens` is the sum over all choices. Of `drafted_tokens` guesses at what comes next,
-    `accepted_tokens` were right; those of them that came from the request's prediction are
-    `accepted_prediction_tokens`, and `rejected_prediction_tokens` were wrong.
+    `prefill_s` runs from getting the slot to the first token, `decode_s` from the first token to
+    the last. `completion_tokens` is the sum over all choices. `drafted_tokens` were guessed ahead,
+    and `accepted_tokens` of them were right. Of the drafts that came from the request's prediction,
+    `accepted_prediction_tokens` were right and `rejected_prediction_tokens` were wrong.
     """
 
     id: int
@@ -157,8 +158,8 @@ class Finished(msgspec.Struct, tag=True, frozen=True, kw_only=True):
 
 
 class RequestFailed(msgspec.Struct, tag=True, frozen=True):
-    """The last event of a request that cannot be answered: `timeout`, `engine_error`, or
-    SCHEMA_TOO_COMPLEX when its grammar ran into a limit in the middle of the answer."""
+    """The last event of a request that cannot be answered. `code` is `timeout`, `engine_error`, or
+    SCHEMA_TOO_COMPLEX when its grammar hit a limit in the middle of the answer."""
 
     id: int
     code: str

@@ -1,5 +1,5 @@
-"""Frames between two processes: a 4-byte little-endian length and that many bytes of MessagePack.
-Knows sockets and sizes; what a frame says is its users' affair."""
+"""Frames between two processes: a 4-byte little-endian length, then that many bytes of MessagePack.
+Knows sockets and sizes, not what a frame means."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ T = TypeVar("T")
 
 
 class ProtocolError(Exception):
-    """The other process sent something that is no frame of this protocol."""
+    """Raised for data that is not a frame of this protocol, or for a frame that is too large."""
 
 
 _ENCODER = msgspec.msgpack.Encoder()
 
 
 def encode(value: object) -> bytes:
-    """A frame, for `send_bytes`. Raises what msgspec raises for what it cannot write, and
-    ProtocolError for more than MAX_FRAME_BYTES."""
+    """Encodes a value as a frame for `send_bytes`. Raises msgspec's errors for values that it
+    cannot encode, and ProtocolError for more than MAX_FRAME_BYTES."""
     payload = _ENCODER.encode(value)
     if len(payload) > MAX_FRAME_BYTES:
         raise ProtocolError(f"a frame of {len(payload)} bytes")
@@ -33,7 +33,7 @@ def encode(value: object) -> bytes:
 
 
 class Frames:
-    """One end of a socket pair. Sending is thread-safe; receiving is for one thread."""
+    """One end of a socket pair. Sending is thread-safe; only one thread may receive."""
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
@@ -43,7 +43,7 @@ class Frames:
         return self._socket.fileno()
 
     def send(self, value: object) -> None:
-        """Waits until the frame is written. Raises OSError when the other process is gone."""
+        """Blocks until the frame is written. Raises OSError when the other process is gone."""
         self.send_bytes(encode(value))
 
     def send_bytes(self, frame: bytes) -> None:
@@ -51,7 +51,7 @@ class Frames:
             self._socket.sendall(frame)
 
     def receive(self, decoder: msgspec.msgpack.Decoder[T]) -> T | None:
-        """The next frame; None when the other end is closed. Raises ProtocolError."""
+        """Returns the next value; None when the other end is closed. Raises ProtocolError."""
         head = self._exactly(_LENGTH.size)
         if head is None:
             return None
@@ -67,7 +67,7 @@ class Frames:
             raise ProtocolError(str(error)) from None
 
     def close(self) -> None:
-        """Wakes a thread that receives, too."""
+        """Closes the socket. Also wakes a thread that is receiving."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
@@ -77,7 +77,7 @@ class Frames:
         while len(data) < size:
             try:
                 part = self._socket.recv(min(size - len(data), 1 << 20))
-            except OSError:  # reset, or closed by our own side
+            except OSError:  # reset, or closed on our side
                 return None
             if not part:
                 return None
