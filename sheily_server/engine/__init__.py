@@ -1,1 +1,1 @@
-"""The engine child process: everything that runs beside the native library."""
+"""The engine child process: everything that runs next to the native library."""

@@ -1,4 +1,4 @@
-"""Starts the engine process: `python -m sheily_server.engine FD`, by the supervisor alone."""
+"""Starts the engine process: `python -m sheily_server.engine FD`. Only the supervisor runs it."""
 
 from __future__ import annotations
 
@@ -36,12 +36,13 @@ from .worker import Engine
 log = logging.getLogger(__name__)
 
 LEAST_LEXER_STATES, MOST_LEXER_STATES, ALL_LEXER_STATES = 2_000, 20_000, 60_000
-"""1 to 2 kB each."""
+"""Each state takes 1 to 2 kB."""
 _NATIVE_LOG_LEVELS = {"debug": 4, "info": 2, "warning": 2, "error": 1}
 
 
 class _TaggedLines(logging.Formatter):
-    """One line a record, beginning with the level's letter: what the supervisor reads."""
+    """Formats each record as one line that begins with the level's letter, as the supervisor
+    expects."""
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record).replace("\n", " | ")
@@ -49,8 +50,8 @@ class _TaggedLines(logging.Formatter):
 
 
 def main(fd: int) -> None:
-    # The server process decides when this one ends, after it has drained; a Ctrl-C on the terminal
-    # reaches both, and so does a SIGTERM to the whole service.
+    # The server process ends this one after draining. Ctrl-C on the terminal and SIGTERM to the
+    # whole service reach both.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     give_back_large_blocks()
@@ -66,7 +67,7 @@ def main(fd: int) -> None:
         _serve(channel, start)
     except ConnectionError:  # the server process is gone
         os._exit(0)
-    except BaseException:  # not by way of Python's end: threads may be in native code
+    except BaseException:  # skips Python's shutdown: threads may be in native code
         log.exception("the engine failed")
         os._exit(1)
 
@@ -101,7 +102,7 @@ def _serve(channel: Channel, start: Start) -> None:
         )
     except (NativeError, UnknownPromptFormatError, UnusableModelError) as error:
         channel.send_events([LoadFailed(str(error))])
-        channel.receive_command()  # stay until the server process has read that
+        channel.receive_command()  # stay until the server process has read it
         os._exit(0)
     vitals.heartbeat = runner.heartbeat
     inbox: Inbox = queue.SimpleQueue()
@@ -153,7 +154,8 @@ def _serve(channel: Channel, start: Start) -> None:
 
 
 def _kernel(wanted: str) -> str | None:
-    """For `load_model`. Raises InvalidArgumentError for one that this CPU does not have."""
+    """Returns the kernel for `load_model`. Raises InvalidArgumentError for one that this CPU
+    lacks."""
     found = (kernels.AUTO, kernels.OFF, *kernels.usable())
     if wanted not in found:
         raise InvalidArgumentError(
@@ -173,7 +175,7 @@ def _fingerprint(path: str) -> str:
 
 
 class Compiling:
-    """What compiles grammars, made ready while the weights are loaded."""
+    """Prepares the compilation of grammars while the weights are loaded."""
 
     def __init__(self, most_states: int) -> None:
         self._most_states = most_states
@@ -191,7 +193,7 @@ class Compiling:
         self._preparing.start()
 
     def result(self) -> tuple[Trials, Grammars]:
-        """Waits until all is ready."""
+        """Waits until everything is ready."""
         if self._made is None or self._preparing is None:
             raise RuntimeError("nothing was begun")
         self._preparing.join()
@@ -199,17 +201,17 @@ class Compiling:
 
 
 def prepare(grammars: Grammars) -> None:
-    """Makes the vocabulary ready for grammars. An engine that could not would stand still at the
-    first one, so it ends, and says why."""
+    """Prepares the vocabulary for grammars. Ends the process with a log line when that fails, since
+    the engine would otherwise stall at the first grammar."""
     try:
         grammars.prepare()
-    except BaseException:  # a panic in Rust is no Exception
+    except BaseException:  # a Rust panic is not an Exception
         log.exception("the vocabulary cannot be used for grammars")
         os._exit(1)
 
 
 def lexer_states(parallel: int) -> int:
-    """How many states the lexer of a grammar may have, so that those of all running answers
+    """Returns how many states a grammar's lexer may have, so that the lexers of all running answers
     together stay within bounds."""
     return max(LEAST_LEXER_STATES, min(MOST_LEXER_STATES, ALL_LEXER_STATES // parallel))
 

@@ -1,5 +1,5 @@
-"""What happens to a command before the engine thread sees it: read, its grammar tried, and admitted
-or refused. What is admitted has its place for sure."""
+"""Handles a command before the engine thread sees it: reads it, tries its grammar, and admits or
+refuses it. An admitted request is certain to have room."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ from .tokenizer import Tokenizer
 log = logging.getLogger(__name__)
 
 MOST_TOKENIZED = 262_144
-"""Tokens that a Tokenize is answered with, at most."""
+"""Maximum number of tokens in the answer to a Tokenize."""
 MOST_PREDICTED = 262_144
 
 
 @dataclass(slots=True, kw_only=True)
 class Job:
-    """An admitted request, with a sequence for each choice. What a running sequence needs beside
-    its prompt is made when it starts.
+    """An admitted request, with one sequence per choice. What a running sequence needs besides its
+    prompt is created when it starts.
 
-    `before` are the ids in front of the segment that the answer goes on with. `visible` are control
-    tokens whose text is to be shown. `cost` is what trying its grammar found. `prediction` are the
-    ids of the text that may come again, where tokens are drafted at all.
+    `before` holds the ids in front of the segment that the answer continues. `visible` holds
+    control tokens whose text is shown. `cost` is what trying the grammar found. `prediction` holds
+    the ids of the text that the answer may repeat; None when nothing is drafted.
     """
 
     submit: Submit
@@ -60,7 +60,8 @@ class Job:
         return self.submit.id
 
     def sampling(self, choice: int) -> Sampling:
-        """The parameters of a choice: each has a seed of its own, made from the request's."""
+        """Returns the parameters of a choice. Each choice has its own seed, derived from the
+        request's."""
         sampling = self.submit.sampling
         if choice == 0 or sampling.seed is None:
             return sampling
@@ -69,12 +70,12 @@ class Job:
 
 _Readings = Generator[Reading, None, None]
 Answer = Callable[[RequestEvent, "Job | None"], None]
-"""Takes the event to send, and the job to run where the command was admitted. On any thread."""
+"""Takes the event to send, and the job to run if the command was admitted. On any thread."""
 
 
 class Admission:
-    """Decides on commands. There are `context_size` cells for each request that runs, so one that
-    fits into so many is admitted. Thread-safe."""
+    """Decides on commands. Each running request has `context_size` cells, so a request that fits
+    into that many is admitted. Thread-safe."""
 
     def __init__(
         self,
@@ -97,7 +98,7 @@ class Admission:
         self._open: set[int] = set()
 
     def take(self, command: Submit | Tokenize | Detokenize) -> None:
-        """Answers a command, now or later, unless it is cancelled before."""
+        """Answers a command, now or later, unless it is cancelled first."""
         with self._lock:
             self._open.add(command.id)
         if isinstance(command, Detokenize):
@@ -108,7 +109,7 @@ class Admission:
             self._lanes.read(_Text(self, command.id, self._admit(command)))
 
     def cancel(self, id: int) -> bool:
-        """Nobody waits for this command any more; whether it had no answer yet."""
+        """Cancels a command; returns whether it had no answer yet."""
         with self._lock:
             known = id in self._open
             self._open.discard(id)
@@ -120,7 +121,7 @@ class Admission:
         return id in self._open
 
     def failed(self, id: int, error: Exception) -> None:
-        """Answers a command that cannot be read."""
+        """Answers a command that could not be read."""
         if isinstance(error, InvalidArgumentError):
             self._end(Refused(id, "tokens", f"{error}."))
             return
@@ -189,7 +190,8 @@ class Admission:
         self._try_grammar(job, submit)
 
     def _predict(self, job: Job, submit: Submit) -> _Readings:
-        """The ids of what the request predicts: those of an earlier answer here, if it is one."""
+        """Sets the job's prediction: the ids of an earlier answer here, if it is one, else newly
+        read ones."""
         text, last = submit.prediction, submit.segments[-1]
         ids: Sequence[int] = ()
         if text is not None:
@@ -212,7 +214,7 @@ class Admission:
             self._context_size - len(prompt), submit.max_tokens or submit.max_tokens_cap
         )
         controls = [self._tokenizer.control_token(text) for text in submit.visible]
-        # The text of a long conversation is of no use any more, but for its last segment.
+        # Of a conversation's text, only the last segment is still needed.
         kept = msgspec.structs.replace(submit, segments=submit.segments[-1:], prediction=None)
         return Job(
             submit=kept,
@@ -250,12 +252,12 @@ class Admission:
             if event.id not in self._open:
                 return
             self._open.discard(event.id)
-            # Under the lock: a Cancel that comes now finds the job where it looks next.
+            # Under the lock, so that a Cancel that comes now is queued behind the job.
             self._answer(event, job)
 
 
 class _Text:
-    """A command as something that lanes read: `steps` yields one Reading after the other."""
+    """A command as a text for lanes; `steps` yields one Reading after another."""
 
     def __init__(self, admission: Admission, id: int, steps: _Readings) -> None:
         self._admission = admission
@@ -299,7 +301,7 @@ class _Text:
             self._admission.failed(self._id, error)
 
     def _throw(self, error: TextTooLongError) -> None:
-        """The steps decide on it; most of them end with it."""
+        """Lets the steps handle the error; most of them end with it."""
         self._reading = None
         try:
             self._reading = self._steps.throw(error)

@@ -1,4 +1,4 @@
-"""One of the answers a request asked for: its tokens on the way to text and log-probabilities."""
+"""One of the answers to a request: turns its tokens into text and logprobs."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from .text import TextStream
 
 @dataclass(slots=True)
 class Drafts:
-    """Tokens that were guessed, and those of them that became part of the answer; `predicted` are
-    those whose guess came from the request's prediction."""
+    """Counts guessed tokens and those accepted into the answer. The `predicted` ones were guessed
+    from the request's prediction."""
 
     n: int = 0
     n_accepted: int = 0
@@ -26,7 +26,7 @@ class Drafts:
         self.n_predicted += n * predicted
 
     def accepted(self, predicted: bool) -> None:
-        """One of them is the answer's next token."""
+        """Counts a draft that became the answer's next token."""
         self.n_accepted += 1
         self.n_accepted_predicted += predicted
 
@@ -34,8 +34,8 @@ class Drafts:
 class Choice:
     """Turns the tokens of one answer into Text events.
 
-    A token's log-probability goes out with the event that completes the token's text: so a chunk's
-    tokens are those of its text, and none is sent of what a stop string cut off.
+    A token's logprob is sent with the event that completes the token's text. So each event has the
+    logprobs of its own text, and none for text that a stop string cut off.
     """
 
     def __init__(
@@ -49,17 +49,17 @@ class Choice:
         self._sent: list[str] = []
         self._n_sent = 0
         self.tokens: list[int] = []
-        """Those taken, the one that ended the answer among them."""
+        """The tokens taken, including the one that ended the answer."""
         self.drafts = Drafts()
 
     @property
     def text(self) -> str:
-        """The answer so far, less what is held back."""
+        """The answer so far, without what is held back."""
         return "".join(self._sent)
 
     @property
     def full(self) -> bool:
-        """Whether the answer has as many tokens as it may."""
+        """Whether the answer has reached its maximum number of tokens."""
         return len(self.tokens) >= self.sequence.max_tokens
 
     @property
@@ -68,14 +68,14 @@ class Choice:
         return self._text.stopped
 
     def take(self, piece: bytes, logprob: TokenLogprob | None) -> list[Text]:
-        """The event, if any, that a token's bytes complete."""
+        """Takes a token's bytes; returns the event that they complete, if any."""
         text = self._text.push(piece)
         if logprob is not None:
             self._logprobs.append((self._text.n_begun, logprob))
         return self._event(text, last=False)
 
     def finish(self) -> list[Text]:
-        """The event, if any, with what was held back."""
+        """Returns the event with what was held back, if any."""
         return self._event(self._text.finish(), last=not self._text.stopped)
 
     def _event(self, text: str, last: bool) -> list[Text]:

@@ -1,4 +1,4 @@
-"""The `system_fingerprint` of responses: the same only for the same build and the same model."""
+"""The `system_fingerprint` of responses: equal only for the same build and the same model."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ SAMPLE_BYTES = 1 << 20
 
 
 def fingerprint(model_path: str) -> str:
-    """`fp_` and 12 hexadecimal digits of what was built and of the file: its size, its beginning
-    (all metadata and the first tensors) and its end. Hashing gigabytes whole would delay the
+    """Returns `fp_` and 12 hexadecimal digits, a hash of the build and of the file's size,
+    beginning (all metadata and the first tensors) and end. Hashing gigabytes would delay the
     start."""
     digest = hashlib.sha256()
     build = sheily_native.build_info()

@@ -1,5 +1,5 @@
-"""Commands on their way in: the reader thread takes them and has them admitted. It shares a queue
-of what was admitted with the engine thread, and nothing else."""
+"""The reader thread, which receives commands and has them admitted. It shares only a queue of
+admitted jobs with the engine thread."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Indexed:
-    """The texts that a request's drafts come from can be looked up now."""
+    """The texts that a request's drafts come from are ready for look-ups."""
 
     job: Job
     prompt: Index
@@ -29,15 +29,16 @@ class Indexed:
 
 @dataclass(frozen=True, slots=True)
 class Woken:
-    """A mask is there that the engine has waited for in vain."""
+    """A mask is ready that the engine had stopped waiting for."""
 
 
 Inbox = queue.SimpleQueue["Job | Cancel | Indexed | Woken"]
 
 
 def answer_to(channel: Channel, inbox: Inbox) -> Callable[[RequestEvent, Job | None], None]:
-    """How an admission answers: the event goes to the server process before the job to the
-    engine thread, so that it comes before all others of its request."""
+    """Returns the function by which an admission answers. It sends the event to the server process
+    before it queues the job for the engine thread, so that the event precedes all others of its
+    request."""
 
     def answer(event: RequestEvent, job: Job | None) -> None:
         channel.send_events([event])
@@ -48,9 +49,9 @@ def answer_to(channel: Channel, inbox: Inbox) -> Callable[[RequestEvent, Job | N
 
 
 def read_commands(channel: Channel, admission: Admission, inbox: Inbox) -> None:
-    """The reader thread, until the server process closes its end: then the whole process leaves.
+    """Body of the reader thread. Ends the whole process when the server process closes its end.
 
-    `os._exit`, since the engine thread may be inside a step that nothing can interrupt.
+    Uses `os._exit`, since the engine thread may be inside a step that nothing can interrupt.
     """
     try:
         while True:
@@ -64,7 +65,7 @@ def read_commands(channel: Channel, admission: Admission, inbox: Inbox) -> None:
                 log.error("the engine was told to start twice")
             else:
                 admission.take(command)
-    except BaseException:  # a panic in Rust is no Exception
-        # A server process that is never answered would be worse off than one whose engine left.
+    except BaseException:  # a Rust panic is not an Exception
+        # Leaving is better for the server process than never being answered.
         log.exception("the reader thread failed")
         os._exit(1)

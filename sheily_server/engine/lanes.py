@@ -1,5 +1,5 @@
-"""Who reads which text: short ones are read at once, long ones on threads that give way to those,
-the shortest first. Knows threads and sizes; nothing of what comes of a text."""
+"""Decides which thread reads which text. Short texts are read at once; long ones on threads of
+lower priority, shortest first. Knows threads and sizes, not what becomes of a text."""
 
 from __future__ import annotations
 
@@ -14,32 +14,32 @@ from .vitals import Vitals
 log = logging.getLogger(__name__)
 
 LARGE_SLICE = 65_536
-"""Bytes of a slice that keeps other long texts waiting; a larger one, which cannot be cut, is read
-one at a time on a thread of its own."""
+"""Bytes of the largest slice that may keep other long texts waiting. Larger slices, which cannot be
+cut, are read one at a time on a separate thread."""
 
 
 class Text(Protocol):
-    """Something to be read slice by slice."""
+    """A text to read slice by slice."""
 
     @property
     def bytes_left(self) -> int: ...
 
     @property
     def is_short(self) -> bool:
-        """Whether it takes so little time, 25 ms at most, that it is read at once."""
+        """Whether it takes at most 25 ms, so that it is read at once."""
 
     @property
     def wanted(self) -> bool:
         """Whether somebody still waits for it."""
 
     def look(self) -> int | None:
-        """The bytes of the next slice; None at the end."""
+        """Returns the bytes of the next slice; None at the end."""
 
     def advance(self) -> None:
         """Reads the next slice."""
 
     def end(self, error: Exception | None) -> None:
-        """All is read, or reading it failed."""
+        """Called when everything is read, or when reading failed with `error`."""
 
 
 class Lanes:
@@ -67,7 +67,8 @@ class Lanes:
             self._sliced.put(text)
 
     def _go_on(self, text: Text, most: int | None) -> bool:
-        """Reads one slice; whether there is more. One of more bytes than `most` is handed on."""
+        """Reads one slice; returns whether there is more. Hands on a slice of more than `most`
+        bytes."""
         if not text.wanted:
             return False
         try:
@@ -87,7 +88,7 @@ class Lanes:
 
 
 class _Lane:
-    """A thread that does something with the shortest text of those it was given."""
+    """A thread that works on the texts it is given, shortest first."""
 
     def __init__(self, name: str, work: _Work) -> None:
         self._work = work
@@ -107,7 +108,7 @@ class _Lane:
             give_way(threading.get_native_id())
             while True:
                 self._work(self._next())
-        except BaseException:  # a lane that stands still would keep its texts for ever
+        except BaseException:  # a dead lane would keep its texts forever
             log.exception("the thread that reads long texts failed")
             os._exit(1)
 

@@ -1,4 +1,4 @@
-"""Lets work that may take long give way to all other. Knows the operating system alone."""
+"""Lowers the priority of work that may take long. Knows only the operating system."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import sys
 log = logging.getLogger(__name__)
 
 LOWER = 10
-"""By how much nicer: with two busy threads beside it on as many cores it gets a tenth of one."""
+"""Added niceness. Next to two busy threads on two cores, such a thread gets a tenth of a core."""
 
 
 def give_way(id: int) -> None:
-    """Gives a thread or a process, by its native id, a lower priority than this process has, for
-    good; on Linux, where a thread can have one of its own."""
+    """Gives a thread or process, by its native id, a lower priority than this process for good.
+    Only on Linux, where a thread can have its own."""
     if sys.platform == "linux":
         try:
             own = os.getpriority(os.PRIO_PROCESS, os.getpid())

@@ -1,5 +1,5 @@
-"""A prompt or a text on its way to token ids, slice by slice: it can be left at each slice, and
-is as soon as it cannot fit any more. Knows tokenizers and kept answers; nothing of threads."""
+"""Turns a prompt or text into token ids slice by slice. Can be abandoned after each slice, and is
+as soon as the text cannot fit. Knows tokenizers and kept answers, not threads."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from .kvcache.answer_ids import AnswerIds
 from .tokenizer import Tokenizer
 
 SHORT = 16_384
-"""Bytes of a text that is read to its end in any case, to tell how many tokens it has."""
+"""Texts of up to this many bytes are always read to the end, to tell how many tokens they have."""
 MOST_OF_A_SLICE = 1 << 20
-"""Bytes of a slice, which takes 100 times as much memory, and a second or two, to be read."""
+"""Maximum bytes of a slice. Reading one takes 100 times its size in memory, and a second or two."""
 
 
 class TextTooLongError(Exception):
-    """A text has more tokens than there is room for: `least` at least."""
+    """Raised when a text has more tokens than there is room for: at least `least`."""
 
     def __init__(self, least: int) -> None:
         super().__init__(f"at least {least} tokens")
@@ -26,7 +26,7 @@ class TextTooLongError(Exception):
 
 
 class SliceTooLongError(Exception):
-    """A text has more than MOST_OF_A_SLICE bytes in which it cannot be cut. `param` says where."""
+    """Raised when a text cannot be cut for more than MOST_OF_A_SLICE bytes. `param` says where."""
 
     def __init__(self, param: str) -> None:
         super().__init__(
@@ -37,11 +37,11 @@ class SliceTooLongError(Exception):
 
 
 class Reading:
-    """Segments to token ids. Of a text that is not short there may be `most`. `param` is what the
-    text is called in the request.
+    """Turns segments into token ids. Texts that are not short may have at most `most` tokens.
+    `param` is the name of the text in the request.
 
-    With `answers`, the segment of a caller's earlier answer behind exactly the same tokens gets the
-    ids that it was generated with.
+    With `answers`, a segment that is the caller's earlier answer, after exactly the same tokens,
+    gets the ids that it was generated with.
     """
 
     def __init__(
@@ -72,13 +72,13 @@ class Reading:
         self.is_short = self.bytes_left <= SHORT
         self.tokens: list[int] = []
         self.n_before_last = 0
-        """How many tokens stand before those of the last segment, once that is read."""
+        """How many tokens precede those of the last segment, once that is read."""
         self.at_end = False
-        """Whether all is read."""
+        """Whether everything is read."""
 
     def look(self) -> int | None:
-        """The bytes of the next slice, which `advance` reads; None once all is read. Raises
-        TextTooLongError and SliceTooLongError."""
+        """Returns the bytes of the next slice, which `advance` reads; None once everything is read.
+        Raises TextTooLongError and SliceTooLongError."""
         least = len(self.tokens) + self._tokenizer.least_tokens(self._counted_left)
         if least > self._most and not self.is_short:
             raise TextTooLongError(least)
@@ -93,7 +93,7 @@ class Reading:
         return len(self._next_bytes)
 
     def advance(self) -> None:
-        """Reads the slice that `look` has seen. Raises TextTooLongError."""
+        """Reads the slice that `look` found. Raises TextTooLongError."""
         if self._next is not None:
             most = None if self.is_short else self._most - len(self.tokens)
             try:
@@ -104,7 +104,7 @@ class Reading:
             self._next = None
 
     def _next_slice(self) -> str | None:
-        """The next slice that has to be tokenized; what has not is added on the way."""
+        """Returns the next slice to tokenize; adds segments with known ids on the way."""
         while True:
             part = next(self._slices, None)
             if part is not None or self._at == len(self._segments):

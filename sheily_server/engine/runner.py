@@ -1,4 +1,4 @@
-"""Carries out the scheduler's plans on the native library: plans to tokens."""
+"""Carries out the scheduler's plans on the native library, turning plans into tokens."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from .scheduling.scheduler import Plan, Work
 from .tokenizer import Tokenizer, UnusableModelError
 
 CHUNK = 128
-"""Prompt tokens of a step where nothing else is said."""
+"""Default number of prompt tokens in a step."""
 MOST_KEPT = 64
-"""Finished conversations whose cells are kept, at most."""
+"""Maximum number of finished conversations whose cells are kept."""
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """A token that a step gave for one piece of work."""
+    """A token that a step produced for one piece of work."""
 
     token: int
     logprob: TokenLogprob | None = None
@@ -36,7 +36,7 @@ class Output:
 
 @dataclass(slots=True)
 class _Generator:
-    """What chooses the tokens of one running sequence."""
+    """Chooses the tokens of one running sequence."""
 
     sampler: Sampler
     follower: Follower | None
@@ -44,8 +44,8 @@ class _Generator:
 
 
 class Runner:
-    """The native context and what chooses the tokens of running sequences. For the engine thread
-    alone."""
+    """The native context, and what chooses the tokens of running sequences. Only for the engine
+    thread."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class Runner:
 
     @property
     def n_sequences(self) -> int:
-        """Native sequences, for those that run and those that are kept."""
+        """Number of native sequences, running and kept."""
         return self._context.n_seq_max
 
     @property
@@ -83,7 +83,7 @@ class Runner:
         return self._context.kv_bytes
 
     def heartbeat(self) -> int:
-        """As `Context.heartbeat`. For any thread."""
+        """Same as `Context.heartbeat`. For any thread."""
         return self._context.heartbeat
 
     @property
@@ -104,13 +104,13 @@ class Runner:
         self._generators[id] = _Generator(sampler, follower, top_logprobs)
 
     def end(self, id: int) -> None:
-        """Frees what a sequence has, if anything."""
+        """Frees what a sequence holds, if anything."""
         generator = self._generators.pop(id, None)
         if generator is not None:
             generator.sampler.close()
 
     def step(self, plan: Plan) -> list[list[Output]]:
-        """Computes a plan; the tokens that came out for each piece of work, none where it does not
+        """Computes a plan; returns the tokens of each piece of work, none for work that does not
         sample.
 
         Raises NativeError.
@@ -160,7 +160,7 @@ class Runner:
         return Output(token, logprob)
 
     def _params(self, sampling: Sampling) -> SamplingParams:
-        """Both have the same fields, `ignore_eos` aside, which becomes a bias here."""
+        """Converts the parameters, which have the same fields. Turns `ignore_eos` into a bias."""
         fields = msgspec.structs.asdict(sampling)
         if fields.pop("ignore_eos"):
             forbidden = dict.fromkeys(self._tokenizer.ends, float("-inf"))
@@ -178,11 +178,11 @@ def load_model(
     kernel: str | None = None,
     meanwhile: Callable[[Tokenizer], None] = lambda tokenizer: None,
 ) -> tuple[Model, PromptFormat, Tokenizer]:
-    """Loads a model that a chat can be held with; `kernel` as for `Model`. `meanwhile` is called
-    with the vocabulary before the weights are loaded, and is to return soon.
+    """Loads a chat model; `kernel` is as for `Model`. Calls `meanwhile` with the tokenizer before
+    the weights are loaded; it should return soon.
 
-    The metadata are read first, so that a model of another kind is refused before its weights are
-    loaded. Raises NativeError, UnknownPromptFormatError or UnusableModelError.
+    Reads the metadata first, so that an unsupported model is refused before its weights are loaded.
+    Raises NativeError, UnknownPromptFormatError or UnusableModelError.
     """
     with Model(path, vocab_only=True, kernel=kernel) as vocabulary:
         prompt_format = recognize(vocabulary.metadata)

@@ -1,4 +1,4 @@
-"""Which of the server's settings hold on this machine; pure."""
+"""Decides which of the server's settings apply to this machine. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..protocol.commands import Start
 
 
 def settled(start: Start, cpu: str) -> tuple[Start, list[str]]:
-    """The command with settings for `cpu`, and what there is to warn of."""
+    """Returns the command with settings for `cpu`, and warnings."""
     tuned = start.tuned
     if tuned is None:
         return start, []

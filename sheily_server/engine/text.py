@@ -1,4 +1,4 @@
-"""Bytes of tokens to text that may be sent; knows UTF-8 and stop strings, not tokens."""
+"""Turns bytes of tokens into text that may be sent. Knows UTF-8 and stop strings, not tokens."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections.abc import Sequence
 class TextStream:
     """Turns the bytes of one answer, piece by piece, into its text.
 
-    Two things are held back, as briefly as they can be: a character whose last bytes have not
-    come, and an end of the text that may be the beginning of a stop string. Bytes that can become
-    no character give U+FFFD, as in `bytes.decode(errors="replace")`.
+    Holds back two things, as briefly as possible: a character whose last bytes have not arrived,
+    and an end of the text that may begin a stop string. Invalid bytes become U+FFFD, as in
+    `bytes.decode(errors="replace")`.
 
-    The stop string that is complete first ends the answer; of several complete with one character,
-    the longest. It and all after it are never emitted. The result does not depend on how the
-    bytes were cut into pieces.
+    The first stop string to be complete ends the answer; the longest wins when several complete
+    with the same character. Neither it nor anything after it is emitted. The result does not
+    depend on how the bytes were cut into pieces.
 
     >>> stream = TextStream(["END"])
     >>> stream.push(b"caf\\xc3"), stream.push(b"\\xa9 E"), stream.push(b"NDED"), stream.stopped
@@ -23,7 +23,7 @@ class TextStream:
     """
 
     def __init__(self, stop: Sequence[str]) -> None:
-        """`stop` may be empty; ValueError if one of its strings is."""
+        """`stop` may be empty. Raises ValueError when one of its strings is."""
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._matchers = [_Matcher(text) for text in stop]
         self._held = ""
@@ -32,7 +32,7 @@ class TextStream:
 
     @property
     def n_begun(self) -> int:
-        """How many characters the bytes so far have begun, those never emitted included."""
+        """How many characters the bytes so far have begun, including those never emitted."""
         return self._n_decoded + bool(self._decoder.getstate()[0])
 
     @property
@@ -41,11 +41,11 @@ class TextStream:
         return self._stopped
 
     def push(self, piece: bytes) -> str:
-        """The text that is now safe to send; empty after a stop."""
+        """Returns the text that is now safe to send; empty after a stop."""
         return self._advance(self._decoder.decode(piece))
 
     def finish(self) -> str:
-        """The rest, once no bytes follow; U+FFFD for a character that was left incomplete."""
+        """Returns the rest once no bytes follow, with U+FFFD for an incomplete character."""
         text = self._advance(self._decoder.decode(b"", final=True))
         text += self._held
         self._held = ""
@@ -73,10 +73,10 @@ class TextStream:
 
 
 class _Matcher:
-    """Looks for one string in a text that comes a character at a time (Knuth-Morris-Pratt).
+    """Searches for one string in a text that arrives character by character (Knuth-Morris-Pratt).
 
-    `matched` is the length of the longest end of the text that begins the string, so the time a
-    character takes does not grow with the string, which a caller chooses.
+    `matched` is the length of the longest suffix of the text that is a prefix of the string. So the
+    time per character does not grow with the string, which a caller chooses.
     """
 
     __slots__ = ("_fallback", "_text", "length", "matched")
@@ -94,7 +94,7 @@ class _Matcher:
         return self.matched == self.length
 
     def read(self, char: str) -> None:
-        """Take the next character; not to be called once `complete`."""
+        """Takes the next character. Must not be called once `complete`."""
         matched = self.matched
         while matched and self._text[matched] != char:
             matched = self._fallback[matched]
@@ -102,7 +102,8 @@ class _Matcher:
 
 
 def _fallbacks(text: str) -> list[int]:
-    """For each n below len(text), the longest proper beginning of text[:n] that also ends it."""
+    """Returns, for each n below len(text), the longest proper prefix of text[:n] that is also its
+    suffix."""
     table = [0, 0]
     for char in text[1:-1]:
         length = table[-1]

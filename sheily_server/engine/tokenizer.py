@@ -1,5 +1,5 @@
-"""Text to token ids and back, for one vocabulary: slices of a text, markers, bounds on how many
-tokens a text has. Knows nothing of requests."""
+"""Converts text to token ids and back for one vocabulary: slices of a text, markers, bounds on a
+text's number of tokens. Knows nothing of requests."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from ..templates.registry import markers
 from .grammar.constraint import Vocabulary
 
 SLICE = 8192
-"""Characters after which a text is cut at the next place where that changes no token."""
+"""Characters after which a text is cut, at the next place where a cut changes no token."""
 _WINDOW = 16_384
-"""Characters that one search for such a place looks through: Python runs nothing else meanwhile."""
+"""Characters covered by one search for such a place; Python runs nothing else meanwhile."""
 _LETTERS = "A-Za-z\u00c0-\u00d6\u00d8-\u00f6\u00f8-\u024f\u0410-\u044f\u3041-\u3096\u4e00-\u9fff"
 _SPACE, _LINE_BREAK = 0x20, 0x0A
 
 
 class UnusableModelError(Exception):
-    """The file loads, but no chat can be held with it; the message is one sentence."""
+    """Raised when the file loads but cannot serve chats; the message is one sentence."""
 
 
 class Tokenizer:
-    """Text to token ids, ids to bytes. Thread-safe."""
+    """Converts text to token ids and ids to bytes. Thread-safe."""
 
     def __init__(self, model: Model) -> None:
         self._model = model
@@ -40,7 +40,7 @@ class Tokenizer:
         self._lacking = bytes(byte for byte in range(256) if byte not in single)
 
     def use(self, model: Model) -> None:
-        """From now on another model with the same vocabulary."""
+        """Switches to another model with the same vocabulary."""
         self._model = model
 
     @property
@@ -61,19 +61,19 @@ class Tokenizer:
         return Vocabulary(self._pieces, control, ends, info.token_bos)
 
     def n_counted(self, data: bytes) -> int:
-        """The bytes of a text that `least_tokens` goes by. Some vocabularies lack bytes, which
-        have no token wherever they stand alone."""
+        """Returns how many bytes of a text `least_tokens` counts. Bytes that have no token of their
+        own are left out: where they stand alone, they give no token."""
         return len(data.translate(None, self._lacking))
 
     def least_tokens(self, n_counted: int) -> int:
-        """No text of so many counted bytes has fewer tokens."""
+        """Returns a lower bound on the tokens of any text with this many counted bytes."""
         return -(-n_counted // self._longest) if self._kind in ("gpt2", "llama") else 0
 
     def slices(self, text: str) -> Iterator[str]:
-        """The text in parts: the tokens of all of them, one after the other, are its tokens.
+        """Yields the text in parts whose tokens, concatenated, are the tokens of the text.
 
-        A slice is longer than SLICE by far only where there is no place to cut: blanks behind which
-        no word begins, letters without a blank between them.
+        A slice is much longer than SLICE only where there is no place to cut: blanks that no word
+        follows, letters without a blank between them.
         """
         begin = 0
         while begin < len(text):
@@ -82,39 +82,39 @@ class Tokenizer:
             begin = end
 
     def encode_slice(self, text: str, most: int | None = None) -> list[int]:
-        """The tokens of a slice, whatever characters it has: a user-defined marker in it is cut in
-        two, or it would match as a marker. Raises TooManyTokensError for more than `most`."""
+        """Returns the tokens of a slice, whatever its characters. Cuts user-defined markers in it
+        in two, or they would match as markers. Raises TooManyTokensError for more than `most`."""
         parts = [text]
         for marker in self._loose:
             parts = [half for part in parts for half in _cut_inside(part, marker)]
         return [token for part in parts for token in self._model.tokenize(part, most=most)]
 
     def encode_bytes(self, text: bytes) -> list[int]:
-        """Plain text that may end inside a character."""
+        """Returns the tokens of plain text that may end inside a character."""
         return self._model.tokenize(text)
 
     def encode_marker(self, text: str) -> list[int]:
-        """The ids of a marker: its control token."""
+        """Returns the ids of a marker: its control token."""
         return self._model.tokenize(text, special=True)
 
     def piece(self, token: int) -> bytes:
-        """The bytes of a token; none for control tokens."""
+        """Returns the bytes of a token; empty for control tokens."""
         return self._model.piece(token)
 
     def name(self, token: int) -> bytes:
-        """The bytes of a token, the text of control tokens included. Raises
-        InvalidArgumentError for what is no token."""
+        """Returns the bytes of a token, or the text of a control token. Raises InvalidArgumentError
+        for an id that is not a token."""
         if not 0 <= token < len(self._pieces):
             raise InvalidArgumentError(f"{token} is no token")
         return self._pieces[token]
 
     def control_token(self, text: str) -> int | None:
-        """The control token with this text, if the vocabulary has one."""
+        """Returns the control token with this text; None if the vocabulary has none."""
         tokens = self._model.tokenize(text, special=True)
         return tokens[0] if len(tokens) == 1 and self._model.is_control(tokens[0]) else None
 
     def decode(self, tokens: Sequence[int]) -> str:
-        """The text of tokens, control tokens included. Raises InvalidArgumentError."""
+        """Returns the text of tokens, including control tokens. Raises InvalidArgumentError."""
         return b"".join(map(self.name, tokens)).decode("utf-8", "replace")
 
     def is_end(self, token: int) -> bool:
@@ -131,12 +131,12 @@ class Tokenizer:
                 )
 
     def _most_bytes(self, piece: bytes) -> int:
-        """The bytes of the longest text that is the token with this piece: one that joins marks for
-        blanks takes those three bytes for a blank, too."""
+        """Returns the bytes of the longest text that becomes the token with this piece. A "llama"
+        vocabulary also takes the three bytes of its blank mark for a blank."""
         return len(piece) + 2 * piece.count(b" ") * (self._kind == "llama")
 
     def _user_defined_texts(self) -> list[str]:
-        """Markers that llama.cpp would match in plain text too: see `encode_slice`."""
+        """Returns markers that llama.cpp would also match in plain text; see `encode_slice`."""
         return [
             piece.decode("utf-8", "replace")
             for token, piece in enumerate(self._pieces)
@@ -144,7 +144,7 @@ class Tokenizer:
         ]
 
     def _next_cut(self, text: str, begin: int) -> int:
-        """The first place from `begin` on where the text may be cut, or its end."""
+        """Returns the first place at or after `begin` where the text may be cut, or its end."""
         while self._cut is not None and begin < len(text):
             found = self._cut.search(text, begin, begin + _WINDOW)
             if found is not None:
@@ -153,12 +153,13 @@ class Tokenizer:
         return len(text)
 
     def _cut_places(self) -> re.Pattern[str] | None:
-        """Where a text may be cut; None where that is not known of this kind of vocabulary.
+        """Returns a pattern for places where a text may be cut; None where they are not known for
+        this kind of vocabulary.
 
-        A vocabulary of byte pairs first parts a text into words, by an expression of its own, and
-        then joins bytes within each. A cut changes nothing where both hold: a word begins there
-        whatever stands around, as before the blank of `x word`, and before a letter that begins a
-        line; and no token has the bytes on both sides next to each other.
+        A byte-pair vocabulary first splits a text into words, by its own expression, and then joins
+        bytes within each word. A cut changes nothing when two conditions hold. First, a word begins
+        there whatever the context: before the blank of `x word`, or before a letter that begins a
+        line. Second, no token has the bytes on both sides next to each other.
         """
         if self._kind != "gpt2":
             return None
@@ -177,7 +178,7 @@ def _may_be_a_letter(byte: int) -> bool:
 
 
 def _cut_inside(text: str, marker: str) -> list[str]:
-    """The text in parts, none of which holds the marker whole."""
+    """Splits a text into parts, none of which contains the whole marker."""
     pieces = text.split(marker)
     parts = [pieces[0]]
     for piece in pieces[1:]:

@@ -1,5 +1,5 @@
-"""Signs of life of the engine process: what its threads are at, told twice a second by one of their
-own, which runs while native code computes."""
+"""Signs of life of the engine process. A separate thread sends them twice a second, also while
+native code computes."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ log = logging.getLogger(__name__)
 
 BEAT_S = 0.5
 READING_S_A_BYTE = 20e-6
-"""CPU seconds that a byte of text may take without being taken for a sign of hanging: 1e-6 is
-usual."""
+"""CPU seconds that a byte of text may take before it counts as a hang; 1e-6 is usual."""
 
 
 class Vitals:
-    """Each attribute is written by one thread and read by the one that tells. Times are those of
-    time.monotonic()."""
+    """The state that beats report. Each attribute is written by one thread and read by the one that
+    sends beats. Times are those of time.monotonic()."""
 
     def __init__(self) -> None:
         self.step_began: float | None = None
@@ -31,13 +30,13 @@ class Vitals:
         self.kv_cells_used = 0
         self.kv_cells_cached = 0
         self.heartbeat: Callable[[], int] = lambda: 0
-        """`Context.heartbeat`: ns of the last sign from inside a step, 0 outside of one."""
+        """`Context.heartbeat`: ns of the last sign from inside a step, 0 outside of steps."""
         self._reading: dict[int, tuple[Callable[[], float], float]] = {}
 
     @contextlib.contextmanager
     def reading(self, n_bytes: int) -> Iterator[None]:
-        """Around a slice of text that this thread reads. Its CPU time counts, not the time that a
-        busy machine lets it wait."""
+        """Wraps the reading of a slice of text on this thread. Counts CPU time, not time spent
+        waiting on a busy machine."""
         thread = threading.get_ident()
         clock = _cpu_clock(thread)
         self._reading[thread] = clock, clock() + n_bytes * READING_S_A_BYTE
@@ -59,16 +58,17 @@ class Vitals:
         )
 
     def _reading_s(self) -> float | None:
-        """CPU seconds of the slice that is read beyond what one of its size may take."""
+        """Returns the CPU seconds that the slice being read has taken beyond what its size
+        allows."""
         seconds = []
         for clock, due in list(self._reading.values()):
-            with contextlib.suppress(OSError):  # its thread is gone
+            with contextlib.suppress(OSError):  # the thread is gone
                 seconds.append(clock() - due)
         return max(max(seconds), 0.0) if seconds else None
 
 
 def _cpu_clock(thread: int) -> Callable[[], float]:
-    """The CPU seconds of a thread; the time itself on systems that do not tell."""
+    """Returns a clock of a thread's CPU seconds, or of time itself where the system has none."""
     get_clock = getattr(time, "pthread_getcpuclockid", None)
     if get_clock is None:
         return time.monotonic
@@ -77,8 +77,8 @@ def _cpu_clock(thread: int) -> Callable[[], float]:
 
 
 def tell(vitals: Vitals, channel: Channel) -> None:
-    """Sends beats until the server process is gone; then this process leaves. It does so too when
-    there is no beat to be had, and says why: without beats it would be taken for hung."""
+    """Sends beats until the server process is gone, then ends this process. Also ends it, and logs
+    why, when no beat can be made: without beats it would be taken for hung."""
     try:
         while True:
             channel.send_events([vitals.beat()])

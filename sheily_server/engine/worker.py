@@ -1,4 +1,4 @@
-"""The engine thread, which is the main one: steps on the model, events out."""
+"""The engine thread, which is the main thread: runs steps on the model and sends events."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ log = logging.getLogger(__name__)
 COUNT_S = 0.25
 TOGETHER_GAP_S = 0.004
 TOGETHER_S = 0.02
-"""Requests that follow the first one so closely, for so long at most, begin in one step with it: a
-step takes far longer."""
+"""Requests that follow the first one with gaps of at most TOGETHER_GAP_S, within TOGETHER_S, start
+in the same step as it. A step takes far longer than that."""
 MASK_SHARE = 0.1
 LEAST_MASK_S = 0.002
-"""How long a step waits for masks that are not there: a share of the last step, but so long at
-least. A sequence whose mask comes later is left out."""
+"""A step waits for missing masks for MASK_SHARE of the last step's time, but at least LEAST_MASK_S.
+A sequence whose mask comes later is left out."""
 STALLED_S = 0.05
-"""How long the engine waits for something to compute while all that runs is held."""
+"""How long the engine waits for something to compute while everything that runs is held."""
 COSTLY_COMPILE_S = 0.02
 COSTLY_MASK_S = 0.008
-"""CPU seconds of a grammar whose thread gives way to all others from the start."""
+"""A grammar that takes more CPU seconds than these has a low-priority thread from the start."""
 MOST_AT_ONCE = 8192
-"""Tokens of texts to be looked up whose index is made between two steps: 1 ms at most."""
+"""Texts of up to this many tokens are indexed between two steps, in at most 1 ms."""
 
 
 @dataclass(slots=True)
@@ -100,7 +100,7 @@ class Engine:
         self._stalled = False
 
     def run(self) -> None:
-        """Works for ever; ends with OSError when the server process is gone."""
+        """Works forever. Raises OSError when the server process is gone."""
         while True:
             self._take_inbox()
             self._vitals.step_began = time.monotonic()
@@ -116,8 +116,8 @@ class Engine:
         self._channel.send_events(events)
 
     def _take_inbox(self) -> None:
-        """All that came in; waits for something when there is nothing to compute, and then as
-        briefly for what comes together with it."""
+        """Takes everything that has arrived. When there is nothing to compute, first waits for an
+        item, then briefly for others that come together with it."""
         if self._scheduler.idle and not self._events:
             self._take_item(self._inbox.get())
             end = time.monotonic() + TOGETHER_S
@@ -162,8 +162,8 @@ class Engine:
                 self._fail(running, "timeout", "the deadline passed before the first token")
 
     def _follow(self) -> None:
-        """Looks which sequences have the mask for their next token. Those that have none are held
-        after a short while, so that no other waits for it."""
+        """Checks which sequences have the mask for their next token. After a short wait, holds
+        those that have none, so that no other sequence waits for it."""
         if not self._followers:
             return
         until = time.monotonic() + max(MASK_SHARE * self._last_step_s, LEAST_MASK_S)
@@ -179,7 +179,7 @@ class Engine:
                 self._finish_choice(running, choice, "length")
             elif follower.failure is not None:
                 self._fail(running, SCHEMA_TOO_COMPLEX, follower.failure)
-                return  # the other choices of its request are gone, too
+                return  # the other choices of its request are gone too
 
     def _step(self) -> None:
         plan = self._scheduler.schedule()
@@ -218,7 +218,8 @@ class Engine:
             self._take(self._requests[choice.request], choice, output)
 
     def _count_cells(self) -> None:
-        """Tells how full the KV cache is: counting takes a while, so now and then."""
+        """Reports how full the KV cache is. Counting takes a while, so it runs only now and
+        then."""
         now = time.monotonic()
         if now < self._next_count and not self._scheduler.idle:
             return
@@ -228,15 +229,15 @@ class Engine:
         vitals.kv_cells_used = scheduler.n_cells - scheduler.n_cells_free - vitals.kv_cells_cached
 
     def _start(self, plan: Plan) -> Plan:
-        """Prepares the sequences that begin with this step; the plan without those whose request
-        the native library refuses, which fail alone."""
+        """Prepares the sequences that start with this step. Returns the plan without those whose
+        request the native library refuses, which fail alone."""
         if not plan.started:
             return plan
         for sequence in plan.started:
             choice = self._choices.get(sequence.id)
-            if choice is not None:  # else another choice of its request was refused
+            if choice is not None:  # None: another choice of its request was refused
                 self._start_choice(self._requests[choice.request], choice)
-        self._send_events()  # before the step, which a request may not survive
+        self._send_events()  # before the step, in which the engine may die
         work = [work for work in plan.work if work.sequence.id in self._choices]
         return dataclasses.replace(plan, work=work)
 
@@ -274,7 +275,7 @@ class Engine:
         )
 
     def _index(self, job: Job) -> None:
-        """Makes ready what drafts come from: long texts on a thread of their own."""
+        """Prepares the texts that drafts come from, long ones on a separate thread."""
         if job.prediction is None:
             return
         if len(job.sequences[0].prompt) + len(job.prediction) <= MOST_AT_ONCE:
@@ -307,7 +308,7 @@ class Engine:
         if choice.stopped:
             self._finish_choice(running, choice, "stop")
         elif choice.full and choice.sequence.id not in self._followers:
-            self._finish_choice(running, choice, "length")  # else `_follow` knows if it is whole
+            self._finish_choice(running, choice, "length")  # else left to `_follow`
 
     def _finish_choice(
         self, running: _Running, choice: Choice, reason: str, timed_out: bool = False
@@ -345,7 +346,8 @@ class Engine:
         self._release(running)
 
     def _remember(self, job: Job, choice: Choice) -> None:
-        """Keeps the ids of an answer for its conversation's next turn, if they are its text."""
+        """Keeps the ids of an answer for the next turn of its conversation, if they spell its
+        text."""
         last = job.submit.segments[-1]
         ids = choice.tokens
         if ids and self._tokenizer.is_end(ids[-1]):

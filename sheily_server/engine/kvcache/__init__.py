@@ -1,1 +1,1 @@
-"""What the KV cells hold, and for whom; integers alone."""
+"""Tracks what the KV cells hold, and for whom; only integers."""

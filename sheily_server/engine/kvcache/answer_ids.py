@@ -1,8 +1,8 @@
-"""The token ids that answers were generated with, found again by who asked, what stood before, and
-their text.
+"""Stores the token ids that answers were generated with, keyed by caller, preceding tokens and
+text.
 
-A conversation's next turn has the last answer in it as text. Tokenized anew, it may give other ids
-than the model chose, and the prefix that is in the KV cache would end there.
+The next turn of a conversation contains the last answer as text. Tokenizing it again may give other
+ids than the model chose, and the prefix in the KV cache would end there.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ _Key = tuple[str, bytes, str]
 
 
 class AnswerIds:
-    """The ids of the last answers, so many in all; more than the KV cache has room for are of no
-    use. Thread-safe.
+    """The ids of the latest answers, at most `most_tokens` in all; more than the KV cache has room
+    for are useless. Thread-safe.
 
-    An answer is found again in the same conversation alone: by the same caller (`scope`), behind
-    exactly the same token ids. So no caller changes how another's text is read, and a text that was
-    no answer there is read as it always is.
+    An answer is found only in the same conversation: for the same caller (`scope`), after exactly
+    the same token ids. So no caller changes how another's text is read, and text that was not an
+    answer there is read as usual.
     """
 
     def __init__(self, most_tokens: int) -> None:
@@ -33,7 +33,7 @@ class AnswerIds:
         self._lock = threading.Lock()
 
     def remember(self, scope: str, before: Sequence[int], text: str, ids: Sequence[int]) -> None:
-        """The ids of a segment's text: what stood before the answer in it, and the answer.
+        """Stores the ids of a segment's text: what precedes the answer in it, and the answer.
         `before` are the ids before that segment."""
         key = scope, _digest(before), text
         with self._lock:
@@ -45,9 +45,9 @@ class AnswerIds:
                 self._forget(next(iter(self._ids)))
 
     def ids(self, scope: str, before: Sequence[int], text: str) -> list[int] | None:
-        """The ids of a segment's text, if an answer made it there."""
+        """Returns the ids of a segment's text if an answer produced it there, else None."""
         with self._lock:
-            if (scope, text) not in self._texts:  # which spares most texts the digest
+            if (scope, text) not in self._texts:  # spares most texts the digest
                 return None
             found = self._ids.get((scope, _digest(before), text))
             return None if found is None else list(found)

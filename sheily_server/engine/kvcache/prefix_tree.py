@@ -1,5 +1,5 @@
-"""Which token ids the KV cells hold: a radix tree over everything computed, so that no prefix is
-computed twice; knows token ids and numbers of sequences, not the cells themselves."""
+"""Tracks which token ids the KV cells hold, in a radix tree over everything computed, so that no
+prefix is computed twice. Knows token ids and sequence numbers, not the cells themselves."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from itertools import count
 from typing import NamedTuple
 
 TRIM = 256
-"""Cells that are freed at once, at least, where a leaf has them."""
+"""Minimum number of cells to free at once, if a leaf has that many."""
 
 
 class Share(NamedTuple):
-    """The native sequence `target` gets the cells of `source` at positions `begin` to `end` - 1."""
+    """Gives the native sequence `target` the cells of `source` at positions `begin` to `end` -
+    1."""
 
     source: int
     target: int
@@ -22,7 +23,7 @@ class Share(NamedTuple):
 
 
 class Truncate(NamedTuple):
-    """The native sequence keeps its first `length` cells."""
+    """Keeps only the first `length` cells of a native sequence."""
 
     sequence: int
     length: int
@@ -32,7 +33,7 @@ Operation = Share | Truncate
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many tokens two sequences begin with in common."""
+    """Returns how many tokens two sequences begin with in common."""
     n = min(len(a), len(b))
     if a[:n] == b[:n]:
         return n
@@ -41,7 +42,7 @@ def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:
 
 @dataclass(eq=False, slots=True)
 class _Node:
-    """An edge's tokens and what follows them; `end` is the length of the path to here.
+    """An edge's tokens and what follows them; `end` is the length of the path up to here.
 
     The cells of `tokens` belong to every native sequence in `sequences` here or below. A leaf has
     at least one.
@@ -58,13 +59,13 @@ class _Node:
 class PrefixTree:
     """Owns the cells of the KV cache and the numbers of its native sequences.
 
-    A running sequence has a number of its own. What it computes is either put into the tree at
-    once (`extend`), for others to join, or is its own until it finishes (`grow`). A finished one
-    keeps its cells under its number, as a leaf, until they are wanted: then the leaf that was
-    unused for longest goes first, its last tokens before its first, and nothing that a running
+    A running sequence has a number of its own. What it computes goes into the tree at once
+    (`extend`), where others can join it, or stays private until it finishes (`grow`). A finished
+    sequence keeps its cells under its number, as a leaf, until they are needed. Then the least
+    recently used leaf goes first, from its last tokens backwards, but nothing that a running
     sequence has.
 
-    What has to be done in the KV cache is collected, in order, for `take_operations`.
+    Operations for the KV cache are collected, in order, for `take_operations`.
     """
 
     def __init__(self, n_cells: int, n_sequences: int) -> None:
@@ -73,7 +74,7 @@ class PrefixTree:
         self.reset()
 
     def reset(self) -> None:
-        """Nothing is cached and nothing runs, as after the KV cache was cleared."""
+        """Forgets everything cached or running, as after the KV cache was cleared."""
         self._root = _Node([], 0, None)
         self._tips: dict[int, _Node] = {}
         self._private: dict[int, int] = {}
@@ -84,26 +85,26 @@ class PrefixTree:
 
     @property
     def n_free(self) -> int:
-        """Cells that hold nothing."""
+        """Number of empty cells."""
         return self._n_cells - self._n_used
 
     @property
     def n_cached(self) -> int:
-        """Cells that hold something which no running sequence has."""
+        """Number of cells whose content no running sequence has."""
         used = sum(self._private.values()) + self._n_running_cells()
         return self._n_used - used
 
     def take_operations(self) -> list[Operation]:
-        """What is to be done in the KV cache since the last call."""
+        """Returns the KV cache operations collected since the last call."""
         operations, self._operations = self._operations, []
         return operations
 
     def match(self, tokens: Sequence[int]) -> int:
-        """How many of the first tokens are there."""
+        """Returns how many of the first tokens are cached."""
         return self._walk(self._root, tokens)[2]
 
     def begin(self) -> int:
-        """The number of a new running sequence, which has no cells yet."""
+        """Returns the number of a new running sequence, which has no cells yet."""
         while not self._unused:
             self._drop(self._oldest())
         sequence = self._unused.pop()
@@ -113,29 +114,29 @@ class PrefixTree:
         return sequence
 
     def join(self, sequence: int, tokens: Sequence[int]) -> int:
-        """Takes over what is there of `tokens`, of which the sequence has a beginning; how many
-        it has then."""
+        """Takes over the cached part of `tokens`, whose beginning the sequence has; returns how
+        many it has then."""
         assert self._private[sequence] == 0
         n_before = self._tips[sequence].end
         return n_before + self._take_over(sequence, tokens[n_before:])
 
     def extend(self, sequence: int, tokens: Sequence[int]) -> None:
-        """The sequence computed these, behind what it has; others may join them."""
+        """Adds tokens that the sequence computed after those it has; others may join them."""
         if tokens:
             assert self._private[sequence] == 0
             self._n_used += len(tokens)
             self._append(sequence, tokens)
 
     def grow(self, sequence: int, n_tokens: int) -> None:
-        """The sequence computed as many, for itself until it finishes."""
+        """Counts tokens that the sequence computed, private until it finishes."""
         self._private[sequence] += n_tokens
         self._n_used += n_tokens
 
     def finish(self, sequence: int, tail: Sequence[int]) -> None:
-        """The sequence runs no more; `tail` are the tokens that it had for itself."""
+        """Ends a running sequence; `tail` are its private tokens."""
         n_private = self._private.pop(sequence)
         assert n_private == len(tail)
-        n = self._take_over(sequence, tail)  # of what somebody has computed meanwhile
+        n = self._take_over(sequence, tail)  # what others have computed meanwhile
         self._n_used -= n
         if len(tail) > n:
             self._append(sequence, tail[n:])
@@ -144,7 +145,7 @@ class PrefixTree:
         self._release_idle(node)
 
     def reserve(self, n_tokens: int) -> None:
-        """Makes room for so many more cells."""
+        """Makes room for `n_tokens` more cells."""
         while self.n_free < n_tokens:
             leaf = self._oldest()
             n = max(n_tokens - self.n_free, TRIM)
@@ -158,8 +159,8 @@ class PrefixTree:
                 self._operations.append(Truncate(sequence, leaf.end))
 
     def _take_over(self, sequence: int, tokens: Sequence[int]) -> int:
-        """Moves the end of a running sequence along what is there of the tokens behind it, whose
-        cells it shares from then on; how many that is."""
+        """Advances a running sequence along cached tokens, sharing their cells; returns the
+        count."""
         tip = self._tips[sequence]
         node, inside, n = self._walk(tip, tokens)
         if n:
@@ -170,8 +171,8 @@ class PrefixTree:
         return n
 
     def _walk(self, node: _Node, tokens: Sequence[int]) -> tuple[_Node, int, int]:
-        """From behind `node` along `tokens`: the last node that is touched, how many tokens of its
-        edge match if not all do (else 0), and how many of `tokens` match."""
+        """Walks from the end of `node` along `tokens`. Returns the last node touched, how many
+        tokens of its edge match (0 if all do), and how many of `tokens` match."""
         n = 0
         while n < len(tokens):
             child = node.children.get(tokens[n])
@@ -185,8 +186,8 @@ class PrefixTree:
         return node, 0, n
 
     def _split(self, node: _Node, n: int) -> _Node:
-        """Cuts a node's edge behind its n-th token; the new upper half. The lower one stays the
-        same object, for what ends in it."""
+        """Cuts a node's edge after its n-th token; returns the new upper half. The lower half stays
+        the same object, for the sequences that end in it."""
         assert node.parent is not None
         upper = _Node(
             node.tokens[:n], node.end - len(node.tokens) + n, node.parent, last_used=node.last_used
@@ -209,7 +210,7 @@ class PrefixTree:
         self._move(sequence, child)
 
     def _move(self, sequence: int, node: _Node) -> None:
-        """The end of a running sequence goes down to `node`."""
+        """Moves the end of a running sequence down to `node`."""
         tip = self._tips[sequence]
         tip.sequences.remove(sequence)
         node.sequences.add(sequence)
@@ -219,7 +220,7 @@ class PrefixTree:
         self._release_idle(node)
 
     def _release_idle(self, node: _Node) -> None:
-        """Gives up the numbers of finished sequences that are not needed to keep the cells."""
+        """Releases the numbers of finished sequences that are not needed to keep the cells."""
         idle = [sequence for sequence in node.sequences if sequence not in self._tips]
         needed = not node.children and len(idle) == len(node.sequences) and node.parent is not None
         for sequence in idle[1:] if needed else idle:
@@ -231,7 +232,7 @@ class PrefixTree:
         self._unused.append(sequence)
 
     def _holder(self, node: _Node) -> int:
-        """A native sequence that has all the cells on the way to `node`."""
+        """Returns a native sequence that has all the cells on the way to `node`."""
         while not node.sequences:
             node = next(iter(node.children.values()))
         return next(iter(node.sequences))
@@ -244,7 +245,7 @@ class PrefixTree:
             above = above.parent
 
     def _oldest(self) -> _Node:
-        """The leaf that was unused for longest, of those that no running sequence has."""
+        """Returns the least recently used leaf that no running sequence has."""
         return min(
             (
                 node
@@ -255,8 +256,8 @@ class PrefixTree:
         )
 
     def _drop(self, leaf: _Node) -> None:
-        """Frees the cells of a leaf's edge; its number stays with the tokens before them, where
-        nobody else holds these."""
+        """Frees the cells of a leaf's edge. Its number stays with the tokens before them, unless
+        another sequence holds these."""
         [sequence] = leaf.sequences
         parent = leaf.parent
         assert parent is not None
@@ -276,7 +277,7 @@ class PrefixTree:
             stack += node.children.values()
 
     def _n_running_cells(self) -> int:
-        """Cells in the tree that a running sequence has."""
+        """Returns how many cells in the tree running sequences have."""
         seen: set[int] = set()
         n = 0
         for tip in self._tips.values():

@@ -1,1 +1,1 @@
-"""Which tokens of which sequences the next step computes; integers and seconds alone."""
+"""Decides which tokens of which sequences the next step computes; only integers and seconds."""

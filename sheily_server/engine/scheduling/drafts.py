@@ -1,8 +1,8 @@
-"""Guesses at what a sequence says next, from texts that it may repeat; knows token ids alone.
+"""Guesses the next tokens of a sequence from texts that it may repeat. Knows only token ids.
 
-A guess costs little when several tokens are computed in one step, and a wrong one changes nothing:
-the step samples each token from the model as without it (prompt look-up decoding, Saxena 2023, with
-OpenAI's predicted outputs as a second text).
+A guess costs little, since several tokens are computed in one step. A wrong guess changes nothing,
+since the step samples each token from the model as it would without drafts (prompt look-up
+decoding, Saxena 2023, with OpenAI's predicted outputs as a second text).
 """
 
 from __future__ import annotations
@@ -13,32 +13,33 @@ from collections.abc import Callable, Container, Sequence
 import numpy as np
 
 N_GRAM = 3
-"""Tokens that must be the same before the ones behind them are guessed."""
+"""Number of tokens that must match before the ones after them are guessed."""
 MOST = 63
 _BITS = 64 // N_GRAM
 _PRIOR_WEIGHT = 4.0
-# By how many tokens were the same before: less than 5, 9, 17, or more.
+# By how many tokens matched before: fewer than 5, 9, 17, or more.
 _OWN_PRIOR = (0.35, 0.6, 0.8, 0.93)
 _PREDICTION_PRIOR = (0.95, 0.95, 0.95, 0.95)
 
 
 class Index:
-    """A text that does not change, with the places behind each N_GRAM of it: 16 bytes a token.
+    """An immutable text and the position after each of its N_GRAM tokens; 16 bytes per token.
     Several drafters may share one."""
 
     def __init__(self, tokens: Sequence[int]) -> None:
         self.tokens = array("i", tokens)
         ids = np.array(self.tokens, dtype=np.uint64)
-        n = max(len(ids) - N_GRAM, 0)  # behind the last one nothing stands
+        n = max(len(ids) - N_GRAM, 0)  # nothing follows the last one
         keys = np.zeros(n, dtype=np.uint64)
         for i in range(N_GRAM):
             keys = keys << np.uint64(_BITS) | ids[i : n + i]
-        # Of equal keys the last one of a stable order stands last in the text.
+        # A stable sort keeps equal keys in text order, so the last is the latest occurrence.
         self._ends = np.argsort(keys, kind="stable").astype(np.int32)
         self._keys = keys[self._ends]
 
     def behind(self, last: Sequence[int]) -> int | None:
-        """Where the text goes on behind the last place that has these N_GRAM tokens."""
+        """Returns the position after the last occurrence of these N_GRAM tokens; None if there is
+        none."""
         if len(last) < N_GRAM:
             return None
         key = np.uint64(_key(last))
@@ -56,8 +57,8 @@ def _key(tokens: Sequence[int]) -> int:
 
 
 class _Text:
-    """Tokens that may come again, the place in them where the next one is expected, and how often
-    that was right, which is learned whether a guess was made or not."""
+    """Tokens that may come again, and the place where the next one is expected. Learns how often
+    that token was right, whether or not it was guessed."""
 
     def __init__(self, index: Index, prior: Sequence[float]) -> None:
         self._index = index
@@ -69,11 +70,12 @@ class _Text:
         self._seen = [_PRIOR_WEIGHT] * len(prior)
 
     def expect_beginning(self) -> None:
-        """The text's first token is expected next."""
+        """Expects the text's first token next."""
         self._place = 0
 
     def follow(self, last: Sequence[int]) -> None:
-        """A token came, the end of `last` (N_GRAM tokens): the place goes on, or is looked up."""
+        """Takes a new token, the last of `last` (N_GRAM tokens). Advances the place if the token
+        was right, else looks the place up."""
         place = self._place
         if place is not None and place < len(self._tokens):
             right = self._tokens[place] == last[-1]
@@ -90,14 +92,14 @@ class _Text:
         self._run = N_GRAM
 
     def append(self, token: int) -> None:
-        """Makes the text longer by a token, for later look-ups."""
+        """Appends a token to the text, for later look-ups."""
         if len(self._tokens) >= N_GRAM:
             self._behind[_key(self._tokens[-N_GRAM:])] = len(self._tokens)
         self._tokens.append(token)
 
     def guess(self, n: int, goes_on: bool) -> list[int]:
-        """Up to n tokens from the place on. A text that `goes_on` is one that the guess makes
-        longer itself: it goes round."""
+        """Returns up to n tokens from the place on. With `goes_on`, the guess itself extends the
+        text, so it continues cyclically past the end."""
         if self._place is None:
             return []
         guess = self._tokens[self._place : self._place + n].tolist()
@@ -107,7 +109,8 @@ class _Text:
         return guess
 
     def chance(self, i: int) -> float:
-        """How likely the i-th token of a guess is right when those before it are."""
+        """Returns the probability that the i-th token of a guess is right if those before it
+        are."""
         bucket = _bucket(self._run + i)
         return self._right[bucket] / self._seen[bucket]
 
@@ -117,23 +120,24 @@ def _bucket(run: int) -> int:
 
 
 class Drafter:
-    """Drafts for one sequence, of the length that promises the most tokens in the time."""
+    """Drafts for one sequence. Picks the length that promises the most tokens per unit of time."""
 
     def __init__(self, prompt: Index, prediction: Index, ends: Container[int]) -> None:
-        """`ends` are tokens that end an answer: they are never guessed."""
+        """`ends` are tokens that end an answer; they are never guessed."""
         self._own = _Text(prompt, _OWN_PRIOR)
         self._prediction = _Text(prediction, _PREDICTION_PRIOR)
         self._prediction.expect_beginning()
         self._last = prompt.tokens[-N_GRAM:].tolist()
         self._ends = ends
         self.from_prediction = False
-        """Whether the last tokens that were proposed are of the prediction."""
+        """Whether the last proposed tokens come from the prediction."""
 
     def propose(self, limit: int, cost: Callable[[int], float], n_streams: int = 1) -> list[int]:
-        """At most `limit` tokens that may come next, none when they are not worth their time.
+        """Returns at most `limit` tokens that may come next; none when they are not worth their
+        time.
 
-        `cost(n)` is what n further tokens add to the time of a step, as a part of it; the step
-        gives a token to each of `n_streams` without drafts.
+        `cost(n)` is the time that n further tokens add to a step, as a fraction of its time.
+        Without drafts, the step yields one token for each of `n_streams`.
         """
         limit = min(limit, MOST)
         if limit < 1:
@@ -157,7 +161,7 @@ class Drafter:
         return guess[:length]
 
     def take(self, tokens: Sequence[int]) -> None:
-        """What was sampled: the texts are followed."""
+        """Takes the sampled tokens and follows both texts along them."""
         for token in tokens:
             self._last = [*self._last, token][-N_GRAM:]
             self._own.append(token)

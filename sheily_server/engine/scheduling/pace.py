@@ -1,45 +1,45 @@
-"""How long steps take, learned from those that were made, and how much a step may hold so that no
-running stream waits too long; pure."""
+"""Learns how long steps take, and limits what a step holds so that no running stream waits too
+long. Pure."""
 
 from __future__ import annotations
 
 MOST_STRETCH = 1.3
-"""A step beside running streams may take so many times an ordinary one. Less than the 1.5 that is
-promised, since steps differ among themselves."""
+"""A step beside running streams may take at most this many times as long as an ordinary one. Less
+than the promised 1.5, since step times vary."""
 REFRESH = 32
-"""An ordinary step is measured again after so many longer ones."""
+"""An ordinary step is measured again after this many longer ones."""
 _FIRST = 4
 _COST = 0.1
-"""Where nothing is known."""
+"""Used while nothing is known."""
 _RATE = 0.3
 _REFRESH_RATE = 0.6
 _RATE_UP, _RATE_DOWN = 0.6, 0.15
 
 
 class Pace:
-    """Learns two things: the seconds of an ordinary step, in which each of n streams gets a token
-    and nothing else is computed, and the seconds that a further token adds to it.
+    """Learns the seconds of an ordinary step, in which each of n streams gets a token and nothing
+    else is computed, and the seconds that a further token adds to it.
 
-    A further token is one of a prompt, or a draft. Where memory is the limit the first few cost
-    nearly nothing and later ones more: what one adds is learned at the number that is computed now,
-    and that number grows by steps.
+    A further token is a prompt token or a draft. When memory is the bottleneck, the first few cost
+    nearly nothing and later ones more. So the cost of a token is learned at the number computed
+    now, and that number grows gradually.
     """
 
     def __init__(self, most: int) -> None:
-        """`most`: tokens that a step can hold beside the streams'."""
+        """`most` is the number of tokens that a step can hold besides the streams' own."""
         self._most = most
         self._ordinary: dict[int, float] = {}
         self._since: dict[int, int] = {}
         self._added: float | None = None
         self._added_by_size: list[float | None] = [None] * (most + 64).bit_length()
-        """What a token added in steps with 1 further one, 2 or 3, 4 to 7, and so on."""
+        """Seconds that a token added in steps with 1 further one, 2 or 3, 4 to 7, and so on."""
         self._last = _FIRST
         self.prompt_token_s = 0.01
-        """Seconds of a prompt token in a step of prompt tokens alone."""
+        """Seconds per prompt token in steps of prompt tokens alone."""
 
     def allowed(self, n_streams: int) -> int:
-        """Further tokens in the next step beside so many streams: 0 when an ordinary step is to be
-        measured."""
+        """Returns how many further tokens the next step may hold beside `n_streams` streams; 0 when
+        it should measure an ordinary step."""
         ordinary = self._ordinary.get(n_streams)
         if ordinary is None or self._since[n_streams] >= REFRESH:
             return 0
@@ -49,9 +49,9 @@ class Pace:
         return max(1, int(min(fits, 1.2 * self._last + 1, self._most)))
 
     def cost(self, n_streams: int, n_further: int) -> float:
-        """The time that so many further tokens add to an ordinary step beside so many streams, as
-        a part of that step's. What was never tried is thought to be no dearer than what was, or
-        than a prompt's tokens: else it would never be tried."""
+        """Returns the time that `n_further` tokens add to an ordinary step with `n_streams`
+        streams, as a fraction of that step's time. Assumes that a number never tried costs no more
+        per token than those tried, or than a prompt token; otherwise it would never be tried."""
         ordinary = self._ordinary.get(n_streams)
         known = [added for added in self._added_by_size if added is not None]
         if ordinary is None or not known:
@@ -64,7 +64,7 @@ class Pace:
         return n_further * added / ordinary
 
     def learn(self, n_streams: int, n_further: int, seconds: float) -> None:
-        """Takes how long a step took."""
+        """Records how long a step took."""
         if not n_streams:
             if n_further >= 16:
                 self.prompt_token_s += _RATE * (seconds / n_further - self.prompt_token_s)
@@ -73,7 +73,7 @@ class Pace:
         if not n_further:
             rate = _REFRESH_RATE if self._since.get(n_streams) else _RATE
             new = seconds if ordinary is None else ordinary + rate * (seconds - ordinary)
-            # An interruption makes one step longer, nothing makes one shorter.
+            # Interruptions make a step longer; nothing makes one shorter.
             self._ordinary[n_streams] = min(new, 1.5 * ordinary) if ordinary else new
             self._since[n_streams] = 0
             return

@@ -1,7 +1,7 @@
-"""Which tokens of which sequences the next step computes; pure: no threads, clock or native code.
+"""Decides which tokens of which sequences the next step computes. Pure: no threads, clock or native
+code.
 
-Three verbs: `schedule()` says what a step should compute, the caller computes it, `commit()` takes
-what came out.
+`schedule()` plans a step, the caller computes it, and `commit()` takes the results.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ TOGETHER = 4
 
 @dataclass(slots=True, kw_only=True)
 class Work:
-    """One sequence's share of a step: `tokens` to compute; when its next token is wanted, it
-    `samples` behind them, and behind each of `drafts` as long as those are right."""
+    """One sequence's share of a step. `tokens` are computed. If `samples`, a token is sampled after
+    them, and after each of `drafts` as long as those are right."""
 
     sequence: TokenSequence
     slot: int
@@ -33,8 +33,8 @@ class Work:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A step: first `operations` are made in the KV cache, in order, then `work` is done, which
-    may be none where all that starts is held.
+    """A step: `operations` are done first, in order, in the KV cache, then `work`, which may be
+    empty when everything that starts is held.
 
     `started` are the sequences that left the queue with this step.
     """
@@ -47,17 +47,17 @@ class Plan:
 class Scheduler:
     """Continuous batching over `n_slots` running sequences and one pool of KV cells.
 
-    Every running stream gets its token in every step. Beside them a step takes as many tokens of
-    prompts and drafts as keep it from being much longer than an ordinary one (`Pace`); without
-    them, `chunk` tokens of prompts.
+    Every running stream gets a token in every step. Prompts and drafts share what else fits without
+    making the step much longer than an ordinary one (`Pace`). Without streams, a step takes `chunk`
+    prompt tokens.
 
-    Prompts that come together begin to stream together, where they are short: before the first
-    stream there is, up to `TOGETHER` chunks of prompts are computed whole, since beside a stream
-    they would take longer, and all streams go on in one step after that.
+    Short prompts that arrive together start streaming together. Before the first stream, up to
+    `TOGETHER` chunks of prompts are computed whole, since that would take longer beside a stream;
+    then all streams continue in one step.
 
-    Of several prompts the one with the least left goes first, but each second that one has waited
-    counts for a second of computing it: so the longest is held up by no more than its own length.
-    Prompts that begin alike wait for the first of them to compute that beginning, and share it.
+    The prompt with the least left goes first, but each second that a prompt has waited counts as a
+    second of computing it. So the longest is delayed by no more than its own length. Prompts with a
+    common beginning wait for the first of them to compute it, and share it.
 
     Time is the sum of the seconds that steps took.
     """
@@ -65,8 +65,8 @@ class Scheduler:
     def __init__(
         self, *, n_slots: int, context_size: int, n_sequences: int, chunk: int = 128
     ) -> None:
-        """The pool holds n_slots * context_size cells; `n_sequences` numbers name what is in it,
-        n_slots of them at least."""
+        """The pool holds n_slots * context_size cells. `n_sequences`, at least n_slots, is how many
+        sequence numbers its content may have."""
         if not 1 <= n_slots <= n_sequences:
             raise ValueError("there are fewer numbers than slots, or no slot")
         if chunk < 1:
@@ -86,21 +86,22 @@ class Scheduler:
 
     @property
     def n_cells(self) -> int:
-        """KV cells in all."""
+        """Total number of KV cells."""
         return self._n_slots * self._context_size
 
     @property
     def n_cells_free(self) -> int:
-        """KV cells that hold nothing."""
+        """Number of empty KV cells."""
         return self._tree.n_free
 
     @property
     def n_cells_cached(self) -> int:
-        """KV cells whose tokens no running sequence has: they go when room is wanted."""
+        """Number of KV cells whose tokens no running sequence has; they are freed when room is
+        needed."""
         return self._tree.n_cached
 
     def add(self, *sequences: TokenSequence) -> None:
-        """Puts new sequences into the queue. Raises ValueError for one that cannot run."""
+        """Queues new sequences. Raises ValueError for one that cannot run."""
         for sequence in sequences:
             room = self._context_size - len(sequence.prompt)
             if not sequence.prompt or not 1 <= sequence.max_tokens <= room:
@@ -111,8 +112,8 @@ class Scheduler:
             self._waiting.append(sequence)
 
     def remove(self, sequence: TokenSequence) -> None:
-        """Takes a sequence out, finished or not; what it computed stays as a prefix for others.
-        Does nothing for one that is out already."""
+        """Removes a sequence, finished or not; what it computed stays as a prefix for others. Does
+        nothing if it is already removed."""
         if sequence.slot is None:
             self._waiting = [other for other in self._waiting if other is not sequence]
             return
@@ -122,7 +123,7 @@ class Scheduler:
         sequence.slot = None
 
     def drop_all(self) -> None:
-        """Takes every sequence out and forgets what is cached, after a step that failed."""
+        """Removes every sequence and forgets what is cached, after a step that failed."""
         for sequence in self._running:
             sequence.slot = None
         self._waiting.clear()
@@ -130,7 +131,7 @@ class Scheduler:
         self._tree.reset()
 
     def schedule(self) -> Plan | None:
-        """The next step; None when there is nothing to compute."""
+        """Returns the next step; None when there is nothing to compute."""
         started = self._start()
         streams = [each for each in self._running if each.decoding and not each.held]
         prompts = sorted(
@@ -152,7 +153,7 @@ class Scheduler:
 
     def commit(self, plan: Plan, sampled: Sequence[Sequence[int]], seconds: float) -> None:
         """Takes the tokens that each piece of work sampled, and how long the step took. Raises
-        ValueError, and takes nothing, where tokens are missing or nobody asked for them."""
+        ValueError, and takes nothing, when tokens are missing or unexpected."""
         if [work.samples for work in plan.work] != [bool(tokens) for tokens in sampled]:
             raise ValueError("tokens that are not those of the plan")
         n_streams = n_further = 0
@@ -174,14 +175,15 @@ class Scheduler:
         return started
 
     def _urgency(self, sequence: TokenSequence) -> float:
-        """The seconds its prompt still takes, less those it has waited: least goes first."""
+        """Returns the seconds that its prompt still takes, minus those it has waited. Lowest goes
+        first."""
         n_left = sequence.n_prompt_left
         if sequence.slot is None:
             n_left -= min(self._tree.match(sequence.prompt), sequence.n_shared)
         return n_left * self._pace.prompt_token_s - (self._now - sequence.arrived)
 
     def _decode(self, streams: list[TokenSequence], n_drafts: int) -> list[Work]:
-        """The streams' work, with up to so many drafts in all, shared out evenly."""
+        """Returns the streams' work, with up to `n_drafts` drafts in all, shared out evenly."""
         work: list[Work] = []
         cost = functools.partial(self._pace.cost, len(streams))
         for i, sequence in enumerate(streams):
@@ -204,9 +206,9 @@ class Scheduler:
         return work
 
     def _prefill(self, prompts: list[TokenSequence], n_tokens: int, together: bool) -> list[Work]:
-        """Work on prompts, the first ones first, of up to so many tokens in all.
+        """Returns work on prompts, in order, with up to `n_tokens` tokens in all.
 
-        `together`: short prompts wait for each other with their last token.
+        With `together`, short prompts wait for each other before their last token.
         """
         for sequence in prompts:
             self._join(sequence)
@@ -224,7 +226,7 @@ class Scheduler:
             if leaders or not n_tokens:
                 continue
             n = min(n_tokens, _n_to_compute(sequence))
-            if not n:  # all that is left of a held one was taken over from others
+            if not n:  # held, and its last token is all that is left
                 continue
             tokens = sequence.prompt[sequence.n_computed : sequence.n_computed + n]
             samples = len(tokens) == sequence.n_prompt_left
@@ -262,18 +264,19 @@ class Scheduler:
 
 
 def _n_to_compute(sequence: TokenSequence) -> int:
-    """How many of its prompt's tokens can be computed now: behind the last one is sampled."""
+    """Returns how many prompt tokens can be computed now. A held sequence leaves out the last one,
+    after which a token is sampled."""
     return sequence.n_prompt_left - sequence.held
 
 
 def _n_common(sequence: TokenSequence, shared: Sequence[int]) -> int:
-    """With how many tokens that can be shared two prompts begin alike. More than the second has:
-    the first is computing what comes next in both, and leads."""
+    """Returns how many shareable tokens two prompts begin with in common. If the second has
+    computed fewer than that, the first is computing what comes next in both, and leads."""
     return common_prefix(sequence.prompt[: sequence.n_shared], shared)
 
 
 def _without_last_tokens(chosen: list[Work]) -> list[Work]:
-    """The work without the tokens behind which something would be sampled."""
+    """Returns the work without the tokens after which something would be sampled."""
     held = [
         Work(
             sequence=one.sequence,
@@ -288,8 +291,8 @@ def _without_last_tokens(chosen: list[Work]) -> list[Work]:
 
 
 def _cut(work: Work, n_common: int) -> int:
-    """Ends a prompt's work where another prompt, which waits for it, goes another way: from there
-    on both are computed in one step. By how many tokens it is shorter."""
+    """Ends a prompt's work where a prompt that waits for it diverges, so that both are computed in
+    one step from there on. Returns by how many tokens it is shorter."""
     n = len(work.tokens)
     n_left = n_common - work.sequence.n_computed
     if 0 < n_left < n:

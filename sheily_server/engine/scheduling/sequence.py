@@ -1,4 +1,4 @@
-"""One answer inside the engine, in integers: its prompt, what is computed, what was generated."""
+"""One answer inside the engine, as integers: its prompt, what is computed, what was generated."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from .drafts import Drafter
 
 @dataclass(eq=False, slots=True)
 class TokenSequence:
-    """An answer from its admission to its end. Only the scheduler changes it, `held` aside.
+    """An answer from its admission to its end. Only the scheduler changes it, except for `id`,
+    `drafter` and `held`.
 
-    `slot` is the native sequence it runs in (None while it waits), `n_computed` how many of
-    `prompt + generated` are in its KV cells, `n_cached` how many of the prompt others had computed.
-    `arrived` is the scheduler's time. While it is `held` no token is sampled for it, which its
-    owner decides: the mask for the next one is not there yet.
+    `slot` is the native sequence it runs in (None while it waits). `n_computed` is how many of
+    `prompt + generated` are in its KV cells, and `n_cached` how many prompt tokens others had
+    computed. `arrived` is in the scheduler's time. While it is `held`, no token is sampled for it;
+    its owner sets this while the mask for the next token is missing.
     """
 
     id: int
@@ -36,11 +37,11 @@ class TokenSequence:
 
     @property
     def decoding(self) -> bool:
-        """Whether the prompt is done and each step gives a token."""
+        """Whether the prompt is done and each step yields a token."""
         return self.slot is not None and bool(self.generated)
 
     @property
     def n_shared(self) -> int:
-        """How many of the prompt's tokens others may share: all but the last, whose logits each
-        has to compute for itself."""
+        """How many prompt tokens others may share: all but the last, whose logits each sequence has
+        to compute for itself."""
         return len(self.prompt) - 1
