@@ -25,9 +25,9 @@ class Deaths:
         self._has_answered = False
 
     def died(self, by_itself: bool, alone: bool, convicted: bool) -> bool:
-        """Records a death. `by_itself`: the engine died of what it computed. `alone`: one request
-        was alone in it. `convicted`: that request is now known as the cause. Returns whether to
-        become wary."""
+        """Records a death; returns whether to become wary. `by_itself`: the engine died of what it
+        computed. `alone`: one request was alone in it. `convicted`: that request is now known to be
+        at fault."""
         self.count += 1
         self._own_in_row += by_itself
         if not convicted and not (alone and self._has_answered):

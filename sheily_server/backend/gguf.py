@@ -98,8 +98,7 @@ class GGUF:
 
 
 def check(path: Path) -> GGUF:
-    """Reads everything but the tensor data. Raises GGUFError, and OSError for an unreadable
-    file."""
+    """Reads everything but the tensor data. Raises GGUFError, or OSError when reading fails."""
     with open(path, "rb") as file:
         reader = _Reader(file, os.fstat(file.fileno()).st_size)
         return _read(reader)

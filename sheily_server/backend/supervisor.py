@@ -147,8 +147,7 @@ class Supervisor:
             )
 
     def engine(self) -> Ready:
-        """Returns what the engine reported about its model. Raises ServiceError when no request can
-        be served."""
+        """Returns the engine's report on its model. Raises ServiceError when it cannot serve."""
         with self._lock:
             return self._ready()
 
@@ -161,9 +160,9 @@ class Supervisor:
         """Sends a command to the engine under a new id. With `trims`, TooLong does not end the
         ticket: follow it with `submit_again` or a cancel.
 
-        Raises QueueFullError; NotReadyError while the model loads; ModelUnavailableError when it
-        cannot be loaded; InvalidRequestError for a command that cannot be sent or that the engine
-        died of.
+        Raises QueueFullError, NotReadyError while the model loads, ModelUnavailableError when it
+        cannot be loaded, and InvalidRequestError for a command that cannot be sent or that the
+        engine died of.
         """
         with self._lock:
             self._ready()

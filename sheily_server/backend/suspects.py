@@ -36,8 +36,7 @@ class Suspects:
         self._deaths: OrderedDict[bytes, int] = OrderedDict()
 
     def fingerprint(self, command: Submit | Tokenize | Detokenize) -> bytes:
-        """Returns a fingerprint that is the same when a request is repeated: it ignores ids, times
-        and seeds."""
+        """Returns the same value for a repeated request: ignores its id, its times and its seed."""
         if isinstance(command, Submit):
             sampling = msgspec.structs.replace(command.sampling, seed=None)
             command = msgspec.structs.replace(

@@ -52,8 +52,8 @@ class Ticket:
         self._events.put(event)
 
     def next(self, timeout: float) -> RequestEvent | None:
-        """Returns the next event, or None after `timeout` seconds. Raises the ServiceError of a
-        dead engine."""
+        """Returns the next event, or None after `timeout` seconds. Raises a dead engine's
+        ServiceError."""
         try:
             event = self._events.get(timeout=timeout)
         except queue.Empty:
@@ -120,8 +120,7 @@ class Tickets:
             self._check_room()
 
     def open(self, cancel: Callable[[int], None], choices: int = 1, trims: bool = False) -> Ticket:
-        """Opens a ticket with a new id, which is passed to `cancel` when the ticket is cancelled.
-        Raises QueueFullError."""
+        """Returns a ticket with a new id, for `cancel` to be called with. Raises QueueFullError."""
         with self._lock:
             self._check_room()
             ticket = Ticket(next(self._ids), cancel, choices=choices, trims=trims)

@@ -41,8 +41,7 @@ _NATIVE_LOG_LEVELS = {"debug": 4, "info": 2, "warning": 2, "error": 1}
 
 
 class _TaggedLines(logging.Formatter):
-    """Formats each record as one line that begins with the level's letter, as the supervisor
-    expects."""
+    """Formats each record as one line that begins with its level's letter, for the supervisor."""
 
     def format(self, record: logging.LogRecord) -> str:
         text = super().format(record).replace("\n", " | ")
@@ -154,8 +153,7 @@ def _serve(channel: Channel, start: Start) -> None:
 
 
 def _kernel(wanted: str) -> str | None:
-    """Returns the kernel for `load_model`. Raises InvalidArgumentError for one that this CPU
-    lacks."""
+    """Returns the kernel for `load_model`. Raises InvalidArgumentError if this CPU lacks it."""
     found = (kernels.AUTO, kernels.OFF, *kernels.usable())
     if wanted not in found:
         raise InvalidArgumentError(
@@ -175,7 +173,7 @@ def _fingerprint(path: str) -> str:
 
 
 class Compiling:
-    """Prepares the compilation of grammars while the weights are loaded."""
+    """Prepares what compiles grammars while the weights are loaded."""
 
     def __init__(self, most_states: int) -> None:
         self._most_states = most_states

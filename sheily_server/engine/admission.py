@@ -60,8 +60,7 @@ class Job:
         return self.submit.id
 
     def sampling(self, choice: int) -> Sampling:
-        """Returns the parameters of a choice. Each choice has its own seed, derived from the
-        request's."""
+        """Returns the parameters of a choice, with its own seed derived from the request's."""
         sampling = self.submit.sampling
         if choice == 0 or sampling.seed is None:
             return sampling
@@ -190,8 +189,8 @@ class Admission:
         self._try_grammar(job, submit)
 
     def _predict(self, job: Job, submit: Submit) -> _Readings:
-        """Sets the job's prediction: the ids of an earlier answer here, if it is one, else newly
-        read ones."""
+        """Sets the job's prediction: the ids of an earlier answer here if it is one, else read
+        anew."""
         text, last = submit.prediction, submit.segments[-1]
         ids: Sequence[int] = ()
         if text is not None:

@@ -12,9 +12,9 @@ SAMPLE_BYTES = 1 << 20
 
 
 def fingerprint(model_path: str) -> str:
-    """Returns `fp_` and 12 hexadecimal digits, a hash of the build and of the file's size,
-    beginning (all metadata and the first tensors) and end. Hashing gigabytes would delay the
-    start."""
+    """Returns `fp_` and 12 hexadecimal digits: a hash of the build and of the file's size,
+    beginning (all metadata and the first tensors) and end. Hashing all of it would take too
+    long."""
     digest = hashlib.sha256()
     build = sheily_native.build_info()
     for field in dataclasses.fields(build):

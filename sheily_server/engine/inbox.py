@@ -36,9 +36,8 @@ Inbox = queue.SimpleQueue["Job | Cancel | Indexed | Woken"]
 
 
 def answer_to(channel: Channel, inbox: Inbox) -> Callable[[RequestEvent, Job | None], None]:
-    """Returns the function by which an admission answers. It sends the event to the server process
-    before it queues the job for the engine thread, so that the event precedes all others of its
-    request."""
+    """Returns the function by which an admission answers. It sends the event before it queues the
+    job for the engine thread, so that the event precedes all others of its request."""
 
     def answer(event: RequestEvent, job: Job | None) -> None:
         channel.send_events([event])

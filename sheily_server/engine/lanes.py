@@ -67,8 +67,7 @@ class Lanes:
             self._sliced.put(text)
 
     def _go_on(self, text: Text, most: int | None) -> bool:
-        """Reads one slice; returns whether there is more. Hands on a slice of more than `most`
-        bytes."""
+        """Reads one slice; returns whether there is more. Hands on a slice larger than `most`."""
         if not text.wanted:
             return False
         try:

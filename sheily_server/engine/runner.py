@@ -44,8 +44,7 @@ class _Generator:
 
 
 class Runner:
-    """The native context, and what chooses the tokens of running sequences. Only for the engine
-    thread."""
+    """The native context and the samplers of running sequences. For the engine thread only."""
 
     def __init__(
         self,
@@ -110,8 +109,7 @@ class Runner:
             generator.sampler.close()
 
     def step(self, plan: Plan) -> list[list[Output]]:
-        """Computes a plan; returns the tokens of each piece of work, none for work that does not
-        sample.
+        """Computes a plan; returns the tokens of each piece of work, none if it does not sample.
 
         Raises NativeError.
         """

@@ -102,7 +102,7 @@ class _Matcher:
 
 
 def _fallbacks(text: str) -> list[int]:
-    """Returns, for each n below len(text), the longest proper prefix of text[:n] that is also its
+    """Returns, for each n below len(text), the longest proper prefix of text[:n] that is a
     suffix."""
     table = [0, 0]
     for char in text[1:-1]:

@@ -58,8 +58,7 @@ class Vitals:
         )
 
     def _reading_s(self) -> float | None:
-        """Returns the CPU seconds that the slice being read has taken beyond what its size
-        allows."""
+        """Returns the CPU seconds by which the slice being read exceeds what its size allows."""
         seconds = []
         for clock, due in list(self._reading.values()):
             with contextlib.suppress(OSError):  # the thread is gone

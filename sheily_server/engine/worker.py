@@ -50,7 +50,8 @@ STALLED_S = 0.05
 """How long the engine waits for something to compute while everything that runs is held."""
 COSTLY_COMPILE_S = 0.02
 COSTLY_MASK_S = 0.008
-"""A grammar that takes more CPU seconds than these has a low-priority thread from the start."""
+"""A grammar that takes more CPU seconds than COSTLY_COMPILE_S, or than COSTLY_MASK_S for a mask,
+gets a low-priority thread from the start."""
 MOST_AT_ONCE = 8192
 """Texts of up to this many tokens are indexed between two steps, in at most 1 ms."""
 
@@ -218,8 +219,7 @@ class Engine:
             self._take(self._requests[choice.request], choice, output)
 
     def _count_cells(self) -> None:
-        """Reports how full the KV cache is. Counting takes a while, so it runs only now and
-        then."""
+        """Reports how full the KV cache is; only now and then, since counting takes a while."""
         now = time.monotonic()
         if now < self._next_count and not self._scheduler.idle:
             return
@@ -235,7 +235,7 @@ class Engine:
             return plan
         for sequence in plan.started:
             choice = self._choices.get(sequence.id)
-            if choice is not None:  # None: another choice of its request was refused
+            if choice is not None:  # None if another choice of its request was refused
                 self._start_choice(self._requests[choice.request], choice)
         self._send_events()  # before the step, in which the engine may die
         work = [work for work in plan.work if work.sequence.id in self._choices]
@@ -346,8 +346,7 @@ class Engine:
         self._release(running)
 
     def _remember(self, job: Job, choice: Choice) -> None:
-        """Keeps the ids of an answer for the next turn of its conversation, if they spell its
-        text."""
+        """Keeps an answer's ids for the next turn of its conversation, if they spell its text."""
         last = job.submit.segments[-1]
         ids = choice.tokens
         if ids and self._tokenizer.is_end(ids[-1]):

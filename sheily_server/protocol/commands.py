@@ -71,8 +71,8 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
 
 class Grammar(msgspec.Struct, frozen=True):
     """The grammar that an answer must follow, in llguidance's dialect of Lark. `param` is the
-    request field it came from. `schemas` holds its JSON Schemas, as JSON, keyed by their place in
-    the request."""
+    request field it came from. `schemas` has its JSON Schemas, as JSON, by their places in the
+    request."""
 
     lark: str
     param: str

@@ -38,11 +38,11 @@ class Ready(msgspec.Struct, tag=True, frozen=True, kw_only=True):
 class Beat(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     """A sign of life, sent twice a second from the start. Times are in seconds.
 
-    `step_s` is the time since the last sign from inside the current step. `reading_s` is how much
-    CPU time the slice being tokenized has taken beyond what is allowed for its size. Both are None
-    when there is no step or slice. `idle_s` is the time since the last step ended; None before the
-    first. `kv_cells_used` counts cells of running sequences, `kv_cells_cached` cells that only hold
-    a prefix.
+    `step_s` is the time since the last sign from inside the current step; None between steps.
+    `reading_s` is the CPU time that the slice being tokenized has taken beyond what its size
+    allows; None when there is none. `idle_s` is the time since the last step ended; None before the
+    first. `kv_cells_used` counts cells of running sequences, `kv_cells_cached` cells with only a
+    prefix.
     """
 
     step_s: float | None = None

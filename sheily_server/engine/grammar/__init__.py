@@ -1,1 +1,1 @@
-"""Grammars: tried where they can be killed, compiled once, followed token by token."""
+"""Grammars: tried in processes that can be killed, compiled once, followed token by token."""

@@ -1,5 +1,5 @@
-"""Which part of a grammar's schemas is to blame, and which patterns they have. Pure: walks schemas;
-what is wrong with a part, others find out."""
+"""Finds which part of a grammar's schemas is to blame, and which patterns they have. Pure: only
+walks schemas; callers decide whether a part is wrong."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from ...protocol.commands import Grammar
 
 Schema = dict[str, object]
 ToBlame = Callable[[Schema, Schema], bool]
-"""Takes a part of a schema and the whole one. Raises SearchEndedError."""
+"""Takes a part of a schema, and the whole schema. Raises SearchEndedError."""
 
 
 class SearchEndedError(Exception):
-    """The part to blame was looked for as long as it may be."""
+    """Raised when the search for the part to blame must stop."""
 
 
 def part(schema: Schema, root: Schema) -> str:
-    """A part of a schema as a grammar, with the definitions that it may refer to."""
+    """Returns a part of a schema as a grammar, with the definitions that it may refer to."""
     known = {name: root[name] for name in ("$defs", "definitions") if name in root}
     return f"start: %json {json.dumps(known | schema)}"
 
 
 def find(grammar: Grammar, to_blame: ToBlame) -> tuple[str, str]:
-    """The place of the deepest part to blame, and the keyword in it, if it is one."""
+    """Returns the place of the deepest part to blame, and the keyword to blame in it, or ""."""
     with contextlib.suppress(SearchEndedError):
         for place, text in grammar.schemas.items():
             root = json.loads(text)
@@ -51,7 +51,7 @@ def _descend(place: str, schema: Schema, root: Schema, to_blame: ToBlame) -> tup
 
 
 _NAMED = ("properties", "patternProperties", "$defs", "definitions")
-# What is looked at first where a part is to blame that has no schemas inside.
+# Keywords to try first once no schema inside is to blame.
 _COSTLY = (
     "multipleOf",
     "pattern",
@@ -88,7 +88,7 @@ def _schemas_inside(schema: Schema) -> Iterator[tuple[str, Schema]]:
 
 
 def patterns(schema: object, root: Schema) -> Iterator[str]:
-    """What a schema says of strings by patterns, names of properties among them, as grammars."""
+    """Yields the patterns of a schema's strings as grammars, including those of property names."""
     seen: set[str] = set()
     inside = [schema]
     for one in inside:

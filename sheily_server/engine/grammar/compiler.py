@@ -1,8 +1,8 @@
-"""The compilers' process: holds a vocabulary, and forks a process for each grammar that is tried.
-Decides which trial goes on when; knows nothing of models, requests or what a grammar is for.
+"""The compilers' process: holds a vocabulary, and forks a process for each grammar to try. Decides
+when each trial runs. Knows nothing of models, requests or the purpose of a grammar.
 
-`python -m sheily_server.engine.grammar.compiler FD`, by the engine alone. Frames are those
-of `protocol/`.
+Only the engine runs it: `python -m sheily_server.engine.grammar.compiler FD`. Frames are those of
+`protocol/`.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ from .forked import (
 )
 
 AT_ONCE = 2
-"""Trials that go on at the same time once they took more than QUICK_S, one for each caller."""
+"""Maximum number of trials that run at the same time after exceeding QUICK_S, one per caller."""
 QUICK_S = 0.05
-"""Seconds of a CPU after which a trial is no quick one any more, and gives way to all else."""
+"""CPU seconds after which a trial is no longer quick and gives way to everything else."""
 
 
 class Begin(msgspec.Struct, tag=True, frozen=True):
@@ -51,7 +51,7 @@ class Begin(msgspec.Struct, tag=True, frozen=True):
 
 
 class Try(msgspec.Struct, tag=True, frozen=True):
-    """A grammar to be tried, for a caller."""
+    """A grammar to try for a caller."""
 
     id: int
     grammar: Grammar
@@ -59,15 +59,15 @@ class Try(msgspec.Struct, tag=True, frozen=True):
 
 
 class Forget(msgspec.Struct, tag=True, frozen=True):
-    """Nobody waits any more for what comes of a Try."""
+    """Says that nobody waits for the result of a Try any more."""
 
     id: int
 
 
 class Verdict(msgspec.Struct, tag=True, frozen=True, kw_only=True):
-    """What came of a Try. `problem` says why the grammar cannot be honoured, `param` which part of
-    the request it is about. `failure` says why nothing was found out, which tells nothing of the
-    grammar. Times are CPU seconds: of compiling, and of the dearest first mask."""
+    """The result of a Try. `problem` says why the grammar cannot be honoured, `param` which part of
+    the request it concerns. `failure` says why the trial gave no result, which says nothing about
+    the grammar. Times are in CPU seconds: of compiling, and of the costliest first mask."""
 
     id: int
     problem: str | None = None
@@ -79,17 +79,17 @@ class Verdict(msgspec.Struct, tag=True, frozen=True, kw_only=True):
 
 
 def _cpu_s(pid: int) -> float:
-    """Seconds of a CPU that a child has had; 0 when it has left, as its pipe will tell."""
+    """Returns a child's CPU seconds; 0 when it has left, which its pipe will show."""
     try:
-        return time.clock_gettime(~pid << 3 | 2)  # what clock_getcpuclockid gives, clock_gettime(2)
+        return time.clock_gettime(~pid << 3 | 2)  # as clock_getcpuclockid, see clock_gettime(2)
     except OSError:
         return 0.0
 
 
 @dataclass(eq=False, slots=True)
 class _Trial:
-    """A Try that a process is at, the first one of its group: it compiles, or, where it was found
-    `over` a limit, it looks for the part to blame."""
+    """A Try in progress. Its process, the first of its group, compiles; or, if the grammar was
+    found `over` a limit, searches for the part to blame."""
 
     order: Try
     pid: int
@@ -99,9 +99,9 @@ class _Trial:
 
 
 class Bench:
-    """Trials under way. A quick one runs at once beside all others. One that takes longer goes on
-    with a lower priority where there is room: AT_ONCE such trials, one for each caller. Where
-    there is none it is ended, and begins anew when there is."""
+    """Trials in progress. A quick trial runs at once, beside all others. A longer one continues at
+    a lower priority if there is room: for AT_ONCE such trials, one per caller. Otherwise it is
+    killed, and starts over when there is room."""
 
     def __init__(self, grammars: Grammars) -> None:
         self._grammars = grammars
@@ -114,14 +114,14 @@ class Bench:
 
     @property
     def patience_s(self) -> float | None:
-        """After how long `look` is to be called again; None while nothing needs that."""
+        """Seconds until `look` should be called again; None while that is not needed."""
         return QUICK_S / 2 if any(not trial.slow for trial in self._trials.values()) else None
 
     def begin(self, order: Try) -> None:
         self._start(order, None, slow=False)
 
     def read(self, pipe: int) -> Verdict | None:
-        """The verdict of the trial whose pipe can be read, once it is there."""
+        """Reads from a trial's pipe; returns the verdict once it is complete."""
         trial = self._trials[pipe]
         part = os.read(pipe, 1 << 16)
         trial.answer += part
@@ -149,7 +149,7 @@ class Bench:
         )
 
     def look(self) -> None:
-        """Makes slow what has taken long, and begins what waits and has room now."""
+        """Demotes trials that have taken long, and starts waiting ones that have room now."""
         for pipe, trial in list(self._trials.items()):
             if trial.slow or _cpu_s(trial.pid) <= QUICK_S:
                 continue
@@ -166,7 +166,7 @@ class Bench:
                 self._start(order, over, slow=True)
 
     def forget(self, id: int) -> None:
-        """Ends a trial, whose verdict nobody waits for."""
+        """Ends a trial whose verdict nobody waits for."""
         self._waiting = [waiting for waiting in self._waiting if waiting[0].id != id]
         for pipe, trial in list(self._trials.items()):
             if trial.order.id == id:
@@ -184,7 +184,7 @@ class Bench:
         grammars = self._grammars
 
         def run(pipe: int) -> NoReturn:
-            os.setpgid(0, 0)  # before it has children, which belong to its group then
+            os.setpgid(0, 0)  # before it has children, so that they join its group
             if slow:
                 give_way(os.getpid())
             if over is None:
@@ -195,7 +195,7 @@ class Bench:
             os._exit(0)
 
         pid, pipe = fork(run)
-        with contextlib.suppress(OSError):  # it may have done so itself, and left
+        with contextlib.suppress(OSError):  # it may have done so itself and left
             os.setpgid(pid, pid)
         self._trials[pipe] = _Trial(order, pid, over, slow)
 
@@ -208,7 +208,7 @@ class Bench:
 
 
 def _refusal(trial: _Trial, status: int) -> Verdict:
-    """The verdict on a grammar that is over a limit, with the part to blame if it was found."""
+    """Returns the verdict on a grammar over a limit, with the part to blame if it was found."""
     place, keyword = trial.order.grammar.param, ""
     if status == 0 and trial.answer:
         place, keyword = msgspec.msgpack.decode(bytes(trial.answer), type=tuple[str, str])
@@ -228,7 +228,7 @@ def main(fd: int) -> None:
     del begin
     grammars.prepare()
     gc.collect()
-    gc.freeze()  # or the next collection would write on every page that forked processes share
+    gc.freeze()  # else the next collection would write to every page that forks share
     frames.send(Verdict(id=0))
     _serve(frames, Bench(grammars))
 

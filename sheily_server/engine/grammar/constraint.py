@@ -1,6 +1,6 @@
-"""Keeps an answer inside a grammar: which tokens may come next. Knows llguidance, nothing else.
+"""Keeps an answer inside a grammar by telling which tokens may come next. Knows only llguidance.
 
-docs/constrained-decoding.md says why this library, with figures.
+docs/constrained-decoding.md gives the reasons for this library, with figures.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ import numpy as np
 import numpy.typing as npt
 
 MOST_KEPT = 32
-"""Compiled grammars that are kept, at most."""
+"""Maximum number of compiled grammars that are kept."""
 MOST_KEPT_BYTES = 64 << 20
 STACK = 4 << 20
-"""Bytes of stack that a grammar may take: schemas that refer to each other in a chain are compiled
-one inside the other, and a process dies where its stack ends."""
+"""Bytes of stack that a grammar may take. Schemas that refer to each other in a chain are compiled
+recursively, and a stack overflow kills the process."""
 _LONGEST = 16
 
 
 class ConstraintError(ValueError):
-    """A schema that cannot be honoured; the message says which part of it."""
+    """Raised for a schema that cannot be honoured; the message says which part of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """The bytes of each token of a model, which of them are control tokens, which end an answer
-    (first the one that is written), and the one that begins a text."""
+    """The bytes of each token of a model, its control tokens, the tokens that end an answer (the
+    one to write first), and the token that begins a text."""
 
     tokens: Sequence[bytes]
     control: Sequence[int]
@@ -43,33 +43,33 @@ class Vocabulary:
 
 
 class Constraint:
-    """The state of one answer in its grammar. One thread at a time."""
+    """The state of one answer in its grammar. For one thread at a time."""
 
     def __init__(self, matcher: llguidance.LLMatcher, n_vocab: int) -> None:
         self._matcher = matcher
         self.mask: npt.NDArray[np.uint32] = np.zeros((n_vocab + 31) // 32, dtype=np.uint32)
-        """The tokens that may come next, as `sheily_native.Entry.mask`."""
+        """The tokens that may come next, as in `sheily_native.Entry.mask`."""
 
     def compute_mask(self) -> None:
         """Computes `mask`, which may take long; other threads run meanwhile.
 
-        Raises ConstraintError when the grammar ran into a limit of the library.
+        Raises ConstraintError when the grammar hits a limit of the library.
         """
         self._matcher.unsafe_compute_mask_ptr(self.mask.ctypes.data, self.mask.nbytes)
         self._check()
 
     def accept(self, token: int) -> None:
-        """Takes a token that the mask allowed. Raises ConstraintError."""
+        """Takes a token that the mask allows. Raises ConstraintError."""
         self._matcher.consume_token(token)
         self._check()
 
     @property
     def complete(self) -> bool:
-        """Whether the answer is whole and nothing but its end can follow."""
+        """Whether the answer is complete and only its end can follow."""
         return bool(self._matcher.is_stopped())
 
     def any_allowed(self, random: Random) -> int | None:
-        """A token that the mask allows; None where it allows none."""
+        """Returns a random token that the mask allows; None if it allows none."""
         words = np.flatnonzero(self.mask)
         if not len(words):
             return None
@@ -87,7 +87,7 @@ class Constraint:
 
 @dataclass(slots=True)
 class _Kept:
-    """A compiled grammar from which answers are copied, once it is there."""
+    """A grammar whose compiled state, once ready, is copied for each answer."""
 
     n_bytes: int
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -95,7 +95,7 @@ class _Kept:
 
 
 class Grammars:
-    """Compiles grammars for one vocabulary, each once as long as it is kept. Thread-safe."""
+    """Compiles grammars for one vocabulary, each only once while it is kept. Thread-safe."""
 
     def __init__(
         self,
@@ -103,9 +103,9 @@ class Grammars:
         most_states: int,
         encode: Callable[[bytes], list[int]] | None = None,
     ) -> None:
-        """`most_states`: of a lexer, 1 to 2 kB each. `encode` gives the tokens of a text as the
-        model has learned them: where a grammar leaves no choice, these are the only ones allowed.
-        Without it they are the longest ones, which will do for a trial."""
+        """`most_states` limits the states of a lexer, which take 1 to 2 kB each. `encode` tokenizes
+        a text as the model has learned it. Where a grammar leaves no choice, only these tokens are
+        allowed. Without `encode`, the longest tokens are used, which is enough for a trial."""
         self._vocabulary: Vocabulary | None = vocabulary
         self._encode = encode
         self._n_vocab = len(vocabulary.tokens)
@@ -115,8 +115,8 @@ class Grammars:
         self._tokenizer: Any = None
 
     def compile(self, lark: str, n_bytes: int) -> Constraint:
-        """An answer at its beginning, in a grammar that takes so many bytes. Others run while it
-        is compiled. Raises ConstraintError when it uses what cannot be honoured."""
+        """Returns the state of a new answer in a grammar that takes `n_bytes`. Other threads run
+        while it is compiled. Raises ConstraintError when the grammar cannot be honoured."""
         kept = self._keep(lark, n_bytes)
         with kept.lock:
             if kept.compiled is None:
@@ -124,7 +124,7 @@ class Grammars:
             return kept.compiled.copy()
 
     def compile_now(self, lark: str) -> Constraint:
-        """As `compile`, and nothing is kept."""
+        """Same as `compile`, but keeps nothing."""
         text = llguidance.LLMatcher.grammar_from_lark(lark)
         matcher = llguidance.LLMatcher(self._prepared(), text, log_level=0, limits=self._limits)
         if matcher.is_error():
@@ -132,8 +132,8 @@ class Grammars:
         return Constraint(matcher, self._n_vocab)
 
     def prepare(self) -> None:
-        """Makes the tokenizer now, so that the first grammar does not wait for it: it takes 0.7 s
-        for the vocabulary of Llama 3."""
+        """Creates the tokenizer now, so that the first grammar does not wait for it. Takes 0.7 s
+        for Llama 3's vocabulary."""
         self._prepared()
 
     def _keep(self, lark: str, n_bytes: int) -> _Kept:
@@ -162,13 +162,13 @@ def _tokenizer(
     tokenizer = llguidance.LLTokenizer(
         wrapper, n_vocab=len(vocabulary.tokens), eos_token=list(vocabulary.ends)
     )
-    names.tokens = wrapper.tokens = []  # the library has its own by now
+    names.tokens = wrapper.tokens = []  # the library has its own copy by now
     return tokenizer
 
 
 class _ForTokenizer:
-    """A vocabulary with the names that llguidance asks for. Control tokens begin with a byte that
-    no text has, so no text can match them."""
+    """A vocabulary with the attributes that llguidance expects. Control tokens begin with a byte
+    that no text contains, so no text can match them."""
 
     def __init__(self, vocabulary: Vocabulary, encode: Callable[[bytes], list[int]]) -> None:
         self._encode = encode
@@ -186,7 +186,7 @@ class _ForTokenizer:
 
 
 class _Longest:
-    """Tokens of a text, each the longest one that there is at its place."""
+    """Tokenizes greedily, taking the longest token at each place."""
 
     def __init__(self, vocabulary: Vocabulary) -> None:
         control = set(vocabulary.control)
@@ -209,8 +209,8 @@ class _Longest:
 
 
 def _sentence(text: str) -> str:
-    """The library's message without what it adds of places, excerpts and state."""
-    if text.startswith("panic: "):  # its own fault, of which the rest tells, paths included
+    """Returns the library's message without positions, excerpts and state."""
+    if text.startswith("panic: "):  # its own fault; the rest has details, including paths
         return "the library that compiles grammars fails on it"
     lines = (line.strip() for line in text.splitlines())
     kept = itertools.takewhile(lambda line: not re.match(r"\d+ \||<state>", line), lines)

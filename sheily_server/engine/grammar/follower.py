@@ -1,5 +1,5 @@
-"""Follows one answer in its grammar on a thread of its own, so that nobody else waits for a grammar
-that is compiled or a mask that is computed. Knows constraints and threads, nothing of models."""
+"""Follows one answer in its grammar on a separate thread, so that nothing else waits while a
+grammar is compiled or a mask computed. Knows constraints and threads, not models."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from .constraint import STACK, Constraint, ConstraintError
 log = logging.getLogger(__name__)
 
 PATIENCE_S = 0.02
-"""Seconds that a grammar or a mask may take before its thread gives way to all others."""
+"""Seconds that a grammar or mask may take before its thread gives way to all others."""
 
 
 class Follower:
-    """`compile` gives the constraint; from then on each token that is taken leads to a mask for the
-    next one. `wake` is called, on the thread, when something is there that was waited for in vain.
+    """Follows one answer. `compile` returns the constraint; after that, each token taken produces a
+    mask for the next one. `wake` is called, on this thread, when a result is ready that `wait` gave
+    up on.
 
-    `gives_way`: the thread has a lower priority from the start, as its grammar is a costly one.
+    `gives_way` lowers the thread's priority from the start, for a costly grammar.
     """
 
     def __init__(
@@ -44,7 +45,7 @@ class Follower:
         self.failure: str | None = None
         """Why the grammar cannot be followed any further."""
         self.complete = False
-        """Whether nothing but the answer's end can follow."""
+        """Whether only the answer's end can follow."""
 
     def start(self) -> None:
         self._since = time.monotonic()
@@ -55,8 +56,8 @@ class Follower:
             threading.stack_size(before)
 
     def wait(self, seconds: float) -> bool:
-        """Whether the next mask is there, or the reason that there is none, after so long at most.
-        Where it takes long the thread gives way to all others, from then on."""
+        """Waits up to `seconds`; returns whether the next mask, or the reason why there is none, is
+        ready. A thread that takes long gives way to all others from then on."""
         with self._changed:
             if not self._ready and seconds > 0:
                 self._changed.wait_for(lambda: self._ready, seconds)
@@ -69,13 +70,14 @@ class Follower:
 
     @property
     def mask(self) -> npt.NDArray[np.uint32]:
-        """The tokens that may come next, once it is ready and neither complete nor failed."""
+        """The tokens that may come next. Valid once ready, unless complete or failed. Raises
+        RuntimeError before it is ready."""
         if self._constraint is None or not self._ready:
             raise RuntimeError("there is no mask yet")
         return self._constraint.mask
 
     def take(self, token: int) -> None:
-        """The token that was sampled with the mask."""
+        """Takes the token that was sampled with the mask."""
         with self._changed:
             self._token = token
             self._ready = False
@@ -83,7 +85,7 @@ class Follower:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Nobody follows the answer any more; a mask that is being computed comes to its end."""
+        """Stops following the answer. A mask that is being computed is still finished."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
@@ -96,7 +98,7 @@ class Follower:
             self._follow(self._constraint)
         except ConstraintError as error:
             self.failure = str(error)
-        except BaseException as error:  # a panic in Rust is no Exception
+        except BaseException as error:  # a Rust panic is not an Exception
             log.exception("a grammar cannot be followed")
             self.failure = f"the grammar's thread failed: {type(error).__name__}"
         if self.failure is not None:

@@ -1,5 +1,5 @@
-"""One grammar tried in a process of its own, which dies of more time and memory than it is allowed:
-what it costs, and which part of it is to blame. Knows llguidance, limits and signals."""
+"""Tries one grammar in its own process, which dies when it exceeds its time or memory. Finds what
+the grammar costs and which part of it is to blame. Knows llguidance, limits and signals."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from . import blame
 from .constraint import STACK, Constraint, ConstraintError, Grammars
 
 CPU_S = 1.0
-"""Seconds of a CPU that a grammar may take, first masks included."""
+"""CPU seconds that a grammar may take, including first masks."""
 PART_CPU_S = 0.25
-"""The same for a part of it, once the whole was too much and the part to blame is looked for."""
+"""The same for a part of it, while the part to blame is searched for."""
 SEARCH_S = 2.0
-"""Seconds of a CPU that this search may take."""
+"""CPU seconds that this search may take."""
 STANDSTILL = 30
-"""Seconds, for each of a CPU that a process may take, after which it is ended: it stands still."""
+"""Seconds, per CPU second allowed, after which a process is taken for stalled and ended."""
 MEMORY = 64 << 20
 """Bytes that a grammar may take."""
 MASK_S = 0.1
-"""Seconds of a CPU that one of the first masks may take."""
+"""CPU seconds that one of the first masks may take."""
 N_MASKS = 12
 PATTERNS_S = 0.5
-"""Seconds of a CPU after which no more of a grammar's patterns are tried one by one."""
+"""CPU seconds after which no more of a grammar's patterns are tried one by one."""
 _SYSTEM_FAILED = 3
-"""Exit code of a forked process that ran into an OSError."""
+"""Exit code of a forked process that hit an OSError."""
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
-    """What a grammar cost that was compiled within its limits; `problem` where it is none, and the
-    `place` in the request that has it, if that was found."""
+    """The cost of a grammar that was compiled within its limits. `problem` says why it is not
+    valid, and `place` where in the request, if that was found."""
 
     compile_s: float = 0.0
     mask_s: float = 0.0
@@ -53,16 +53,16 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class LimitError(Exception):
-    """A grammar was over a limit; the message is the end of a sentence about it."""
+    """Raised when a grammar exceeds a limit; the message ends a sentence about it."""
 
 
 class TrialEndedError(Exception):
-    """A trial ended by what is not the grammar's fault; the message is the end of a sentence about
+    """Raised when a trial ends without the grammar's fault; the message ends a sentence about
     it."""
 
 
 def measured(grammars: Grammars, grammar: Grammar, patterns: Iterable[str], cpu_s: float) -> Cost:
-    """What a grammar costs, with those of its patterns, found in a process of its own. Raises
+    """Returns what a grammar and the given patterns cost, measured in a separate process. Raises
     LimitError and TrialEndedError."""
     pid, pipe = fork(lambda pipe: compile_and_leave(grammars, grammar, patterns, cpu_s, pipe))
     with os.fdopen(pipe, "rb") as file:
@@ -72,8 +72,8 @@ def measured(grammars: Grammars, grammar: Grammar, patterns: Iterable[str], cpu_
 
 
 def outcome(status: int, answer: bytes, cpu_s: float) -> Cost:
-    """What the process that compiled a grammar says by its answer and its end. Raises LimitError,
-    and TrialEndedError for an end that is not its own doing."""
+    """Interprets the answer and the end of the process that compiled a grammar. Raises LimitError,
+    and TrialEndedError for an end that the grammar did not cause."""
     said, whole, place = answer.partition(b"\n")
     if whole:
         cost = msgspec.json.decode(said, type=Cost)
@@ -101,7 +101,7 @@ def outcome(status: int, answer: bytes, cpu_s: float) -> Cost:
 
 
 def fork(run: Callable[[int], NoReturn]) -> tuple[int, int]:
-    """A forked process that runs `run` with the end of a pipe; its id, and the other end."""
+    """Forks a process that calls `run` with a pipe's write end; returns its id and the read end."""
     reading, writing = os.pipe()
     pid = os.fork()
     if pid == 0:
@@ -120,17 +120,17 @@ def fork(run: Callable[[int], NoReturn]) -> tuple[int, int]:
 def compile_and_leave(
     grammars: Grammars, grammar: Grammar, patterns: Iterable[str], cpu_s: float, pipe: int
 ) -> NoReturn:
-    """The forked process: compiles, walks along random answers, tells what it cost in a line. Of a
-    grammar that is none it looks for the part that has the problem, which is a second line."""
+    """Runs in the forked process: compiles the grammar, follows random answers, and writes the cost
+    as one line. For an invalid grammar, a second line gives the place of the part at fault."""
     try:
         end_after(cpu_s)
         before = _n_bytes()
         _limit(resource.RLIMIT_AS, before[0] + MEMORY)
-        # Of the main thread, from now on. The one that follows an answer has twice as much,
-        # whatever this machine gives to threads.
+        # Limits the main thread from now on. The thread that follows an answer has twice as
+        # much, whatever this machine gives to threads.
         _limit(resource.RLIMIT_STACK, STACK)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # Rust says there why it aborts
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # where Rust says why it aborts
         cost = _cost(grammars, grammar.lark, patterns, before[1])
         os.write(pipe, msgspec.json.encode(cost) + b"\n")
         if cost.problem is not None:
@@ -145,7 +145,7 @@ def compile_and_leave(
 
 
 def end_after(cpu_s: float) -> None:
-    """Ends this process after so many seconds of a CPU, or if it stands still."""
+    """Ends this process after `cpu_s` CPU seconds, or when it stands still."""
     for number, timer, seconds in (
         (signal.SIGPROF, signal.ITIMER_PROF, cpu_s),
         (signal.SIGALRM, signal.ITIMER_REAL, STANDSTILL * cpu_s),
@@ -155,7 +155,7 @@ def end_after(cpu_s: float) -> None:
 
 
 def _limit(what: int, most: int) -> None:
-    """Lowers a limit of this process, for good; one that is lower already stays."""
+    """Lowers a limit of this process for good; a lower limit stays."""
     _, hard = resource.getrlimit(what)
     least = most if hard == resource.RLIM_INFINITY else min(most, hard)
     resource.setrlimit(what, (least, hard if what == resource.RLIMIT_STACK else least))
@@ -171,7 +171,7 @@ def _cost(grammars: Grammars, lark: str, patterns: Iterable[str], bytes_before: 
         return Cost(problem=str(error))
     n_bytes = max(_n_bytes()[1] - bytes_before, 0)
     del constraint
-    # A random answer may not come to a pattern, whose masks are what can be dear.
+    # A random answer may not reach a pattern, and masks of patterns can be costly.
     for pattern in patterns:
         with contextlib.suppress(ConstraintError):
             mask_s = max(mask_s, _walk(grammars.compile_now(pattern), pattern))
@@ -181,7 +181,7 @@ def _cost(grammars: Grammars, lark: str, patterns: Iterable[str], bytes_before: 
 
 
 def _wrong_part(grammars: Grammars, grammar: Grammar) -> str:
-    """The place of the deepest part that cannot be compiled."""
+    """Returns the place of the deepest part that cannot be compiled."""
 
     def is_wrong(schema: blame.Schema, root: blame.Schema) -> bool:
         try:
@@ -194,7 +194,7 @@ def _wrong_part(grammars: Grammars, grammar: Grammar) -> str:
 
 
 def _walk(constraint: Constraint, lark: str) -> float:
-    """Follows a random answer for some tokens; the CPU seconds of the dearest mask."""
+    """Follows a random answer for some tokens; returns the CPU seconds of the costliest mask."""
     random = Random(lark)
     dearest = 0.0
     for _ in range(N_MASKS):
@@ -211,8 +211,8 @@ def _walk(constraint: Constraint, lark: str) -> float:
 
 
 def _n_bytes() -> tuple[int, int]:
-    """The size of this process's address space, and how much memory it has beside what is mapped
-    from files, which a forked process comes to have again bit by bit."""
+    """Returns the size of this process's address space, and its resident memory without file
+    mappings, which a forked process gets back only gradually."""
     page = resource.getpagesize()
     try:
         with open("/proc/self/statm", encoding="ascii") as file:
@@ -223,8 +223,8 @@ def _n_bytes() -> tuple[int, int]:
 
 
 def part_to_blame(grammars: Grammars, grammar: Grammar) -> tuple[str, str]:
-    """The deepest part of the grammar's schemas that is over a limit by itself, as a place in the
-    request, and the keyword in it that is to blame, if one is."""
+    """Returns the place in the request of the deepest part of the grammar's schemas that exceeds a
+    limit by itself, and the keyword in it that is to blame, if any."""
     ends = time.monotonic() + 10 * SEARCH_S
     budget = [SEARCH_S]
 
@@ -252,5 +252,5 @@ def _children_cpu_s() -> float:
 
 
 def _dies_with_its_parent() -> None:
-    with contextlib.suppress(AttributeError):  # another system than Linux
+    with contextlib.suppress(AttributeError):  # not Linux
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,5 +1,5 @@
-"""Has new grammars tried by the compilers' process before this one compiles them. Knows that
-process and what it said of grammars before; nothing of requests."""
+"""Has the compilers' process try new grammars before this process compiles them. Knows that process
+and its earlier verdicts, not requests."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ log = logging.getLogger(__name__)
 
 COMMAND = (sys.executable, "-m", "sheily_server.engine.grammar.compiler")
 ONE_THREAD = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-"""What numpy may have threads by. A fork has none of them, nor gives back the locks they hold."""
+"""Keeps numpy from starting threads: a fork has none of them, and never releases their locks."""
 MOST_KNOWN = 1024
-"""Verdicts that are kept, at most."""
+"""Maximum number of verdicts that are kept."""
 IDLE_S = 300.0
-"""Seconds without an order after which the process ends: it holds 50 to 100 MB, and is back within
+"""Seconds without an order after which the process ends. It takes 50 to 100 MB, and restarts within
 a second or two."""
 EXIT_S = 5.0
 
 Done = Callable[["Verdict | None"], None]
-"""Takes a verdict; None when the compilers' process ended."""
+"""Takes a verdict, or None when the compilers' process ended."""
 
 
 @dataclass(eq=False, slots=True)
 class _Waiting:
-    """Who waits for the verdict on a grammar."""
+    """Those who wait for the verdict on one grammar."""
 
     digest: bytes
     done: dict[int, Done]
@@ -48,8 +48,8 @@ class _Waiting:
 
 @dataclass(eq=False, slots=True)
 class _Compilers:
-    """A compilers' process: what it is told, None to end, and who waits for what it says. `thread`
-    lives as long as it does."""
+    """A compilers' process: its orders (None to end it) and who waits for its verdicts. `thread`
+    lives as long as the process."""
 
     orders: queue.SimpleQueue[Try | Forget | None] = field(default_factory=queue.SimpleQueue)
     waiting: dict[int, _Waiting] = field(default_factory=dict)
@@ -58,10 +58,10 @@ class _Compilers:
 
 
 class Trials:
-    """Keeps a compilers' process alive, from `start` on and whenever something is to be tried. One
-    that had no order for `idle_s` ends. Thread-safe.
+    """Keeps a compilers' process alive from `start` on, and restarts it when a grammar needs a
+    trial. One that had no order for `idle_s` ends. Thread-safe.
 
-    Who asks for the verdict on a grammar that is being tried waits for the same one.
+    Several requests for the same grammar share one trial.
     """
 
     def __init__(self, vocabulary: Vocabulary, most_states: int, idle_s: float = IDLE_S) -> None:
@@ -73,12 +73,12 @@ class Trials:
         self._compilers: _Compilers | None = None
 
     def start(self) -> None:
-        """Begins to start the process; returns at once."""
+        """Starts the process in the background; returns at once."""
         with self._lock:
             self._started()
 
     def close(self) -> None:
-        """Ends the process, and waits until it has ended. Who waits gets no verdict."""
+        """Ends the process and waits for its end. Whoever waits gets no verdict."""
         with self._lock:
             compilers = self._compilers
             if compilers is None:
@@ -89,8 +89,8 @@ class Trials:
             compilers.thread.join()
 
     def ask(self, id: int, grammar: Grammar, caller: str, done: Done) -> None:
-        """Has `done` called with the verdict: at once where it is known, else later, on another
-        thread. `id` is the asker's, for `forget`."""
+        """Calls `done` with the verdict: at once if it is known, otherwise later, on another
+        thread. `id` is the caller's, for `forget`."""
         digest = _digest(grammar)
         with self._lock:
             known = self._known.get(digest)
@@ -101,7 +101,7 @@ class Trials:
         done(known)
 
     def forget(self, id: int) -> None:
-        """The asker wants no verdict any more."""
+        """Withdraws the `ask` with this id."""
         with self._lock:
             compilers = self._compilers
             if compilers is None:
@@ -123,7 +123,7 @@ class Trials:
         compilers.orders.put(Try(self._n_tries, grammar, caller))
 
     def _started(self) -> _Compilers:
-        """The process, which is started where there is none."""
+        """Returns the process; starts one if there is none."""
         if self._compilers is None:
             self._compilers = compilers = _Compilers()
             compilers.thread = threading.Thread(
@@ -133,16 +133,16 @@ class Trials:
         return self._compilers
 
     def _give_up(self, compilers: _Compilers) -> None:
-        """The process is to end, or has: the next order is for another one."""
+        """Records that the process is ending or has ended; the next order goes to a new one."""
         compilers.is_to_end = True
         if self._compilers is compilers:
             self._compilers = None
 
     def _live(self, compilers: _Compilers) -> None:
-        """One process from its start to its end."""
+        """Runs one process from start to end."""
         try:
             reason = self._talk(compilers)
-        except Exception as error:  # whatever it is, who waits has to be told
+        except Exception as error:  # whatever it is, whoever waits must be told
             log.exception("the compilers' process failed")
             reason = f"{error}"
         with self._lock:
@@ -172,7 +172,7 @@ class Trials:
             reason = self._read(compilers, frames)
         finally:
             frames.close()
-        compilers.orders.put(None)  # which wakes the writer
+        compilers.orders.put(None)  # wakes the writer
         writer.join()
         if reason:
             process.kill()
@@ -183,7 +183,7 @@ class Trials:
             return f"killed, exit code {process.wait()}"
 
     def _read(self, compilers: _Compilers, frames: Frames) -> str:
-        """Takes verdicts until there are no more; what is wrong with the last one."""
+        """Takes verdicts until there are no more; returns what is wrong with the last one."""
         decoder = msgspec.msgpack.Decoder(Verdict)
         try:
             while (verdict := frames.receive(decoder)) is not None:
@@ -195,7 +195,7 @@ class Trials:
     def _take(self, compilers: _Compilers, verdict: Verdict) -> None:
         with self._lock:
             waiting = compilers.waiting.pop(verdict.id, None)
-            if waiting is None:  # forgotten; or the first one: the process says that it is there
+            if waiting is None:  # forgotten, or the first one, which says that it runs
                 return
             if verdict.failure is None:
                 self._known[waiting.digest] = verdict
@@ -205,7 +205,7 @@ class Trials:
             done(verdict)
 
     def _write(self, compilers: _Compilers, frames: Frames) -> None:
-        """Sends what is ordered until the process is to end, or is gone."""
+        """Sends orders until the process should end or is gone."""
         try:
             frames.send(self._begin)
             while True:
@@ -218,13 +218,13 @@ class Trials:
                 if order is None:
                     break
                 frames.send(order)
-        except OSError as error:  # it has ended, and its status says why
+        except OSError as error:  # it has ended; its status says why
             log.debug("the compilers' process takes no orders: %s", error)
         finally:
             frames.close()
 
     def _is_idle(self, compilers: _Compilers) -> bool:
-        """Whether nothing is to be tried; then nothing will be by this process."""
+        """Whether nothing is left to try. If so, this process gets no more orders."""
         with self._lock:
             idle = not compilers.waiting and compilers.orders.empty()
             if idle:
@@ -233,6 +233,6 @@ class Trials:
 
 
 def _digest(grammar: Grammar) -> bytes:
-    """Of all that a verdict depends on: the same text may come from other places of a request."""
+    """Digests all that a verdict depends on, including the grammar's places in the request."""
     parts = msgspec.msgpack.encode(grammar)
     return hashlib.blake2b(parts, digest_size=16).digest()

@@ -13,8 +13,7 @@ TRIM = 256
 
 
 class Share(NamedTuple):
-    """Gives the native sequence `target` the cells of `source` at positions `begin` to `end` -
-    1."""
+    """Gives native sequence `target` the cells of `source` at positions `begin` to `end` - 1."""
 
     source: int
     target: int
@@ -114,8 +113,8 @@ class PrefixTree:
         return sequence
 
     def join(self, sequence: int, tokens: Sequence[int]) -> int:
-        """Takes over the cached part of `tokens`, whose beginning the sequence has; returns how
-        many it has then."""
+        """Takes over the cached part of `tokens`, which begin with those that the sequence has;
+        returns how many it has then."""
         assert self._private[sequence] == 0
         n_before = self._tips[sequence].end
         return n_before + self._take_over(sequence, tokens[n_before:])
@@ -159,8 +158,8 @@ class PrefixTree:
                 self._operations.append(Truncate(sequence, leaf.end))
 
     def _take_over(self, sequence: int, tokens: Sequence[int]) -> int:
-        """Advances a running sequence along cached tokens, sharing their cells; returns the
-        count."""
+        """Advances a running sequence along cached tokens and shares their cells; returns how
+        many."""
         tip = self._tips[sequence]
         node, inside, n = self._walk(tip, tokens)
         if n:

@@ -38,8 +38,7 @@ class Index:
         self._keys = keys[self._ends]
 
     def behind(self, last: Sequence[int]) -> int | None:
-        """Returns the position after the last occurrence of these N_GRAM tokens; None if there is
-        none."""
+        """Returns the position after the last occurrence of these N_GRAM tokens, or None."""
         if len(last) < N_GRAM:
             return None
         key = np.uint64(_key(last))
@@ -109,8 +108,7 @@ class _Text:
         return guess
 
     def chance(self, i: int) -> float:
-        """Returns the probability that the i-th token of a guess is right if those before it
-        are."""
+        """Returns the probability that the i-th token of a guess is right if all before it are."""
         bucket = _bucket(self._run + i)
         return self._right[bucket] / self._seen[bucket]
 

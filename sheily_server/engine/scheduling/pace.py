@@ -1,5 +1,4 @@
-"""Learns how long steps take, and limits what a step holds so that no running stream waits too
-long. Pure."""
+"""Learns how long steps take, and limits them so that no running stream waits too long. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +9,7 @@ REFRESH = 32
 """An ordinary step is measured again after this many longer ones."""
 _FIRST = 4
 _COST = 0.1
-"""Used while nothing is known."""
+"""Cost of a further token, as a fraction of a step, while nothing is known."""
 _RATE = 0.3
 _REFRESH_RATE = 0.6
 _RATE_UP, _RATE_DOWN = 0.6, 0.15

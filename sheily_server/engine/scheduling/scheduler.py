@@ -16,7 +16,7 @@ from .pace import Pace
 from .sequence import TokenSequence
 
 TOGETHER = 4
-"""Chunks of prompts that are computed before the first of them streams."""
+"""Most chunks of prompts that are computed before the first of them streams."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -96,8 +96,7 @@ class Scheduler:
 
     @property
     def n_cells_cached(self) -> int:
-        """Number of KV cells whose tokens no running sequence has; they are freed when room is
-        needed."""
+        """Number of KV cells whose tokens no running sequence has; freed when room is needed."""
         return self._tree.n_cached
 
     def add(self, *sequences: TokenSequence) -> None:
@@ -175,7 +174,7 @@ class Scheduler:
         return started
 
     def _urgency(self, sequence: TokenSequence) -> float:
-        """Returns the seconds that its prompt still takes, minus those it has waited. Lowest goes
+        """Returns the seconds that its prompt still takes, minus those it has waited; least
         first."""
         n_left = sequence.n_prompt_left
         if sequence.slot is None:
