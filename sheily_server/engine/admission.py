@@ -189,7 +189,7 @@ class Admission:
         self._try_grammar(job, submit)
 
     def _predict(self, job: Job, submit: Submit) -> _Readings:
-        """Sets the job's prediction: the ids of an earlier answer here if it is one, else read
+        """Sets the job's prediction ids: those of an earlier answer here if it is one, else read
         anew."""
         text, last = submit.prediction, submit.segments[-1]
         ids: Sequence[int] = ()

@@ -33,7 +33,7 @@ class Text(Protocol):
         """Whether somebody still waits for it."""
 
     def look(self) -> int | None:
-        """Returns the bytes of the next slice; None at the end."""
+        """Returns the size of the next slice in bytes; None at the end."""
 
     def advance(self) -> None:
         """Reads the next slice."""

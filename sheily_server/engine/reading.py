@@ -1,5 +1,5 @@
-"""Turns a prompt or text into token ids slice by slice. Can be abandoned after each slice, and is
-as soon as the text cannot fit. Knows tokenizers and kept answers, not threads."""
+"""Turns a prompt or text into token ids slice by slice. Can stop after each slice, and does as soon
+as the text cannot fit. Knows tokenizers and kept answers, not threads."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class TextTooLongError(Exception):
 
 
 class SliceTooLongError(Exception):
-    """Raised when a text cannot be cut for more than MOST_OF_A_SLICE bytes. `param` says where."""
+    """Raised when more than MOST_OF_A_SLICE bytes in a row cannot be cut. `param` says where."""
 
     def __init__(self, param: str) -> None:
         super().__init__(
@@ -77,8 +77,8 @@ class Reading:
         """Whether everything is read."""
 
     def look(self) -> int | None:
-        """Returns the bytes of the next slice, which `advance` reads; None once everything is read.
-        Raises TextTooLongError and SliceTooLongError."""
+        """Returns the size in bytes of the next slice, which `advance` reads; None once everything
+        is read. Raises TextTooLongError and SliceTooLongError."""
         least = len(self.tokens) + self._tokenizer.least_tokens(self._counted_left)
         if least > self._most and not self.is_short:
             raise TextTooLongError(least)

@@ -44,7 +44,7 @@ class _Generator:
 
 
 class Runner:
-    """The native context and the samplers of running sequences. For the engine thread only."""
+    """The native context and the generators of running sequences. For the engine thread only."""
 
     def __init__(
         self,
