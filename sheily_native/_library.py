@@ -12,7 +12,7 @@ from .errors import IncompatibleCPUError, NotBuiltError
 
 # How long an OpenMP thread spins for the others before it sleeps, in turns of libgomp's loop. Its
 # own 300,000 are about a millisecond, hundreds of times a token: with any other program on the same
-# cores that is most of the time. docs/architecture.md has what was measured.
+# cores that is most of the time. docs/design/adr/0006-threads-spin-briefly.md has figures.
 SPIN_COUNT = "1000"
 
 

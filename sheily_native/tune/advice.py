@@ -8,7 +8,7 @@ from ..build import BuildInfo
 
 INSTALL = "pip install --force-reinstall --no-deps ."
 
-# What ggml compiles with each option, by the Linux names; in the order of the README.
+# What ggml compiles with each option, by the Linux names; in the order of docs/building.md.
 _NEEDS: Mapping[str, tuple[str, ...]] = {
     "GGML_AVX512": ("avx512f", "avx512cd", "avx512vl", "avx512dq", "avx512bw"),
     "GGML_AVX512_VBMI": ("avx512vbmi",),
