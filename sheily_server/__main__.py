@@ -140,19 +140,20 @@ def _drain(config: Config, supervisor: Supervisor, stop: threading.Event) -> Non
 
     def drain() -> None:
         try:
-            if not supervisor.drain(config.drain_timeout):
-                log.warning("requests are ended that took more than %g s", config.drain_timeout)
+            if not supervisor.drain(config.drain_timeout) and not stop.is_set():
+                seconds = config.drain_timeout
+                log.warning("ending the requests that did not finish within %g s", seconds)
         except Exception:
-            log.exception("requests are ended: waiting for them failed")
+            log.exception("ending all requests: waiting for them failed")
         finally:
             done.set()
             stop.set()
 
-    log.info("shutting down: requests that were admitted are answered first")
+    log.info("shutting down: admitted requests are answered first")
     threading.Thread(target=drain, name="drain", daemon=True).start()
     stop.wait()
     if not done.is_set():
-        log.warning("told to stop again: requests are ended now")
+        log.warning("told to stop again: ending all requests now")
 
 
 if __name__ == "__main__":

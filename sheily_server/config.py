@@ -88,7 +88,7 @@ def _path(text: str, what: str) -> Path:
     try:
         return Path(text).expanduser().absolute()
     except RuntimeError:
-        raise ValueError(f"is {text!r}, in the home folder of a user who is not there") from None
+        raise ValueError(f"is {text!r}, in the home folder of a user who does not exist") from None
 
 
 def _host(text: str) -> str:
@@ -176,7 +176,7 @@ class Config:
     threads: int = _setting(
         0, _integer(0, MOST_THREADS), "compute threads; 0: the CPUs this process may run on"
     )
-    chunk: int = _setting(128, _integer(1, MOST_CHUNK), "most prompt tokens of a step")
+    chunk: int = _setting(128, _integer(1, MOST_CHUNK), "most prompt tokens computed in one step")
     kernel: str = _setting(
         "auto", _kernel, "kernel for Q8_0 weights: auto, off for llama.cpp's own, or a name"
     )
@@ -193,7 +193,7 @@ class Config:
         "kv_type",
     )
     timeout: float = _setting(
-        280.0, _seconds, "deadline of a request in seconds, over waiting, prompt and answer"
+        280.0, _seconds, "seconds that a request may take in all: waiting, prompt and answer"
     )
     hang_timeout: float = _setting(
         20.0, _hang_timeout, "seconds without a sign of life after which the engine is killed"
@@ -209,16 +209,16 @@ class Config:
     allowed_hosts: tuple[str, ...] = _setting(
         (),
         _hosts,
-        "names beside the loopback ones that callers may give this machine, comma-separated, or *",
+        "host names that callers may use beside the loopback ones, comma-separated, or *",
     )
     api_key: tuple[str, ...] = _setting(
         (),
         parse_keys,
-        "keys of which callers need one, comma-separated; others see a flag, and not the variable",
+        "API keys, comma-separated: callers need one; other users see a flag, but not the variable",
         secret=True,
     )
     api_key_file: KeyFile | None = _setting(  # noqa: RUF009
-        None, _key_file, "a file with such keys, one in each line"
+        None, _key_file, "a file of API keys, one on each line"
     )
     log_level: str = _setting("info", _one_of(LOG_LEVELS), f"one of {', '.join(LOG_LEVELS)}")
 

@@ -68,8 +68,8 @@ class RequestCrashesEngineError(InvalidRequestError):
 
     def __init__(self) -> None:
         super().__init__(
-            "The engine stopped each time it worked on this request, the last time on nothing "
-            "else; it is not tried again. Change the request.",
+            "The engine stopped each time it worked on this request, the last time on it alone. "
+            "It is not tried again. Change the request.",
             code="request_crashes_engine",
         )
         self.retry = False

@@ -24,9 +24,9 @@ def parse_keys(text: str) -> tuple[str, ...]:
     sentence and contains no key."""
     keys = tuple(part.strip() for part in text.split(",") if part.strip())
     if not keys:
-        raise ValueError("is empty: it must be a key, or several with commas between them")
+        raise ValueError("is empty: give a key, or several separated by commas")
     if not all(_KEY.fullmatch(key) for key in keys):
-        raise ValueError("has a key with other characters than printable ASCII without blanks")
+        raise ValueError("has a key with characters other than printable ASCII without spaces")
     return keys
 
 
@@ -36,7 +36,7 @@ def read_keys(path: Path) -> KeyFile:
     named = f"is {str(path)!r}, which"
     try:
         if not path.is_file():
-            raise ValueError(f"{named} is no file")
+            raise ValueError(f"{named} is not a file")
         with path.open("rb") as file:
             data = file.read(_MOST_KEY_BYTES + 1)
         mode = path.stat().st_mode

@@ -71,14 +71,14 @@ class Metrics:
         def tokens(kind: str, help: str) -> Counter:
             return Counter(f"sheily_{kind}_tokens", help, registry=registry)
 
-        self._prompt_tokens = tokens("prompt", "Tokens of prompts, of answers that have ended.")
-        self._cached_tokens = tokens("cached", "Tokens of prompts that were in the prefix cache.")
+        self._prompt_tokens = tokens("prompt", "Prompt tokens of the answers that have ended.")
+        self._cached_tokens = tokens("cached", "Prompt tokens found in the prefix cache.")
         self._generated_tokens = tokens("generated", "Tokens of answers that have ended.")
-        self._drafted_tokens = tokens("drafted", "Tokens that were guessed ahead.")
-        self._accepted_tokens = tokens("accepted", "Tokens that were guessed ahead and right.")
+        self._drafted_tokens = tokens("drafted", "Tokens drafted ahead of the model.")
+        self._accepted_tokens = tokens("accepted", "Drafted tokens that the model accepted.")
         self._timed_out = Counter(
             "sheily_timed_out_answers",
-            "Answers that the deadline cut short; those without a token are outcomes.",
+            "Answers cut short by the deadline; without a token it is the request's outcome.",
             registry=registry,
         )
         registry.register(_State(health))
@@ -119,7 +119,7 @@ class _State(Collector):
         health = self._health()
         build = GaugeMetricFamily(
             "sheily_build_info",
-            "Always 1; the fingerprint is there while a model is loaded.",
+            "Always 1; the fingerprint is set while a model is loaded.",
             labels=["version", "fingerprint"],
         )
         fingerprint = health.engine.fingerprint if health.engine else ""
@@ -132,10 +132,10 @@ class _State(Collector):
             state.add_metric([name], name == health.state)
         yield state
         yield CounterMetricFamily(
-            "sheily_engine_restarts", "Times the engine was started again.", health.restarts
+            "sheily_engine_restarts", "How often the engine was restarted.", health.restarts
         )
         for name, help, value in (
-            ("requests_running", "Requests of which an answer has a slot.", health.running),
+            ("requests_running", "Requests with an answer in a slot.", health.running),
             ("requests_queued", "Requests that wait for a slot.", health.queued),
             ("answers_running", "Answers that have a slot.", health.answers_running),
             ("answers_queued", "Answers that wait for a slot.", health.answers_queued),
@@ -149,7 +149,7 @@ class _State(Collector):
             ("kv_cells_used", "KV cells of running requests.", health.kv_cells_used),
             (
                 "kv_cells_cached",
-                "KV cells that hold a prefix alone, free for whoever needs them.",
+                "KV cells that only cache a prefix, and are freed when room is needed.",
                 health.kv_cells_cached,
             ),
         ):

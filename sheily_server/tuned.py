@@ -63,7 +63,7 @@ def read(path: Path) -> Tuned:
     sentence."""
     try:
         if not path.is_file():
-            raise ValueError(f"is {str(path)!r}, which is no file")
+            raise ValueError(f"is {str(path)!r}, which is not a file")
         with path.open("rb") as file:
             data = file.read(_MOST_BYTES)
     except OSError as error:

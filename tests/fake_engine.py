@@ -125,7 +125,7 @@ def convert(command: Tokenize | Detokenize) -> Event:
     """What the fake tokenizer answers."""
     if isinstance(command, Detokenize):
         if max(command.tokens, default=0) >= 999:
-            return Refused(command.id, "tokens", "999 is no token.")
+            return Refused(command.id, "tokens", "999 is not a token.")
         text = bytes(token for token in command.tokens if token < 256)
         return Detokenized(command.id, text.decode("utf-8", "replace"))
     tokens: list[int] = []

@@ -46,7 +46,7 @@ class Letters(Tokenizer):
 
     def name(self, token: int) -> bytes:
         if token >= self.n_vocab:
-            raise InvalidArgumentError(f"{token} is no token")
+            raise InvalidArgumentError(f"{token} is not a token")
         return b"<|x|>" if token == 1 else chr(token).encode()
 
     def control_token(self, text: str) -> int | None:

@@ -21,7 +21,7 @@ _COMPONENT = "#/components/schemas/{name}"
 
 
 class Error(Struct, frozen=True):
-    """OpenAI's error object; `param` names the field of the request that it is about."""
+    """OpenAI's error object. `param` names the field of the request that is at fault."""
 
     message: str
     type: str
@@ -34,13 +34,13 @@ class ErrorResponse(Struct, frozen=True):
 
 
 _ERRORS = {
-    400: "The request asks for what cannot be; `param` names the field.",
-    401: "An API key is needed, and there is none in the request, or a wrong one.",
-    403: "The Host header has a name that this server does not answer to.",
-    404: "The model that is named is not the one this server has.",
+    400: "The request is invalid; `param` names the field.",
+    401: "The API key is missing or wrong.",
+    403: "The Host header names a host that this server does not answer to.",
+    404: "The request names a model that this server does not have.",
     413: "The body is too large.",
-    415: "The body is not said to be JSON in UTF-8.",
-    429: "All places to run and to wait are taken.",
+    415: "The headers do not declare the body as JSON in UTF-8.",
+    429: "All slots and all places in the queue are taken.",
     500: "The model cannot be used, or the server made an error.",
     503: "The model is being loaded or restarted, or the engine stopped during this request.",
     504: "The deadline of a request (LLM_TIMEOUT) passed before its first token.",
@@ -72,7 +72,7 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
                 "key": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "Needed where the server was started with keys.",
+                    "description": "Required when the server was started with API keys.",
                 }
             },
         },

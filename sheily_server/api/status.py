@@ -17,15 +17,16 @@ State = Annotated[str, Meta(extra_json_schema={"enum": list(STATES)})]
 
 
 class Health(Struct, frozen=True, kw_only=True):
-    """Whether a request would be served now. `progress` is the loaded part of the model's file;
-    `reason` says why the state is not ready; `context_size` is in tokens; `kernel` multiplies Q8_0
-    weights, null for llama.cpp's own and while the state is not ready.
+    """Whether a request would be served now. `progress` is the loaded fraction of the model's file.
+    `reason` says why the state is not ready. `context_size` is in tokens. `kernel` multiplies Q8_0
+    weights; it is null for llama.cpp's own and while the state is not ready.
 
-    `queue` is how many requests may wait, `queued` how many do; `active_requests` are these and
-    those of which an answer has a slot. `answers_running` and `answers_queued` count each of the
-    `n` answers of a request. `last_step_age_s` is null before the engine's first step. KV cells:
-    all of them, those of running requests, and those that hold a prefix alone; null while there is
-    no engine."""
+    `queue` is how many requests may wait, `queued` how many do. `active_requests` counts these and
+    the requests with a running answer. `answers_running` and `answers_queued` count each of a
+    request's `n` answers. `last_step_age_s` is null before the engine's first step. `kv_cells`
+    counts all KV cells, `kv_cells_used` those of running requests, `kv_cells_cached` those that
+    only hold a prefix; all three are null without an engine.
+    """
 
     status: Literal["ok", "unavailable"]
     state: State
@@ -49,7 +50,7 @@ class Health(Struct, frozen=True, kw_only=True):
 
 
 class Live(Struct, frozen=True):
-    """The server process answers, whatever its engine does."""
+    """The server process answers, whatever state its engine is in."""
 
     status: Literal["ok"] = "ok"
 

@@ -40,7 +40,8 @@ class DetokenizeRequest(Struct, forbid_unknown_fields=True, frozen=True, kw_only
 
 
 class TokenizeResponse(Struct, frozen=True):
-    """Token ids, how many, and the text of each; a piece may be part of a character (U+FFFD)."""
+    """Token ids, their count, and the text of each token. A piece may be part of a character
+    (U+FFFD)."""
 
     tokens: list[int]
     count: int

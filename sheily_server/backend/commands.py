@@ -17,7 +17,9 @@ def frame_of(command: Submit | Tokenize | Detokenize) -> bytes:
     try:
         return encode_command(command)
     except UnicodeEncodeError:
-        raise InvalidRequestError("The request has a text with half a character in it.") from None
+        raise InvalidRequestError(
+            "The request has a text with an unpaired surrogate, half a character."
+        ) from None
     except OverflowError:
         raise InvalidRequestError("The request has a number that is too large.") from None
     except ProtocolError:

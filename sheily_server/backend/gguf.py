@@ -173,7 +173,7 @@ def _read(reader: _Reader) -> GGUF:
         raise GGUFError("is empty")
     magic = reader.take(min(4, reader.size), "its first bytes")
     if magic != MAGIC:
-        raise GGUFError(f"is no GGUF file: it begins with {magic!r}")
+        raise GGUFError(f"is not a GGUF file: it begins with {magic!r}")
     version = reader.number(_U32, "its version")
     if version not in VERSIONS:
         swapped = int.from_bytes(version.to_bytes(4, "little"), "big")

@@ -45,7 +45,7 @@ def header(path: Path) -> GGUF:
     try:
         if stat.S_ISREG(os.stat(path).st_mode):
             return gguf.check(path)
-        what = "is no file"
+        what = "is not a file"
     except (FileNotFoundError, NotADirectoryError):
         what = "does not exist"
     except OSError as error:

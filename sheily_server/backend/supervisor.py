@@ -230,7 +230,7 @@ class Supervisor:
             self._keep_alive()
         except BaseException as error:
             log.exception("the supervisor ended")
-            self._fail(f"The server cannot look after its engine any more: {error!r}")
+            self._fail(f"The server can no longer supervise its engine: {error!r}")
 
     def _keep_alive(self) -> None:
         """Runs one engine process after another."""
@@ -306,7 +306,7 @@ class Supervisor:
             if self._on_load is not None:
                 self._on_load(fraction)
         except Exception:
-            log.exception("the load cannot be shown")
+            log.exception("the progress of loading cannot be shown")
             self._on_load = None
 
     def _take_request(self, event: RequestEvent) -> None:
@@ -328,7 +328,7 @@ class Supervisor:
         self._deaths.answered()
         if self._gate.wary:
             self._gate.wary = False
-            log.warning("a request was answered: they are worked on together again")
+            log.warning("a request was answered: requests run together again")
 
     def _log_ready(self, engine: Ready) -> None:
         log.info(
@@ -366,7 +366,7 @@ class Supervisor:
             self._engine = self._process = self._beat = None
             if self._deaths.died(end.by_itself, alone is not None, culprit is not None):
                 self._gate.wary = True
-                log.warning("requests are worked on one at a time until one is answered")
+                log.warning("requests run one at a time until one is answered")
         self._end_all(EngineCrashedError(reason), culprit)
 
     def _blame(self) -> tuple[int | None, int | None]:
@@ -379,7 +379,9 @@ class Supervisor:
             fingerprint = self._gate.fingerprint(alone)
             if self._suspects.verdict(fingerprint) != "free":
                 self._suspects.convict(fingerprint)
-                log.error("a request that the engine died of again, alone in it, is now refused")
+                log.error(
+                    "refusing a request from now on: the engine died of it again while it ran alone"
+                )
                 return alone, alone
         self._suspects.blame(self._gate.native(unwritten))
         return (None if alone in unwritten else alone), None

@@ -108,7 +108,7 @@ class LLMClient:
         texts = {i: text.strip() for i, text in enumerate(documents) if text.strip()}
         used = self._fitting(query, texts, options)
         if texts and not used:
-            raise ValueError("not one of the documents fits into the context of the server")
+            raise ValueError("none of the documents fits into the server's context")
         messages = messages_of(query, [texts[i] for i in used])
         answer = self.chat(messages, **options)
         return PipelineReply(
@@ -160,7 +160,7 @@ def _payload(
     messages: Sequence[Mapping[str, Any]] | str, options: Mapping[str, Any], *, stream: bool
 ) -> bytes:
     if "stream" in options:
-        raise ValueError("`stream` is no option: call chat() or stream()")
+        raise ValueError("`stream` is not an option: call chat() or stream()")
     if isinstance(messages, str):
         messages = [{"role": "user", "content": messages}]
     prediction = options.get("prediction")

@@ -96,7 +96,7 @@ def reply(raw: dict[str, Any]) -> Reply:
     except (LookupError, TypeError, AttributeError, ValueError) as error:
         raise LLMProtocolError(f"the answer has no first choice with a message: {raw}") from error
     if not isinstance(text, str | None) or not isinstance(finish_reason, str | None):
-        raise LLMProtocolError(f"the answer's text or finish_reason is no text: {raw}")
+        raise LLMProtocolError(f"the answer's text or finish_reason is not a string: {raw}")
     return Reply(text or "", finish_reason=finish_reason, usage=usage, raw=raw)
 
 
@@ -109,5 +109,5 @@ def delta(event: dict[str, Any]) -> str:
     except (LookupError, TypeError, AttributeError) as error:
         raise LLMProtocolError(f"an event of the stream has another form: {event}") from error
     if not isinstance(text, str | None):
-        raise LLMProtocolError(f"an event's text is no text: {event}")
+        raise LLMProtocolError(f"an event's text is not a string: {event}")
     return text or ""

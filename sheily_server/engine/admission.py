@@ -180,7 +180,8 @@ class Admission:
             return
         for token in submit.sampling.logit_bias:
             if not 0 <= token < self._tokenizer.n_vocab:
-                message = f"{token} is no token of this model, which has {self._tokenizer.n_vocab}."
+                n_vocab = self._tokenizer.n_vocab
+                message = f"{token} is not a token of this model, which has {n_vocab}."
                 self._end(Refused(submit.id, "logit_bias", message))
                 return
         job = self._job(submit, prompt, reading.n_before_last)

@@ -19,7 +19,5 @@ def settled(start: Start, cpu: str) -> tuple[Start, list[str]]:
         return msgspec.structs.replace(start, **tuned.otherwise), [sentence]
     name = Path(start.model_path).name
     if tuned.model != name:
-        return start, [
-            f"{tuned.path} was made with {tuned.model}, not {name}: it is used all the same"
-        ]
+        return start, [f"{tuned.path} was made with {tuned.model}, not {name}: it is used anyway"]
     return start, []

@@ -105,7 +105,7 @@ class Tokenizer:
         """Returns the bytes of a token, or the text of a control token. Raises InvalidArgumentError
         for an id that is not a token."""
         if not 0 <= token < len(self._pieces):
-            raise InvalidArgumentError(f"{token} is no token")
+            raise InvalidArgumentError(f"{token} is not a token")
         return self._pieces[token]
 
     def control_token(self, text: str) -> int | None:

@@ -85,5 +85,5 @@ def tell(vitals: Vitals, channel: Channel) -> None:
     except ConnectionError:
         os._exit(0)
     except BaseException:
-        log.exception("the engine cannot say how it is")
+        log.exception("the engine's signs of life failed")
         os._exit(1)

@@ -50,9 +50,9 @@ class Guard:
         # Browsers send no key with a CORS preflight request.
         needs_key = bool(self._keys) and method != "OPTIONS" and path.rstrip("/") not in OPEN_PATHS
         if needs_key and not self._has_key(authorization or ""):
-            problem = "The API key is none of this server's."
+            problem = "The API key is not one of this server's."
             if not authorization:
-                problem = "An API key is needed, in the header Authorization: Bearer KEY."
+                problem = "Send an API key in the header Authorization: Bearer KEY."
             raise HttpError(401, problem, "invalid_api_key")
 
     def scope(self, authorization: str | None) -> str:
@@ -97,7 +97,7 @@ def check_body_type(content_type: str | None, content_encoding: str | None) -> N
     elif others:
         problem = f"The body must be in UTF-8, not in {others[0][:40]!r}."
     elif (content_encoding or "identity").strip().lower() != "identity":
-        problem = "The body must be sent as it is: no Content-Encoding is taken."
+        problem = "The body must not be compressed: Content-Encoding is not supported."
     else:
         return
     raise HttpError(415, problem, "unsupported_media_type")

@@ -25,9 +25,9 @@ _PROBLEMS = {
     431: ("headers_too_large", f"The request's head is larger than {MAX_HEAD_BYTES} bytes."),
     408: (
         "request_incomplete",
-        "The request had not come to its end, and the room that it took was needed.",
+        "The request was not complete, and its connection was needed for others.",
     ),
-    501: ("not_implemented", "No Transfer-Encoding but chunked is taken."),
+    501: ("not_implemented", "The only Transfer-Encoding that is supported is chunked."),
 }
 
 
@@ -134,7 +134,7 @@ class RefusalTask(ErrorTask):  # type: ignore[misc]
 def _error(status: int, detail: str) -> HttpError:
     if status == 500:
         return HttpError(status, f"{detail}.", "internal_error")
-    unreadable = f"This is no HTTP request that can be read: {detail[:200]}."
+    unreadable = f"The HTTP request cannot be parsed: {detail[:200]}."
     code, message = _PROBLEMS.get(status, ("invalid_http", unreadable))
     return HttpError(status, message, code)
 

@@ -206,7 +206,7 @@ _ORDERS = (
     "fail schema_too_complex",
     "fail-early timeout",
     "too-long 600 20",
-    "refuse logit_bias 7 is no token",
+    "refuse logit_bias 7 is not a token",
 )
 
 

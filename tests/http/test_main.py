@@ -150,7 +150,7 @@ def test_flags_variables_and_a_tuned_file(start: Start, tmp_path: Path) -> None:
         (["--port", "x"], {}, "--port is 'x', not a whole number."),
         ([], {"LLM_CONTEXT_SIZE": "1"}, "LLM_CONTEXT_SIZE is 1, not in 64 to 1048576."),
         (["--cors-origins", "me"], {}, "--cors-origins has 'me'"),
-        (["--tuned", "/none.json"], {}, "--tuned is '/none.json', which is no file."),
+        (["--tuned", "/none.json"], {}, "--tuned is '/none.json', which is not a file."),
     ],
 )
 def test_a_bad_setting_ends_the_program_with_one_sentence(

@@ -328,7 +328,7 @@ def test_tokens_to_text() -> None:
     assert Desk().answer(Detokenize(3, [1, 97, 233])) == (Detokenized(3, "<|x|>aé"), None)
     assert Desk().answer(Detokenize(3, [])) == (Detokenized(3, ""), None)
     event, job = Desk().answer(Detokenize(3, [97, 1000]))
-    assert event == Refused(3, "tokens", "1000 is no token.")
+    assert event == Refused(3, "tokens", "1000 is not a token.")
     assert job is None
 
 

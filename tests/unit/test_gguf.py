@@ -88,7 +88,7 @@ def test_every_cut_is_noticed(tmp_path: Path) -> None:
     ("data", "words"),
     [
         (b"", "is empty"),
-        (b"PK\x03\x04" + bytes(99), "is no GGUF file"),
+        (b"PK\x03\x04" + bytes(99), "is not a GGUF file"),
         (whole([], [], version=1), "has version 1"),
         (struct.pack(">4sIQQ", b"GGUF", 3, 0, 0), "is big-endian"),
         (struct.pack("<4sIQQ", b"GGUF", 3, 2**60, 0), "1,152,921,504,606,846,976 tensors"),

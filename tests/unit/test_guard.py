@@ -261,7 +261,7 @@ def test_a_file_that_is_none(tmp_path: Path, content: bytes, words: str) -> None
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     for missing in (tmp_path / "none", tmp_path, Path("/dev/null")):
-        with pytest.raises(ValueError, match="which is no file"):
+        with pytest.raises(ValueError, match="which is not a file"):
             read_keys(missing)
     with pytest.raises(ValueError, match="cannot be read"):
         read_keys(tmp_path / ("x" * 300))

@@ -106,7 +106,7 @@ EVENTS: list[Event] = [
     Admitted(1, 5),
     Started(1, 0),
     TooLong(id=1, prompt_tokens=5000, completion_tokens=1),
-    Refused(1, "logit_bias", "5 is no token."),
+    Refused(1, "logit_bias", "5 is not a token."),
     Tokenized(1, [5, 2**31 - 1], [b"\xff\x00", b""]),
     Detokenized(1, "\ufffd"),
     Text(1, 0, "caf\u00e9 \0"),

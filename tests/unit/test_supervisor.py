@@ -330,7 +330,7 @@ def test_a_missing_model_is_named_with_its_path(bench: Bench) -> None:
 
 @pytest.mark.parametrize(
     ("path", "words"),
-    [("/", "is no file"), ("/dev/null", "is no file"), ("/" + "x" * 300, "cannot be read")],
+    [("/", "is not a file"), ("/dev/null", "is not a file"), ("/" + "x" * 300, "cannot be read")],
 )
 def test_paths_that_are_no_file(bench: Bench, path: str, words: str) -> None:
     supervisor = bench.start(model_path=Path(path))
@@ -604,7 +604,7 @@ def test_a_load_that_cannot_be_shown_goes_on(
     supervisor = bench.ready()
     assert ask(supervisor, "hi") == "Finished"
     assert [record.getMessage() for record in caplog.records if record.exc_info] == [
-        "the load cannot be shown"
+        "the progress of loading cannot be shown"
     ]
 
 
@@ -753,7 +753,7 @@ def test_the_header_is_read_again_when_the_file_is_another(
     bench.model.write_bytes(b"another file")
     error_of(supervisor.submit(request("crash")))
     wait_for(supervisor, "failed")
-    assert "is no GGUF file" in (supervisor.health().reason or "")
+    assert "is not a GGUF file" in (supervisor.health().reason or "")
 
 
 def ask(supervisor: Supervisor, text: str) -> str:
@@ -1264,8 +1264,8 @@ def test_draining_ends_with_its_time(bench: Bench) -> None:
     ("data", "words"),
     [
         (b"", "is empty"),
-        (b"GG", "is no GGUF file"),
-        (b"<html>404</html>", "is no GGUF file"),
+        (b"GG", "is not a GGUF file"),
+        (b"<html>404</html>", "is not a GGUF file"),
         (EMPTY_GGUF[:-1], "was cut off"),
     ],
 )

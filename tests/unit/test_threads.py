@@ -131,7 +131,7 @@ def test_beats_that_cannot_be_told_end_the_engine(
     with ours, theirs, pytest.raises(LeftError) as caught:
         vitals.tell(signs, Channel(ours))
     assert left_with(caught) == code
-    assert ("the engine cannot say how it is" in caplog.text) == (code == 1)
+    assert ("the engine's signs of life failed" in caplog.text) == (code == 1)
 
 
 def test_a_compilers_process_that_cannot_be_started_leaves_nobody_waiting(

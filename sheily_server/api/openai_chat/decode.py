@@ -86,7 +86,7 @@ def check_options(options: wire.Options) -> None:
     for token in options.logit_bias or ():
         if not (token.isascii() and token.isdigit() and len(token) <= 10):
             raise InvalidRequestError(
-                f"{token[:20]!r} is no token id.", "logit_bias", "invalid_type"
+                f"{token[:20]!r} is not a token id.", "logit_bias", "invalid_type"
             )
 
 

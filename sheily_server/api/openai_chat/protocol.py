@@ -28,8 +28,8 @@ FinishReason = Annotated[str, Meta(extra_json_schema={"enum": ["stop", "length",
 
 
 class TextPart(Struct, tag_field="type", tag="text", forbid_unknown_fields=True, frozen=True):
-    """One part of a message's content; text is the only kind this model reads. A
-    `prompt_cache_breakpoint` has no effect: every prefix is cached anyway."""
+    """One part of a message's content. The model reads only text. `prompt_cache_breakpoint` has no
+    effect: every prefix is cached anyway."""
 
     text: str
     prompt_cache_breakpoint: Any = None
@@ -46,9 +46,9 @@ def plain(content: Content) -> str:
 
 
 class FunctionCall(Struct, forbid_unknown_fields=True, frozen=True):
-    """A call the model made earlier; `arguments` is JSON in a string, as OpenAI has it.
+    """A call the model made earlier. `arguments` is JSON in a string, as in OpenAI's API.
 
-    The official clients add `parsed_arguments` to the calls they read, and send them back with it.
+    The official clients add `parsed_arguments` to the calls that they read, and send it back.
     """
 
     name: Annotated[str, Meta(min_length=1)]
@@ -57,7 +57,7 @@ class FunctionCall(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class ToolCallParam(Struct, forbid_unknown_fields=True, frozen=True):
-    """A call of an earlier answer; `index` stays there when it was put together from chunks."""
+    """A call of an earlier answer. `index` remains if the call was put together from chunks."""
 
     id: str
     function: FunctionCall
@@ -82,8 +82,8 @@ class UserMessage(_Message, tag="user", kw_only=True, frozen=True):
 
 
 class AssistantMessage(_Message, tag="assistant", kw_only=True, frozen=True):
-    """Fields besides content and tool_calls are what clients send back of an answer; `parsed` is
-    what the official clients made of it."""
+    """Fields besides `content` and `tool_calls` are parts of an answer that clients send back. The
+    official clients add `parsed`."""
 
     content: Content | None = None
     tool_calls: list[ToolCallParam] | None = None
@@ -103,7 +103,7 @@ ChatMessage = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage 
 
 
 class StreamOptions(Struct, forbid_unknown_fields=True, frozen=True):
-    """`include_obfuscation` asks for padding against listeners on the wire: it has no effect."""
+    """`include_obfuscation` asks for padding against eavesdroppers. It has no effect."""
 
     include_usage: bool | None = None
     include_obfuscation: bool | None = None
@@ -120,7 +120,7 @@ class JsonObjectFormat(
 
 
 class JsonSchema(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """A schema and its name. The answer follows it whether `strict` is set or not."""
+    """A named schema. The answer follows it whether or not `strict` is set."""
 
     name: FunctionName
     schema: dict[str, Any] | None = None
@@ -157,22 +157,22 @@ class ChosenFunction(Struct, forbid_unknown_fields=True, frozen=True):
 
 
 class NamedToolChoice(Struct, forbid_unknown_fields=True, frozen=True):
-    """The answer has to call this function."""
+    """The answer must call this function."""
 
     function: ChosenFunction
     type: Literal["function"] = "function"
 
 
 class Prediction(Struct, forbid_unknown_fields=True, frozen=True):
-    """A text that the answer is expected to repeat, at most 256 KiB: for speed, it never changes
-    the answer."""
+    """Text that the answer is expected to repeat, at most 256 KiB. It speeds up the answer and
+    never changes it."""
 
     type: Literal["content"]
     content: Content
 
 
 class Options(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
-    """What may be said of an answer on both chat routes; null is as good as leaving out.
+    """Options of an answer on both chat routes. Null means the same as leaving a field out.
 
     docs/openai.md has a line for each field.
     """
@@ -248,8 +248,8 @@ class CachedTokens(Struct, frozen=True):
 
 
 class CompletionTokensDetails(Struct, frozen=True, kw_only=True):
-    """Of the drafts from the request's prediction, how many tokens were right and how many wrong;
-    only the right ones are tokens of the answer too. All of an answer is text."""
+    """How many tokens drafted from the request's prediction were accepted, and how many rejected.
+    Only accepted ones are part of the answer. The whole answer is text."""
 
     accepted_prediction_tokens: int
     rejected_prediction_tokens: int
@@ -259,7 +259,7 @@ class CompletionTokensDetails(Struct, frozen=True, kw_only=True):
 
 
 class Usage(Struct, frozen=True, kw_only=True):
-    """Counts of tokens; `cached_tokens` of the prompt were in the KV cache already."""
+    """Token counts. `cached_tokens` of the prompt were already in the KV cache."""
 
     prompt_tokens: int
     completion_tokens: int
@@ -269,10 +269,10 @@ class Usage(Struct, frozen=True, kw_only=True):
 
 
 class Extension(Struct, frozen=True, omit_defaults=True):
-    """What OpenAI's shape has no place for: the field `sheily` of responses and first chunks.
+    """The field `sheily` of responses and first chunks, for what OpenAI's format lacks.
 
-    `dropped_messages` were left out of the prompt because of LLM_MAX_HISTORY; `timed_out` marks an
-    answer that LLM_TIMEOUT cut short.
+    `dropped_messages` is how many messages LLM_MAX_HISTORY or `truncation` left out of the prompt.
+    `timed_out` marks an answer that LLM_TIMEOUT cut short.
     """
 
     dropped_messages: int = 0
@@ -285,7 +285,7 @@ class AnswerCall(Struct, frozen=True):
 
 
 class AnswerToolCall(Struct, frozen=True):
-    """A call in an answer; `index` is there in chunks alone."""
+    """A call in an answer. Only chunks have `index`."""
 
     id: str
     function: AnswerCall
@@ -307,7 +307,7 @@ class TopLogprob(Struct, frozen=True):
 
 
 class Logprob(Struct, frozen=True, kw_only=True):
-    """A token of the answer. `bytes` are exact; `token` has U+FFFD where they are no text."""
+    """A token of the answer. `bytes` are exact; `token` has U+FFFD where they are not text."""
 
     token: str
     logprob: float
@@ -328,9 +328,9 @@ class Choice(Struct, frozen=True, kw_only=True):
 
 
 class Timings(Struct, frozen=True, kw_only=True):
-    """Milliseconds of waiting, of the prompt, and of the answer behind its first token; the tokens
-    a second of the prompt's computed part and of the answer; and how many tokens were drafted,
-    wherever the drafts came from, and how many of them were right."""
+    """Milliseconds spent in the queue, on prefill, and on decode after the first token. Tokens per
+    second of prefill (of the prompt tokens that were computed) and of decode. `draft_n` is how many
+    tokens were drafted, from any source; `draft_n_accepted` is how many of them were right."""
 
     queued_ms: float
     prompt_ms: float
@@ -367,7 +367,7 @@ class ChunkChoice(Struct, frozen=True, kw_only=True):
 
 
 class ChatCompletionChunk(Struct, frozen=True, kw_only=True):
-    """One event of a stream. `usage` is left out, null or the counts, as include_usage asks;
+    """One event of a stream. `usage` is absent, null or the counts, depending on `include_usage`.
     `timings` come with the last chunk that has a choice."""
 
     id: str
