@@ -12,8 +12,9 @@ LLM_PORT ?= 8005
 
 BIN := $(VENV)/bin
 SMOLLM2 := models/SmolLM2-135M-Instruct.Q4_1.gguf
+CSRC := $(shell find sheily_native/csrc -name '*.h' -o -name '*.cpp')
 BUILT_FROM := CMakeLists.txt pyproject.toml vendor/fetch.py vendor/llama.cpp.toml \
-	$(wildcard cmake/* sheily_native/csrc/* sheily_native/csrc/*/*)
+	$(wildcard cmake/*) $(CSRC)
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 unexport PYTHONHOME
@@ -173,8 +174,6 @@ torture: $(VENV)/.installed-test $(SMOLLM2)
 		$(BIN)/python -m tests.faults.report; exit $$status
 
 # --- for developers -------------------------------------------------------------------------------
-
-CSRC = $(shell find sheily_native/csrc -name '*.h' -o -name '*.cpp' -o -name '*.c')
 
 check: lint types format-check
 

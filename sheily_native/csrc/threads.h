@@ -1,7 +1,7 @@
 // The same work on several threads, one of which is the caller's.
 #pragma once
 
-#include "test_hooks.h"
+#include "test_throw.h"
 
 #include <cstdint>
 #include <thread>
@@ -10,8 +10,8 @@
 namespace sheily {
 
 // Calls part(0) to part(n - 1), each on a thread of its own, part(0) on this one; part must not
-// throw. Returns when all have ended, and throws std::system_error, when those that were started
-// have ended, if a thread cannot be had.
+// throw. Returns when all have ended. If a thread cannot be started, it waits for those that were,
+// and throws std::system_error.
 template <typename Part> void on_threads(int32_t n, const Part &part) {
     struct Joined {
         std::vector<std::thread> threads;

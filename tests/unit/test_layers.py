@@ -175,42 +175,48 @@ def test_pure_engine_modules_import_no_native_code() -> None:
         assert not {other for other in IMPORTS[name] if within(other, "sheily_native")}
 
 
-def including(header: str) -> set[str]:
-    """Names of our C and C++ files that include a header themselves."""
-    include = re.compile(rf'^\s*#\s*include\s*[<"]{re.escape(header)}[>"]', re.MULTILINE)
+CSRC = ROOT / "sheily_native" / "csrc"
+INCLUDE = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', re.MULTILINE)
+
+
+def includes(path: Path) -> set[str]:
+    return set(INCLUDE.findall(path.read_text(encoding="utf-8")))
+
+
+def including(header: str) -> set[Path]:
+    """Our C and C++ files that include a header themselves."""
     sources = [path for path in (ROOT / "sheily_native").rglob("*.*") if path.suffix in C_SUFFIXES]
-    return {path.name for path in sources if include.search(path.read_text(encoding="utf-8"))}
+    return {path.relative_to(CSRC) for path in sources if header in includes(path)}
 
 
 def test_llama_h_is_for_the_shim_alone() -> None:
-    assert including("llama.h") == {"shim.h"}
-    users = including("shim.h")
+    assert including("llama.h") == {Path("shim/shim.h")}
+    users = including("shim/shim.h")
     assert users
-    assert all(name.startswith("shim_") and name.endswith(".cpp") for name in users), users
+    assert {path.parent for path in users} == {Path("shim")}
+
+
+def test_headers_of_ggml_are_for_what_puts_kernels_into_it() -> None:
+    for path in (CSRC / "kernels").rglob("*.*"):
+        if path.parent.name != "ggml":
+            assert not [name for name in includes(path) if "ggml" in name], path
 
 
 def test_instruction_set_files_include_nothing_that_the_linker_could_share() -> None:
     """An inline function compiled for AVX-512 there could be the copy that every file gets."""
-    own = {
-        "q8_0.h",
-        "q8_0_256.h",
-        "q8_0_vnni_256.h",
-        "q8_0_tile.h",
-        "attention.h",
-        "attention_tile.h",
-    }
-    glue = {"q8_0_select.cpp", "attention_op.cpp", "attention_op.h"}
-    kernels = ROOT / "sheily_native" / "csrc" / "kernels"
-    include = re.compile(r'^\s*#\s*include\s*[<"]([^>"]+)[>"]', re.MULTILINE)
-    files = {*kernels.glob("q8_0*"), *kernels.glob("attention*")}
-    assert glue < {path.name for path in files}
-    for path in files:
-        if path.name not in glue:
-            included = set(include.findall(path.read_text(encoding="utf-8")))
-            assert included <= {*own, "immintrin.h", "stdint.h"}, path
+    todo = sorted((CSRC / "kernels" / "x86").glob("*.cpp"))
+    assert len(todo) > 5
+    seen: set[str] = set()
+    while todo:
+        path = todo.pop()
+        for name in includes(path) - {"immintrin.h", "stddef.h", "stdint.h"} - seen:
+            assert name.startswith("kernels/"), path
+            seen.add(name)
+            todo.append(CSRC / name)
+    assert "kernels/matmul/q8_0/tile-inl.h" in seen
 
 
 def test_threads_share_atomics_and_nothing_volatile() -> None:
-    for path in (ROOT / "sheily_native" / "csrc").rglob("*.*"):
+    for path in CSRC.rglob("*.*"):
         text = path.read_text(encoding="utf-8")
         assert not re.search(r"(?<!__asm__ )(?<!asm )\bvolatile\b", text), path
