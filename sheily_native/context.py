@@ -5,8 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +13,13 @@ import numpy.typing as npt
 from ._library import library
 from ._status import check
 from ._threads import default_threads
-from .errors import ClosedError, InvalidArgumentError, WrongThreadError
+from .errors import InvalidArgumentError, WrongThreadError
+from .handle import Handle
 from .model import Model
 from .sampling import Sampled, SampledBuffers, Sampler, mask_pointer
 
 KVType = Literal["f16", "q8_0"]
-_KV_TYPES: dict[str, int] = {"f16": 0, "q8_0": 1}
+KV_TYPES: tuple[KVType, ...] = get_args(KVType)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Entry:
         return self.sampler is not None or self.logits
 
 
-class Context:
+class Context(Handle):
     """KV cells shared by up to `n_seq_max` sequences of one model.
 
     `n_ctx` is the number of cells in all; `n_batch` the most tokens of a step; `n_outputs_max` the
@@ -65,6 +65,8 @@ class Context:
 
     Raises InvalidArgumentError, or OutOfMemoryError when the cells do not fit into memory.
     """
+
+    _KIND = "context"
 
     def __init__(
         self,
@@ -79,12 +81,11 @@ class Context:
         flash_attention: bool | None = None,
         kv_type: KVType = "f16",
     ) -> None:
-        self._handle: Any = None
         ffi, lib = library()
         threads = default_threads() if n_threads is None else n_threads
         outputs = max(n_seq_max, 16) if n_outputs_max is None else n_outputs_max
-        if kv_type not in _KV_TYPES:
-            raise InvalidArgumentError(f"kv_type is {kv_type!r}, not one of {list(_KV_TYPES)}")
+        if kv_type not in KV_TYPES:
+            raise InvalidArgumentError(f"kv_type is {kv_type!r}, not one of {list(KV_TYPES)}")
         params = ffi.new(
             "sn_context_params *",
             {
@@ -94,9 +95,8 @@ class Context:
                 "n_seq_max": n_seq_max,
                 "n_outputs_max": outputs,
                 "n_threads": threads,
-                "n_threads_batch": threads,
                 "flash_attention": -1 if flash_attention is None else int(flash_attention),
-                "kv_type": _KV_TYPES[kv_type],
+                "kv_type": getattr(lib, f"SN_KV_{kv_type.upper()}"),
             },
         )
         out = ffi.new("sn_context **")
@@ -203,29 +203,21 @@ class Context:
 
     def abort(self, on: bool = True) -> None:
         """Makes the running step, and every one until `abort(False)`, raise AbortedError."""
-        library()[1].sn_context_abort(self._open(), on)
+        library()[1].sn_context_abort(self.handle, on)
 
     @property
     def heartbeat(self) -> int:
         """CLOCK_MONOTONIC nanoseconds of the last sign of life from inside a step; 0 outside."""
-        return int(library()[1].sn_context_heartbeat(self._open()))
+        return int(library()[1].sn_context_heartbeat(self.handle))
 
     def close(self) -> None:
         """Frees cells and buffers. Closing twice is allowed."""
         if self._handle is not None:
-            library()[1].sn_context_free(self._owned())
-            self._handle = None
+            self._owned()
+        super().close()
 
-    def __enter__(self) -> Context:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
+    def _free(self, handle: Any) -> None:
+        library()[1].sn_context_free(handle)
 
     def _row(self, entry: Entry, index: int, keep: list[Any]) -> dict[str, Any]:
         ffi, _ = library()
@@ -242,13 +234,8 @@ class Context:
             "top_logprobs": -1 if entry.top_logprobs is None else entry.top_logprobs,
         }
 
-    def _open(self) -> Any:
-        if self._handle is None:
-            raise ClosedError("the context is closed")
-        return self._handle
-
     def _owned(self) -> Any:
-        handle = self._open()
+        handle = self.handle
         if threading.get_ident() != self._owner:
             raise WrongThreadError("a context belongs to the thread that made it")
         return handle

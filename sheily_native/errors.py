@@ -1,4 +1,4 @@
-"""The exceptions of the native library, and the one place where status codes become exceptions."""
+"""The exceptions of the native library."""
 
 from __future__ import annotations
 
@@ -53,18 +53,3 @@ class TooManyTokensError(NativeError):
     def __init__(self, count: int, most: int) -> None:
         super().__init__(f"the text has {count} tokens, more than {most}")
         self.count = count
-
-
-_BY_STATUS: dict[int, type[NativeError]] = {
-    1: InvalidArgumentError,
-    2: OutOfMemoryError,
-    3: ModelLoadError,
-    4: KVFullError,
-    5: AbortedError,
-    6: DecodeError,
-}
-
-
-def error_for(status: int, message: str) -> NativeError:
-    """The exception that stands for an `sn_status` other than `SN_OK` (see csrc/api.h)."""
-    return _BY_STATUS.get(status, NativeError)(message)

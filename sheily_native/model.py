@@ -6,24 +6,17 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 from . import kernels
 from ._library import library
 from ._status import check
 from ._threads import default_threads
-from .errors import (
-    ClosedError,
-    InvalidArgumentError,
-    ModelLoadError,
-    NativeError,
-    TooManyTokensError,
-)
+from .errors import InvalidArgumentError, ModelLoadError, NativeError, TooManyTokensError
+from .handle import Handle
 
 _PROGRESS_INTERVAL_S = 0.05
-_NEARLY_ALL = 0.999  # 1 is said once, when the model is there
-_SN_BUFFER_TOO_SMALL = 7
+_NEARLY_ALL = 0.999  # 1 is reported once, when the model is there
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +45,7 @@ class ModelInfo:
     kernel: str | None
 
 
-class Model:
+class Model(Handle):
     """A GGUF file loaded for the CPU.
 
     May be shared by threads: tokenizing and looking up pieces is thread-safe. Close it, or leave
@@ -69,6 +62,8 @@ class Model:
     that is not known or not for this CPU, IncompatibleCPUError or NotBuiltError.
     """
 
+    _KIND = "model"
+
     def __init__(
         self,
         path: str | os.PathLike[str],
@@ -80,7 +75,6 @@ class Model:
         n_threads: int | None = None,
         vocab_only: bool = False,
     ) -> None:
-        self._handle: Any = None
         self.path = os.path.abspath(os.fspath(path))
         if not os.path.isfile(self.path):
             raise ModelLoadError(f"there is no model file at {self.path}")
@@ -104,15 +98,8 @@ class Model:
             self.close()
             raise
 
-    @property
-    def handle(self) -> Any:
-        """The native pointer. Raises ClosedError after close()."""
-        if self._handle is None:
-            raise ClosedError("the model is closed")
-        return self._handle
-
     def tokenize(
-        self, text: str | bytes, special: bool = False, *, most: int | None = None
+        self, text: str | bytes, *, special: bool = False, most: int | None = None
     ) -> list[int]:
         """The token ids of `text` (UTF-8), with no BOS or EOS added.
 
@@ -135,14 +122,14 @@ class Model:
         status = lib.sn_tokenize(self.handle, data, len(data), special, tokens, capacity, count)
         if most is not None and count[0] > most:
             raise TooManyTokensError(count[0], most)
-        if status == _SN_BUFFER_TOO_SMALL:  # normalizing made the text longer
+        if status == lib.SN_BUFFER_TOO_SMALL:  # normalizing made the text longer
             capacity = count[0]
             tokens = ffi.new("int32_t[]", capacity)
             status = lib.sn_tokenize(self.handle, data, len(data), special, tokens, capacity, count)
         check(status)
         return list(ffi.unpack(tokens, count[0])) if count[0] else []
 
-    def piece(self, token: int, special: bool = False) -> bytes:
+    def piece(self, token: int, *, special: bool = False) -> bytes:
         """The bytes a token stands for, which may be part of a character.
 
         Control tokens give b"", or their text such as b"<|eot_id|>" with `special=True`.
@@ -153,7 +140,7 @@ class Model:
         while True:
             buffer = ffi.new("char[]", size)
             status = lib.sn_piece(self.handle, token, special, buffer, size, count)
-            if status != _SN_BUFFER_TOO_SMALL:
+            if status != lib.SN_BUFFER_TOO_SMALL:
                 check(status)
                 return bytes(ffi.buffer(buffer, count[0]))
             size = count[0]
@@ -170,22 +157,8 @@ class Model:
         """Whether the token is matched in plain text too, whatever `special` says."""
         return bool(library()[1].sn_is_user_defined(self.handle, token))
 
-    def close(self) -> None:
-        """Frees the weights. Closing twice is allowed."""
-        if self._handle is not None:
-            library()[1].sn_model_free(self._handle)
-            self._handle = None
-
-    def __enter__(self) -> Model:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
+    def _free(self, handle: Any) -> None:
+        library()[1].sn_model_free(handle)
 
 
 def _token_or_none(token: int) -> int | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -13,9 +12,7 @@ import numpy.typing as npt
 
 from ._library import library
 from ._status import check
-from .errors import ClosedError
-
-MAX_TOP_LOGPROBS = 20
+from .handle import Handle
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,15 +91,16 @@ class SampledBuffers:
         return TokenLogprob(token, float(self._logprobs[i]), top)
 
 
-class Sampler:
+class Sampler(Handle):
     """Chooses the tokens of one sequence and remembers which it chose.
 
     `prompt` matters for `repeat_penalty` alone. One thread at a time.
     Raises InvalidArgumentError when a parameter is out of range.
     """
 
+    _KIND = "sampler"
+
     def __init__(self, n_vocab: int, params: SamplingParams, prompt: Sequence[int] = ()) -> None:
-        self._handle: Any = None
         ffi, lib = library()
         seed = secrets.randbits(64) if params.seed is None else params.seed % 2**64
         bias_tokens = ffi.new("int32_t[]", list(params.logit_bias))
@@ -129,13 +127,6 @@ class Sampler:
         self._handle = out[0]
         self.n_vocab = n_vocab
 
-    @property
-    def handle(self) -> Any:
-        """The native pointer. Raises ClosedError after close()."""
-        if self._handle is None:
-            raise ClosedError("the sampler is closed")
-        return self._handle
-
     def sample(
         self,
         logits: npt.NDArray[np.float32],
@@ -159,22 +150,8 @@ class Sampler:
         check(lib.sn_sampler_sample(self.handle, row, words, n_top, native))
         return buffers.read(native.n_tokens)
 
-    def close(self) -> None:
-        """Frees the native sampler. Closing twice is allowed."""
-        if self._handle is not None:
-            library()[1].sn_sampler_free(self._handle)
-            self._handle = None
-
-    def __enter__(self) -> Sampler:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
+    def _free(self, handle: Any) -> None:
+        library()[1].sn_sampler_free(handle)
 
     def __del__(self) -> None:
         self.close()

@@ -19,6 +19,8 @@ enum sn_status {
     SN_INTERNAL = 8
 };
 
+enum sn_kv_type { SN_KV_F16 = 0, SN_KV_Q8_0 = 1 };
+
 typedef struct sn_model sn_model;
 typedef struct sn_context sn_context;
 typedef struct sn_sampler sn_sampler;
@@ -28,8 +30,8 @@ typedef struct sn_model_params {
     int32_t use_mmap;
     int32_t use_extra_buffers; /* 0: stock kernels, no repacked weights */
     int32_t vocab_only;
-    const char *kernel; /* for products with Q8_0 weights: a name, "off" for stock, "auto" */
-    int32_t n_threads;  /* that repack weights while loading */
+    const char *kernel; /* a kernel's name, "off" for the stock ones, "auto" */
+    int32_t n_threads;  /* to repack weights while loading */
 } sn_model_params;
 
 typedef struct sn_model_info {
@@ -47,7 +49,7 @@ typedef struct sn_model_info {
     int32_t is_recurrent;
     uint64_t n_params;
     uint64_t n_bytes; /* of all tensors */
-    int32_t kernel;   /* that Q8_0 weights were repacked for, -1: none */
+    int32_t kernel;   /* number of the kernel that Q8_0 weights were repacked for, -1: none */
 } sn_model_info;
 
 typedef struct sn_context_params {
@@ -57,9 +59,8 @@ typedef struct sn_context_params {
     int32_t n_seq_max;     /* sequences, 1 to 256 */
     int32_t n_outputs_max; /* most logits rows in one step */
     int32_t n_threads;
-    int32_t n_threads_batch;
     int32_t flash_attention; /* -1 automatic, 0 off, 1 on */
-    int32_t kv_type;         /* 0 f16, 1 q8_0 */
+    int32_t kv_type;         /* an sn_kv_type */
 } sn_context_params;
 
 typedef struct sn_context_info {
@@ -90,12 +91,12 @@ typedef struct sn_sampling {
 typedef struct sn_row {
     int32_t index;
     int32_t n_draft;
-    sn_sampler
-        *sampler; /* NULL: no token is sampled, the logits row is kept for sn_context_logits */
-    const uint32_t
-        *mask; /* NULL, or (n_draft + 1) rows of (n_vocab + 31) / 32 words; bit set: allowed */
-    int32_t
-        top_logprobs; /* -1: no logprobs; 0 to 20: the sampled token's and that many of the best */
+    /* NULL: no token is sampled, the logits row is kept for sn_context_logits */
+    sn_sampler *sampler;
+    /* NULL, or (n_draft + 1) rows of (n_vocab + 31) / 32 words; bit set: allowed */
+    const uint32_t *mask;
+    /* -1: no logprobs; 0 to 20: the sampled token's and that many of the best */
+    int32_t top_logprobs;
 } sn_row;
 
 /* What came out of one row. Arrays are the caller's; capacity n_draft + 1 tokens, and as many times
@@ -112,8 +113,8 @@ typedef struct sn_sampled {
 typedef struct sn_step {
     int32_t n_tokens;
     const int32_t *tokens;
-    const int32_t
-        *sequences; /* the sequence of each token; its position is the sequence's length */
+    /* the sequence of each token; its position is the sequence's length */
+    const int32_t *sequences;
     int32_t n_rows;
     const sn_row *rows;
     sn_sampled *sampled; /* n_rows of them */
@@ -121,10 +122,9 @@ typedef struct sn_step {
 
 /* library */
 const char *sn_last_error(void);
-const char *sn_llama_version(void);
 void sn_set_log_level(int32_t level); /* 0 nothing, 1 errors, 2 + warnings, 3 + info, 4 + debug */
 
-/* kernels: for products with Q8_0 weights, best first */
+/* kernels: for products with Q8_0 weights and for attention, best first, numbered from 0 */
 int32_t sn_kernel_count(void);
 const char *sn_kernel_name(int32_t kernel);
 int32_t sn_kernel_runs_here(int32_t kernel);
@@ -133,7 +133,7 @@ int32_t sn_kernel_runs_here(int32_t kernel);
 int sn_kernel_multiply(int32_t kernel, const uint8_t *weights, int64_t n_rows, int64_t n_columns,
                        const float *tokens, int64_t n_tokens, int32_t n_threads, float *out);
 /* One attention as a graph of llama.cpp's. q: tokens x heads x width floats; k and v: cells x
- * kv_heads x width, half precision (kv_type 0) or Q8_0 blocks (1); mask: tokens x cells in half
+ * kv_heads x width, half precision or Q8_0 blocks, as kv_type says; mask: tokens x cells in half
  * precision, added to the scores; out: as q. */
 typedef struct sn_attention {
     int32_t n_tokens;
@@ -141,7 +141,7 @@ typedef struct sn_attention {
     int32_t n_kv_heads;
     int32_t n_cells;
     int32_t width;
-    int32_t kv_type;
+    int32_t kv_type; /* an sn_kv_type */
     float scale;
     const float *q;
     const uint8_t *k;
@@ -151,13 +151,13 @@ typedef struct sn_attention {
 } sn_attention;
 int sn_kernel_attend(int32_t kernel, const sn_attention *attention, int32_t n_threads);
 
-/* the bounds of this machine: the best of the runs of some `seconds` */
+/* the bounds of this machine: the best of the runs that fit into `seconds` */
 int sn_measure_bandwidth(int32_t n_threads, uint64_t n_bytes, double seconds,
                          double *bytes_a_second);
 int sn_measure_peak(int32_t kernel, int32_t n_threads, double seconds,
                     double *multiply_adds_a_second);
 
-/* progress: of one load, to be freed when that has returned; for any thread meanwhile */
+/* progress of one load: any thread may use it meanwhile; freed when the load has returned */
 int sn_progress_new(sn_progress **out);
 void sn_progress_free(sn_progress *progress);
 float sn_progress_fraction(const sn_progress *progress); /* 0 to 1 */
@@ -193,13 +193,11 @@ int sn_context_new(sn_model *model, const sn_context_params *params, sn_context 
 void sn_context_free(sn_context *context);
 void sn_context_info_get(const sn_context *context, sn_context_info *info);
 int sn_context_step(sn_context *context, const sn_step *step);
-/* The logits of a batch token of the last step that asked for them; n_vocab floats, NULL if none.
- */
+/* n_vocab logits of a batch token of the last step; NULL where the step asked for none. */
 const float *sn_context_logits(sn_context *context, int32_t index);
 int32_t sn_kv_length(const sn_context *context, int32_t sequence);
 int sn_kv_truncate(sn_context *context, int32_t sequence, int32_t length);
-/* `to` gets the cells [begin, end) of `from`, which both then own, in the place of its own there.
- */
+/* Replaces the cells [begin, end) of `to` by those of `from`; both own them then. */
 int sn_kv_share(sn_context *context, int32_t from, int32_t to, int32_t begin, int32_t end);
 void sn_kv_clear(sn_context *context);
 void sn_context_abort(sn_context *context, int32_t on);

@@ -21,7 +21,7 @@ from ..model import Model
 from . import record, report
 from .advice import advice
 from .measure import Bench, bounds
-from .plan import OFF, Machine, Settings, Stage, kernels_to_try
+from .plan import Machine, Settings, Stage, kernels_to_try
 from .report import Report
 from .search import Row, Search
 
@@ -90,7 +90,7 @@ def _tune(options: argparse.Namespace) -> int:
     set_log_level(0)
     record.check_writable(options.out)
     with Model(options.model, vocab_only=True, kernel=kernels.AUTO) as vocabulary:
-        auto = vocabulary.info.kernel or OFF
+        auto = vocabulary.info.kernel or kernels.OFF
         file_type = vocabulary.metadata.get("general.file_type")
     try:
         to_try = kernels_to_try(options.kernels, kernels.usable(), auto)
@@ -98,7 +98,7 @@ def _tune(options: argparse.Namespace) -> int:
         return _refuse(str(error), 2)
     n_threads = default_threads()
     blas = info.options.get("GGML_BLAS") == "ON"
-    words = Report(info.cpu_model, n_threads, auto, blas)
+    words = Report(info.cpu_model, n_threads=n_threads, auto=auto, blas=blas)
     measured = bounds(n_threads, min(1.0, options.seconds / 100))
     screen = Screen(words, began, options.seconds)
     try:
@@ -106,13 +106,19 @@ def _tune(options: argparse.Namespace) -> int:
         with Bench(options.model, n_threads, screen.on_load) as bench:
             machine = Machine(n_threads, to_try, blas)
             deadline = began + options.seconds
-            outcome = Search(bench, machine, screen, time.monotonic, deadline).run()
+            outcome = Search(bench, machine, screen, clock=time.monotonic, deadline=deadline).run()
             n_bytes = bench.n_bytes
     finally:
         screen.close()
     record.write(
         options.out,
-        record.document(info.cpu_model, options.model, outcome.settings, outcome.figures, measured),
+        record.document(
+            cpu=info.cpu_model,
+            model=options.model,
+            settings=outcome.settings,
+            figures=outcome.figures,
+            bounds=measured,
+        ),
     )
     lines = [
         "",

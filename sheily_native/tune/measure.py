@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import median
-from types import TracebackType
 
 from .. import kernels
 from ..context import Context, Entry
 from ..errors import InvalidArgumentError, ModelLoadError
+from ..handle import Closing
 from ..model import Model, ModelInfo
 from ..sampling import Sampler, SamplingParams
 from .plan import Figures, Settings
@@ -32,12 +32,15 @@ class Bounds:
 def bounds(n_threads: int, seconds: float) -> Bounds:
     """Measures for about `seconds` for each kernel that runs here, and once for the memory."""
     return Bounds(
-        kernels.memory_bandwidth(n_threads, seconds=seconds),
-        {name: kernels.integer_peak(name, n_threads, seconds) for name in kernels.usable()},
+        kernels.memory_bandwidth(n_threads=n_threads, seconds=seconds),
+        {
+            name: kernels.integer_peak(name, n_threads=n_threads, seconds=seconds)
+            for name in kernels.usable()
+        },
     )
 
 
-class Bench:
+class Bench(Closing):
     """A model with its contexts, kept between runs: loading and first use of memory take longer
     than what is timed.
 
@@ -113,17 +116,6 @@ class Bench:
         if self._model is not None:
             self._model.close()
             self._model = None
-
-    def __enter__(self) -> Bench:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _context(self, model: Model, settings: Settings) -> Context:
         if settings not in self._contexts:

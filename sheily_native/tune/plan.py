@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ..context import KVType
+from ..context import KV_TYPES, KVType
+from ..kernels import AUTO, OFF
 
-AUTO = "auto"
-OFF = "off"
 CHUNKS = (32, 64, 128, 256, 512)
-KV_TYPES: tuple[KVType, ...] = ("f16", "q8_0")
 
 PROMPT, ANSWER = 512, 128
 """The request that settings are compared by, in tokens."""

@@ -6,8 +6,9 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..kernels import AUTO, OFF
 from .measure import Bounds
-from .plan import ANSWER, AUTO, DEFAULT, OFF, PROMPT, Figures, Settings, Stage
+from .plan import ANSWER, DEFAULT, PROMPT, Figures, Settings, Stage
 from .search import Outcome, Row
 
 _COLUMNS = ("", "kernel", "threads", "chunk", "KV", "prefill", "decode", "request")
@@ -18,7 +19,7 @@ _WIDTHS = (-9, -22, 7, 8, 6, 10, 10, 9)
 class Report:
     """Words for one machine: "auto" stands for `auto`, threads 0 for `n_threads`."""
 
-    def __init__(self, cpu: str, n_threads: int, auto: str, blas: bool) -> None:
+    def __init__(self, cpu: str, *, n_threads: int, auto: str, blas: bool) -> None:
         self._cpu = cpu
         self._n_threads = n_threads
         self._auto = auto

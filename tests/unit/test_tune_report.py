@@ -22,7 +22,7 @@ from sheily_server import tuned
 
 ROOT = Path(__file__).resolve().parents[2]
 BOUNDS = Bounds(30.4e9, {"avx512_vnni": 676e9, "avx2": 310e9})
-WORDS = Report("A CPU", 2, "avx512_vnni", blas=False)
+WORDS = Report("A CPU", n_threads=2, auto="avx512_vnni", blas=False)
 AVX512 = ("avx512f", "avx512cd", "avx512vl", "avx512dq", "avx512bw")
 AVX2 = ("sse4_2", "avx", "avx2", "fma", "f16c", "bmi2")
 
@@ -52,13 +52,13 @@ def test_the_machine() -> None:
 
 
 def test_a_machine_without_our_kernels() -> None:
-    text = "\n".join(Report("An ARM", 1, "off", blas=False).machine(Bounds(1e9, {})))
+    text = "\n".join(Report("An ARM", n_threads=1, auto="off", blas=False).machine(Bounds(1e9, {})))
     assert "1 usable CPU\n" in text
     assert "multiply-adds" not in text
 
 
 def test_blas_is_said_to_be_timed_with_kernel_off() -> None:
-    words = Report("A CPU", 2, "avx2", blas=True)
+    words = Report("A CPU", n_threads=2, auto="avx2", blas=True)
     assert "timed with kernel off" in "\n".join(words.machine(BOUNDS))
     [line] = words.rows(STAGES[0], [Row(Settings(kernel="off"), Figures(1, 1))], DEFAULT)
     assert "off (BLAS)" in line
@@ -185,7 +185,13 @@ def test_options_and_flags_have_names_that_others_know() -> None:
 def test_the_server_reads_what_is_written(tmp_path: Path) -> None:
     path = tmp_path / "t.json"
     settings = Settings("avx2", 3, 64, "q8_0")
-    content = record.document("A CPU", Path("a/b.gguf"), settings, Figures(100, 5), BOUNDS)
+    content = record.document(
+        cpu="A CPU",
+        model=Path("a/b.gguf"),
+        settings=settings,
+        figures=Figures(100, 5),
+        bounds=BOUNDS,
+    )
     record.write(path, content)
     assert tuned.read(path) == tuned.Tuned(
         path=str(path),

@@ -85,7 +85,7 @@ int multiply(const InstructionSet *set, const uint8_t *weights, int64_t n_rows, 
 int attend(const InstructionSet *set, const sn_attention &wanted, int32_t n_threads) {
     const ContextPtr context = new_context();
     ggml_context *const c = context.get();
-    const ggml_type type = wanted.kv_type == 1 ? GGML_TYPE_Q8_0 : GGML_TYPE_F16;
+    const ggml_type type = wanted.kv_type == SN_KV_Q8_0 ? GGML_TYPE_Q8_0 : GGML_TYPE_F16;
     ggml_tensor *q =
         ggml_new_tensor_3d(c, GGML_TYPE_F32, wanted.width, wanted.n_heads, wanted.n_tokens);
     ggml_tensor *k = ggml_new_tensor_3d(c, type, wanted.width, wanted.n_kv_heads, wanted.n_cells);
@@ -180,7 +180,7 @@ int sn_kernel_attend(int32_t kernel, const sn_attention *attention, int32_t n_th
             return fail(SN_INVALID_ARGUMENT, "this CPU has no kernel %d", kernel);
         }
         const sn_attention &a = *attention;
-        const int32_t step = a.kv_type == 1 ? 32 : 16;
+        const int32_t step = a.kv_type == SN_KV_Q8_0 ? 32 : 16;
         if (a.n_tokens < 1 || a.n_heads < 1 || a.n_kv_heads < 1 || a.n_cells < 1 || a.width < 1 ||
             n_threads < 1 || a.n_heads % a.n_kv_heads != 0 || a.width % step != 0) {
             return fail(SN_INVALID_ARGUMENT,

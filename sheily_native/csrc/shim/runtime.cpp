@@ -1,4 +1,4 @@
-// Errors, logs and the start of llama.cpp: the part of the shim that is about no model.
+// Errors, logs and the start of llama.cpp; knows no model.
 #include "shim/shim.h"
 
 #include "kernels/ggml/repack_buffer.h"
@@ -11,7 +11,7 @@
 namespace sheily {
 namespace {
 
-thread_local char last_error[1024];     // no string: there may be no memory for one
+thread_local char last_error[1024];     // not a string: there may be no memory for one
 thread_local std::string logged_errors; // what llama.cpp logged as errors while this thread loads
 std::atomic<int32_t> log_level{2};
 std::atomic<int32_t> last_level{GGML_LOG_LEVEL_NONE};
@@ -29,8 +29,8 @@ int32_t rank(ggml_log_level level) {
     }
 }
 
-// One line for each message: "<E|W|I|D> llama: text". Pieces that continue a line are dropped with
-// it or follow it; llama.cpp uses them for progress dots and tables alone.
+// Writes one line for each message: "<E|W|I|D> llama: text". A piece that continues a line has the
+// level of that line; llama.cpp uses such pieces for progress dots and tables alone.
 void log_line(ggml_log_level level, const char *text) {
     if (level == GGML_LOG_LEVEL_CONT) {
         level = static_cast<ggml_log_level>(last_level.load());
@@ -55,11 +55,11 @@ void log_line(ggml_log_level level, const char *text) {
 void on_log(ggml_log_level level, const char *text, void *) {
     try {
         log_line(level, text);
-    } catch (const std::bad_alloc &) { // not for ggml's C code, and not worth a load
+    } catch (const std::bad_alloc &) { // must not get into ggml's C code, nor end a load
     }
 }
 
-// ggml calls abort() after this: the sentence is what is left of the process.
+// ggml calls abort() after this: the sentence is all that the process leaves behind.
 void on_abort(const char *message) {
     fprintf(stderr, "F ggml: %s\n", message);
     fflush(stderr);
@@ -99,10 +99,6 @@ extern "C" {
 
 const char *sn_last_error(void) {
     return sheily::last_error;
-}
-
-const char *sn_llama_version(void) {
-    return llama_version();
 }
 
 void sn_set_log_level(int32_t level) {

@@ -1,4 +1,5 @@
 // What the parts of the shim share: the handles behind api.h's pointers, and how errors get out.
+// Each part checks what llama.cpp would assert before it gets there.
 #pragma once
 
 #include "kernels/isa.h"
@@ -50,7 +51,7 @@ struct sn_context {
     struct Free {
         void operator()(llama_context *context) const { llama_free(context); }
     };
-    std::unique_ptr<llama_context, Free> context; // the last, as it reads the two above
+    std::unique_ptr<llama_context, Free> context; // freed first: it reads the two above
 };
 
 struct sn_sampler {
