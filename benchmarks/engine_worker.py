@@ -274,10 +274,14 @@ def main() -> None:
 
 def _obey(engine: Engine | None, order: Prefill | Decode | Steps | Bandwidth | Peak) -> Reply:
     if isinstance(order, Bandwidth):
-        rate = kernels.memory_bandwidth(order.threads, order.n_bytes, order.seconds)
+        rate = kernels.memory_bandwidth(
+            n_threads=order.threads, n_bytes=order.n_bytes, seconds=order.seconds
+        )
         return Reply(rate=rate)
     if isinstance(order, Peak):
-        return Reply(rate=kernels.integer_peak(order.kernel, order.threads, order.seconds))
+        return Reply(
+            rate=kernels.integer_peak(order.kernel, n_threads=order.threads, seconds=order.seconds)
+        )
     if engine is None:
         raise BenchmarkError("there is no model yet: the first order is a Setup")
     if isinstance(order, Prefill):

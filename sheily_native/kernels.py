@@ -49,6 +49,7 @@ def multiply(
     kernel: str,
     weights: npt.NDArray[np.uint8],
     tokens: npt.NDArray[np.float32],
+    *,
     n_threads: int = 1,
 ) -> npt.NDArray[np.float32]:
     """One product, as a model's graph would compute it, for tests.
@@ -84,6 +85,7 @@ def attend(
     q: npt.NDArray[np.float32],
     k: npt.NDArray[Any],
     v: npt.NDArray[Any],
+    *,
     mask: npt.NDArray[np.float16],
     scale: float,
     n_threads: int = 1,
@@ -109,14 +111,15 @@ def attend(
         ffi.from_buffer("uint16_t[]", np.ascontiguousarray(mask).view(np.uint16)),
         ffi.from_buffer("float[]", out, require_writable=True),
     ]
-    sizes = (tokens, heads, k.shape[1], k.shape[0], width, int(quantized), scale)
+    kv_type = lib.SN_KV_Q8_0 if quantized else lib.SN_KV_F16
+    sizes = (tokens, heads, k.shape[1], k.shape[0], width, kv_type, scale)
     wanted = ffi.new("sn_attention *", [*sizes, *arrays])
     check(lib.sn_kernel_attend(-1 if kernel == OFF else _number(kernel), wanted, n_threads))
     return out
 
 
 def memory_bandwidth(
-    n_threads: int | None = None, n_bytes: int = 1 << 30, seconds: float = 1.0
+    *, n_threads: int | None = None, n_bytes: int = 1 << 30, seconds: float = 1.0
 ) -> float:
     """Bytes that can be read from memory a second: the best of the runs that fit into `seconds`."""
     ffi, lib = library()
@@ -125,7 +128,7 @@ def memory_bandwidth(
     return float(out[0])
 
 
-def integer_peak(kernel: str, n_threads: int | None = None, seconds: float = 0.5) -> float:
+def integer_peak(kernel: str, *, n_threads: int | None = None, seconds: float = 0.5) -> float:
     """8-bit multiply-adds a second that the instructions of a kernel can do, with no memory in the
     way. Raises InvalidArgumentError for a kernel that this CPU cannot run."""
     ffi, lib = library()

@@ -17,7 +17,7 @@ VERSION = 1
 
 
 def document(
-    cpu: str, model: Path, settings: Settings, figures: Figures, bounds: Bounds
+    *, cpu: str, model: Path, settings: Settings, figures: Figures, bounds: Bounds
 ) -> dict[str, Any]:
     """What the file says; rates are a second."""
     return {

@@ -89,6 +89,7 @@ class Search:
         bench: Bench,
         machine: Machine,
         observer: Observer,
+        *,
         clock: Callable[[], float],
         deadline: float,
     ) -> None:

@@ -116,7 +116,7 @@ def compute() -> dict[str, Any]:
     mask = np.zeros((1, 4), np.float16)
     names = kernels.usable()
     for name in names:
-        fails("compute", partial(kernels.attend, name, q, k, k, mask, 1.0))
+        fails("compute", partial(kernels.attend, name, q, k, k, mask=mask, scale=1.0))
     return {"kernels": len(names)}
 
 
@@ -136,8 +136,8 @@ def thread() -> dict[str, Any]:
     tokens = np.ones((1, 32), np.float32)
     name = kernels.usable()[0]
     fails("thread", lambda: kernels.multiply(name, blocks, tokens, n_threads=2))
-    fails("thread", lambda: kernels.integer_peak(name, 2, 0.01))
-    fails("thread", lambda: kernels.memory_bandwidth(2, 1 << 21, 0.01))
+    fails("thread", lambda: kernels.integer_peak(name, n_threads=2, seconds=0.01))
+    fails("thread", lambda: kernels.memory_bandwidth(n_threads=2, n_bytes=1 << 21, seconds=0.01))
     return {}
 
 

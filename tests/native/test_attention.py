@@ -66,7 +66,7 @@ def check(
         given_k, given_v = (quantize(x.astype(np.float32), q8_0).reshape(blocks) for x in (k, v))
         k, v = (dequantize(x.reshape(n_cells, kv_heads, -1), q8_0) for x in (given_k, given_v))
     scale = width**-0.5
-    out = kernels.attend(kernel, q, given_k, given_v, mask, scale, n_threads)
+    out = kernels.attend(kernel, q, given_k, given_v, mask=mask, scale=scale, n_threads=n_threads)
     wanted = exact(q, k.astype(np.float32), v.astype(np.float32), mask, scale)
     np.testing.assert_allclose(out, wanted, rtol=0, atol=2e-6 * np.abs(v).max() * deviation)
 
@@ -144,9 +144,9 @@ def test_values_behind_the_mask_do_not_matter_to_one_token(kernel: str) -> None:
     rng = np.random.default_rng(0)
     q = rng.normal(size=(1, 6, 64)).astype(np.float32)
     k, v = (rng.normal(size=(100, 2, 64)).astype(np.float16) for _ in range(2))
-    clean = kernels.attend(kernel, q, k, v, mask, 0.1)
+    clean = kernels.attend(kernel, q, k, v, mask=mask, scale=0.1)
     k[50:], v[50:] = np.nan, np.inf
-    np.testing.assert_array_equal(kernels.attend(kernel, q, k, v, mask, 0.1), clean)
+    np.testing.assert_array_equal(kernels.attend(kernel, q, k, v, mask=mask, scale=0.1), clean)
 
 
 def test_scores_far_apart(kernel: str) -> None:
@@ -179,7 +179,9 @@ def test_stock_and_ours_agree(kernel: str) -> None:
     q = rng.normal(size=(3, 6, 64)).astype(np.float32)
     k, v = (rng.normal(size=(200, 2, 64)).astype(np.float16) for _ in range(2))
     mask = causal(3, 200)
-    ours, stock = (kernels.attend(name, q, k, v, mask, 0.125) for name in (kernel, "off"))
+    ours, stock = (
+        kernels.attend(name, q, k, v, mask=mask, scale=0.125) for name in (kernel, "off")
+    )
     np.testing.assert_allclose(ours, stock, atol=5e-3)
 
 
@@ -190,4 +192,4 @@ def test_shapes_that_do_not_fit(heads: int, kv_heads: int, width: int) -> None:
     q = np.zeros((1, heads, width), np.float32)
     k = np.zeros((10, kv_heads, width), np.float16)
     with pytest.raises(InvalidArgumentError):
-        kernels.attend("off", q, k, k, np.zeros((1, 10), np.float16), 1.0)
+        kernels.attend("off", q, k, k, mask=np.zeros((1, 10), np.float16), scale=1.0)

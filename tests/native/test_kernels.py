@@ -291,12 +291,14 @@ def test_any_shape(
         quants = any_quants(random, rows, blocks)
         tokens = whole_tokens(random, n_tokens, blocks)
         weights = q8_0(quants, ONE)
-        out = kernels.multiply(kernel, weights, tokens, n_threads)
+        out = kernels.multiply(kernel, weights, tokens, n_threads=n_threads)
         np.testing.assert_array_equal(out, whole_product(quants, tokens))
     else:
         weights = any_weights(random, rows, blocks)
         tokens = random.normal(0, 1, (n_tokens, blocks * BLOCK)).astype(np.float32)
-        assert_close(kernels.multiply(kernel, weights, tokens, n_threads), weights, tokens)
+        assert_close(
+            kernels.multiply(kernel, weights, tokens, n_threads=n_threads), weights, tokens
+        )
 
 
 @pytest.mark.parametrize(
@@ -321,7 +323,10 @@ def test_what_does_not_fit_is_refused(
 ) -> None:
     with pytest.raises(InvalidArgumentError):
         kernels.multiply(
-            kernel, np.zeros(weights, np.uint8), np.zeros(tokens, np.float32), n_threads
+            kernel,
+            np.zeros(weights, np.uint8),
+            np.zeros(tokens, np.float32),
+            n_threads=n_threads,
         )
 
 

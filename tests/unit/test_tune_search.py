@@ -71,7 +71,7 @@ def search(
     machine: Machine = MACHINE,
 ) -> tuple[Outcome, FakeBench, Rows]:
     bench, rows = FakeBench(speed, problems or {}), Rows()
-    outcome = Search(bench, machine, rows, lambda: bench.now, seconds).run()
+    outcome = Search(bench, machine, rows, clock=lambda: bench.now, deadline=seconds).run()
     return outcome, bench, rows
 
 
