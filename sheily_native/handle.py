@@ -31,7 +31,7 @@ class Closing(ABC):
 
 
 class Handle(Closing):
-    """Base of what owns a native pointer: `_handle`, which is None before and after its life."""
+    """Owns a native pointer, `_handle`: None before it is made and after it is freed."""
 
     _KIND: ClassVar[str]
     _handle: Any = None

@@ -67,7 +67,7 @@ def multiply(
     out = np.empty((tokens.shape[0], rows), np.float32)
     check(
         lib.sn_kernel_multiply(
-            -1 if kernel == OFF else _number(kernel),
+            _number_or_stock(kernel),
             ffi.from_buffer("uint8_t[]", np.ascontiguousarray(weights)),
             rows,
             blocks * BLOCK,
@@ -114,7 +114,7 @@ def attend(
     kv_type = lib.SN_KV_Q8_0 if quantized else lib.SN_KV_F16
     sizes = (tokens, heads, k.shape[1], k.shape[0], width, kv_type, scale)
     wanted = ffi.new("sn_attention *", [*sizes, *arrays])
-    check(lib.sn_kernel_attend(-1 if kernel == OFF else _number(kernel), wanted, n_threads))
+    check(lib.sn_kernel_attend(_number_or_stock(kernel), wanted, n_threads))
     return out
 
 
@@ -135,6 +135,10 @@ def integer_peak(kernel: str, *, n_threads: int | None = None, seconds: float = 
     out = ffi.new("double *")
     check(lib.sn_measure_peak(_number(kernel), n_threads or default_threads(), seconds, out))
     return float(out[0])
+
+
+def _number_or_stock(kernel: str) -> int:
+    return -1 if kernel == OFF else _number(kernel)
 
 
 def _number(kernel: str) -> int:

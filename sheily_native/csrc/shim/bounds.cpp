@@ -108,8 +108,11 @@ int sn_measure_bandwidth(int32_t n_threads, uint64_t n_bytes, double seconds,
 int sn_measure_peak(int32_t kernel, int32_t n_threads, double seconds,
                     double *multiply_adds_a_second) {
     return guarded([&] {
-        if (n_threads < 1 || !sn_kernel_runs_here(kernel)) {
-            return fail(SN_INVALID_ARGUMENT, "this CPU has no kernel %d", kernel);
+        if (const int status = sheily::check_kernel(kernel)) {
+            return status;
+        }
+        if (n_threads < 1) {
+            return fail(SN_INVALID_ARGUMENT, "at least one thread is needed, not %d", n_threads);
         }
         const auto peak = sheily::instruction_set(kernel)->peak;
         constexpr int64_t TURNS = 1 << 20;

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 using sheily::Change;
+using sheily::check_sequence;
 using sheily::fail;
 using sheily::guarded;
 using sheily::memory_of;
@@ -17,9 +18,8 @@ int32_t sn_kv_length(const sn_context *context, int32_t sequence) {
 
 int sn_kv_truncate(sn_context *context, int32_t sequence, int32_t length) {
     return guarded([&] {
-        if (!valid_sequence(context, sequence)) {
-            return fail(SN_INVALID_ARGUMENT, "sequence %d is not in 0 to %d", sequence,
-                        context->n_seq_max - 1);
+        if (const int status = check_sequence(context, sequence)) {
+            return status;
         }
         if (length < 0 || length > context->length[sequence]) {
             return fail(SN_INVALID_ARGUMENT, "sequence %d has %d cells and cannot be cut to %d",

@@ -92,7 +92,6 @@ int sn_context_new(sn_model *model, const sn_context_params *params, sn_context 
         }
         sheily::test_throw("context");
         context->attention = model->attention;
-        context->vocab = model->vocab;
         context->n_vocab = model->n_vocab;
         context->n_batch = static_cast<int32_t>(llama_n_batch(context->context.get()));
         context->n_seq_max = params->n_seq_max;

@@ -9,6 +9,13 @@ inline bool valid_sequence(const sn_context *context, int32_t sequence) {
     return sequence >= 0 && sequence < context->n_seq_max;
 }
 
+inline int check_sequence(const sn_context *context, int32_t sequence) {
+    return valid_sequence(context, sequence)
+               ? static_cast<int>(SN_OK)
+               : fail(SN_INVALID_ARGUMENT, "sequence %d is not in 0 to %d", sequence,
+                      context->n_seq_max - 1);
+}
+
 inline llama_memory_t memory_of(const sn_context *context) {
     return llama_get_memory(context->context.get());
 }

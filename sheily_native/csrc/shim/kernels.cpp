@@ -22,6 +22,8 @@ using sheily::Switched;
 
 namespace {
 
+constexpr int32_t STOCK = -1; // the number of llama.cpp's own kernels
+
 struct Free {
     void operator()(ggml_context *context) const { ggml_free(context); }
     void operator()(ggml_backend_buffer *buffer) const { ggml_backend_buffer_free(buffer); }
@@ -113,7 +115,7 @@ namespace sheily {
 KernelChoice choose_kernel(const char *name) {
     const bool automatic = std::strcmp(name, "auto") == 0;
     if (std::strcmp(name, "off") == 0) {
-        return {nullptr, -1, nullptr};
+        return {nullptr, STOCK, nullptr};
     }
     std::string known;
     for (int32_t i = 0; i < instruction_set_count(); i++) {
@@ -123,16 +125,23 @@ KernelChoice choose_kernel(const char *name) {
             if (!runs) {
                 throw std::invalid_argument(std::string("this CPU cannot run the kernel ") + name);
             }
-            return automatic && stock_is_better() ? KernelChoice{nullptr, -1, set.attention}
+            return automatic && stock_is_better() ? KernelChoice{nullptr, STOCK, set.attention}
                                                   : KernelChoice{&set, i, set.attention};
         }
         known += std::string(", ") + set.name;
     }
     if (automatic) {
-        return {nullptr, -1, nullptr};
+        return {nullptr, STOCK, nullptr};
     }
     throw std::invalid_argument(std::string("there is no kernel ") + name +
                                 "; known are auto, off" + known);
+}
+
+int check_kernel(int32_t number) {
+    const InstructionSet *set = instruction_set(number);
+    return set != nullptr && runs_here(*set)
+               ? static_cast<int>(SN_OK)
+               : fail(SN_INVALID_ARGUMENT, "this CPU cannot run the kernel number %d", number);
 }
 
 } // namespace sheily
@@ -156,10 +165,10 @@ int32_t sn_kernel_runs_here(int32_t kernel) {
 int sn_kernel_multiply(int32_t kernel, const uint8_t *weights, int64_t n_rows, int64_t n_columns,
                        const float *tokens, int64_t n_tokens, int32_t n_threads, float *out) {
     return guarded([&] {
-        if (kernel != -1 && !sn_kernel_runs_here(kernel)) {
-            return fail(SN_INVALID_ARGUMENT, "this CPU has no kernel %d", kernel);
+        const bool stock = kernel == STOCK;
+        if (const int status = stock ? SN_OK : sheily::check_kernel(kernel)) {
+            return status;
         }
-        const bool stock = kernel == -1;
         if (n_rows < 1 || n_columns < 1 || n_tokens < 1 || n_threads < 1 ||
             n_columns % sheily::q8_0::BLOCK != 0 || (!stock && n_rows % sheily::q8_0::GROUP != 0)) {
             return fail(SN_INVALID_ARGUMENT,
@@ -176,8 +185,8 @@ int sn_kernel_multiply(int32_t kernel, const uint8_t *weights, int64_t n_rows, i
 
 int sn_kernel_attend(int32_t kernel, const sn_attention *attention, int32_t n_threads) {
     return guarded([&] {
-        if (kernel != -1 && !sn_kernel_runs_here(kernel)) {
-            return fail(SN_INVALID_ARGUMENT, "this CPU has no kernel %d", kernel);
+        if (const int status = kernel == STOCK ? SN_OK : sheily::check_kernel(kernel)) {
+            return status;
         }
         const sn_attention &a = *attention;
         const int32_t step = a.kv_type == SN_KV_Q8_0 ? 32 : 16;

@@ -3,7 +3,6 @@
 
 #include <utility>
 
-using sheily::fail;
 using sheily::guarded;
 
 namespace {
@@ -22,6 +21,13 @@ void write_logprobs(const float *logits, int32_t n_vocab, int32_t token, int32_t
 } // namespace
 
 namespace sheily {
+
+int check_top_logprobs(int32_t n) {
+    constexpr int32_t MOST = 20;
+    return n >= -1 && n <= MOST
+               ? static_cast<int>(SN_OK)
+               : fail(SN_INVALID_ARGUMENT, "top_logprobs is %d, not in -1 to %d", n, MOST);
+}
 
 void sample_one(Sampler &sampler, const float *logits, const uint32_t *mask, int32_t n_top,
                 sn_sampled *out) {
@@ -65,9 +71,8 @@ int sn_sampler_sample(sn_sampler *sampler, const float *logits, const uint32_t *
                       int32_t top_logprobs, sn_sampled *sampled) {
     return guarded([&] {
         sampled->n_tokens = 0;
-        if (top_logprobs < -1 || top_logprobs > sheily::MAX_TOP_LOGPROBS) {
-            return fail(SN_INVALID_ARGUMENT, "top_logprobs is %d, not in -1 to %d", top_logprobs,
-                        sheily::MAX_TOP_LOGPROBS);
+        if (const int status = sheily::check_top_logprobs(top_logprobs)) {
+            return status;
         }
         sheily::sample_one(sampler->sampler, logits, mask, top_logprobs, sampled);
         return static_cast<int>(SN_OK);

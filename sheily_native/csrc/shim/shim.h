@@ -37,7 +37,6 @@ struct sn_model {
 
 struct sn_context {
     const sheily::attention::Kernel *attention = nullptr;
-    const llama_vocab *vocab = nullptr;
     int32_t n_vocab = 0;
     int32_t n_batch = 0;
     int32_t n_seq_max = 0;
@@ -59,8 +58,6 @@ struct sn_sampler {
 };
 
 namespace sheily {
-
-constexpr int32_t MAX_TOP_LOGPROBS = 20;
 
 // Leaves a sentence for sn_last_error() and returns `status`.
 int fail(int status, const char *format, ...) __attribute__((format(printf, 2, 3)));
@@ -102,6 +99,11 @@ void start_backend();
 // Returns the first error that llama.cpp logged on this thread since the last call; a sentence that
 // says so where there was none.
 std::string take_logged_errors();
+
+int check_top_logprobs(int32_t n);
+
+// Fails for a kernel that is not built in, or that this CPU cannot run.
+int check_kernel(int32_t number);
 
 // Samples a row and appends the token, with its logprobs where n_top >= 0, to `out`.
 void sample_one(Sampler &sampler, const float *logits, const uint32_t *mask, int32_t n_top,

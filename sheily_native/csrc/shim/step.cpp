@@ -11,7 +11,6 @@ using sheily::Change;
 using sheily::fail;
 using sheily::guarded;
 using sheily::now_ns;
-using sheily::valid_sequence;
 
 namespace {
 
@@ -56,9 +55,8 @@ int check_tokens(const sn_context *context, const sn_step *step) {
             return fail(SN_INVALID_ARGUMENT, "token %d is outside the vocabulary of %d",
                         step->tokens[i], context->n_vocab);
         }
-        if (!valid_sequence(context, step->sequences[i])) {
-            return fail(SN_INVALID_ARGUMENT, "sequence %d is not in 0 to %d", step->sequences[i],
-                        context->n_seq_max - 1);
+        if (const int status = sheily::check_sequence(context, step->sequences[i])) {
+            return status;
         }
     }
     return SN_OK;
@@ -72,9 +70,8 @@ int check_row(const sn_context *context, const sn_step *step, const sn_row &row)
                     "a row names token %d with %d drafts in a step of %d tokens", row.index,
                     row.n_draft, step->n_tokens);
     }
-    if (row.top_logprobs < -1 || row.top_logprobs > sheily::MAX_TOP_LOGPROBS) {
-        return fail(SN_INVALID_ARGUMENT, "top_logprobs is %d, not in -1 to %d", row.top_logprobs,
-                    sheily::MAX_TOP_LOGPROBS);
+    if (const int status = sheily::check_top_logprobs(row.top_logprobs)) {
+        return status;
     }
     if (row.sampler == nullptr) {
         return row.n_draft == 0 ? SN_OK
