@@ -1,8 +1,9 @@
-# What a user may choose, checked and made complete before llama.cpp's own CMake files read it.
+# The build options that a user may set: checked, and completed, before llama.cpp's own CMake files
+# read them.
 #
-# Everything is set as a normal variable, which ggml's option() calls respect: the cache then holds
-# nothing but what the user gave, and a later build in the same folder does not take ggml's defaults
-# for choices.
+# They are set as normal variables, which ggml's option() calls respect: the cache then holds only
+# what the user gave, and a later build in the same folder does not take ggml's defaults for the
+# user's choices.
 
 set(SHEILY_SET "-C cmake.define.")
 set(SHEILY_X86_OPTIONS
@@ -24,13 +25,13 @@ function(sheily_refuse_unknown_options source_dir)
         if(name MATCHES "^GGML_" AND NOT known MATCHES "${name}[^A-Za-z0-9_]")
             get_property(help CACHE ${name} PROPERTY HELPSTRING)
             if(help MATCHES "specified on the command line")
-                message(FATAL_ERROR "${name} is not a build option; was another one meant?")
+                message(FATAL_ERROR "${name} is not a build option: check its name.")
             endif()
         endif()
     endforeach()
 endfunction()
 
-# GGML_<option>=ON switches the options it cannot do without on; an explicit OFF of those is refused.
+# Switches on the options that GGML_<option>=ON needs. An explicit OFF of one of those is refused.
 macro(sheily_imply option)
     if(GGML_${option})
         foreach(needed ${ARGN})
@@ -42,8 +43,8 @@ macro(sheily_imply option)
     endif()
 endmacro()
 
-# ggml writes its own default of the vendor into the cache: undo that, or the next configure in this
-# folder takes it for the user's choice.
+# Undoes that ggml writes its own default of the vendor into the cache: the next configure in this
+# folder would take it for the user's choice.
 macro(sheily_keep_choices)
     if(GGML_BLAS)
         set(GGML_BLAS_VENDOR "${GGML_BLAS_VENDOR}" CACHE STRING "BLAS library" FORCE)
@@ -52,7 +53,7 @@ macro(sheily_keep_choices)
     endif()
 endmacro()
 
-# What was chosen, as a list of GGML_<option>=<value>.
+# Lists the choices as GGML_<option>=<value>.
 function(sheily_list_choices result)
     set(choices "")
     set(options NATIVE BLAS OPENMP LTO LLAMAFILE CPU_REPACK)
@@ -76,7 +77,7 @@ macro(sheily_default option value)
     endif()
 endmacro()
 
-# ggml takes SOURCE_DATE_EPOCH as a reason to build for no CPU in particular, without a word.
+# Where SOURCE_DATE_EPOCH is set, ggml silently builds for no CPU in particular.
 unset(ENV{SOURCE_DATE_EPOCH})
 if(CMAKE_CROSSCOMPILING)
     sheily_default(NATIVE OFF)
@@ -101,7 +102,7 @@ if(GGML_NATIVE)
         set(GGML_${option} OFF)
     endforeach()
 else()
-    # The baseline is AVX2 with what came with it (Intel 2013, AMD 2015).
+    # The baseline is AVX2 and what came with it (Intel 2013, AMD 2015).
     sheily_imply(AMX_INT8 AMX_TILE AVX512_VNNI)
     sheily_imply(AMX_BF16 AMX_TILE)
     sheily_imply(AVX512_VNNI AVX512)

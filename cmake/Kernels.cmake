@@ -32,7 +32,7 @@ endforeach()
 
 function(sheily_set_kernel_options warnings)
     set_source_files_properties(${KERNEL_COMMON} PROPERTIES COMPILE_OPTIONS "${warnings}")
-    # ggml's headers are not ours to mend.
+    # ggml's headers have functions that are not used, and are not ours to change.
     set_source_files_properties(${KERNEL_GGML} PROPERTIES
         COMPILE_OPTIONS "${warnings};-Wno-unused-function")
     foreach(set IN LISTS KERNEL_SETS)

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 def load_cpu_module() -> ModuleType:
-    """sheily_native/cpu.py by its path: the package around it needs what is not installed yet."""
+    """Loads sheily_native/cpu.py by its path: the package needs what is not installed yet."""
     spec = importlib.util.spec_from_file_location("cpu", ROOT / "sheily_native" / "cpu.py")
     assert spec is not None
     assert spec.loader is not None
@@ -30,7 +30,7 @@ def load_cpu_module() -> ModuleType:
 
 
 def predefined_macros(command: list[str]) -> set[str]:
-    """Names of the macros that `command` (a compiler and flags) defines for every C file."""
+    """Returns the macros that `command` (a compiler and flags) defines for every C file."""
     done = subprocess.run(
         [*command, "-dM", "-E", "-x", "c", "-"],
         input="",
@@ -42,7 +42,7 @@ def predefined_macros(command: list[str]) -> set[str]:
 
 
 def main() -> int:
-    """Writes the file, prints the digest as 16 hexadecimal digits."""
+    """Writes the file and prints the digest, 15 hexadecimal digits."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--output", type=Path, required=True)
     for name in ("version", "llama-cpp-build", "build-type", "compiler", "architecture"):
@@ -57,7 +57,7 @@ def main() -> int:
     listed = cpu.instruction_sets(macros)
     unlisted = cpu.instruction_sets(macros, cpu.UNLISTED_MACROS)
     if "GGML_NATIVE=ON" in given.option:
-        # The compiler asked the CPU itself: what is not listed here is unknown to this system.
+        # The compiler asked the CPU itself, so what this system does not list is unknown to it.
         unknown = cpu.missing(listed, here)
         listed = tuple(name for name in listed if name not in unknown)
         unlisted += unknown

@@ -15,7 +15,7 @@ constexpr int32_t LANES = 16;
 constexpr int32_t BLOCK = 256;
 constexpr float MINUS_INFINITY = -std::numeric_limits<float>::infinity();
 
-// Buffers of one vocabulary each; a thread samples one row at a time, so its rows share them.
+// Buffers of one float a token. A thread samples one row at a time, so its rows share them.
 thread_local std::vector<float> logits_scratch;
 thread_local std::vector<float> weight_scratch;
 
@@ -134,7 +134,7 @@ bool cut_at_mass(std::vector<Candidate> &sorted, double mass) {
 // `least`. Nearly always a few hundred tokens hold it, so only tokens above a falling limit are
 // sorted.
 std::vector<Candidate> nucleus(const float *weight, int32_t n, double mass, float least) {
-    constexpr float NOTHING_LEFT = 1e-38f; // what is lighter is 0
+    constexpr float NOTHING_LEFT = 1e-38f; // a lighter weight is 0
     std::vector<Candidate> sorted;
     for (float limit = 1e-3f;; limit *= 0.1f) {
         limit = std::max({limit, least, NOTHING_LEFT});
@@ -256,7 +256,7 @@ Sampler::Sampler(int32_t n_vocab, SamplingParams params, const int32_t *prompt, 
     }
 }
 
-// The row itself where nothing changes it, else a changed copy.
+// Returns the row itself if nothing changes it, else a changed copy.
 const float *Sampler::adjusted(const float *logits, const uint32_t *mask) {
     const bool counted = params_.frequency_penalty != 0.0f || params_.presence_penalty != 0.0f;
     if (mask == nullptr && params_.bias.empty() && !(counted && !generated_.empty()) &&
@@ -321,8 +321,7 @@ int32_t Sampler::draw(const float *logits) {
             cut_at_mass(candidates, params_.top_p * kept);
         }
         while (candidates.size() > 1 && candidates.back().weight < params_.min_p) {
-            candidates.pop_back(); // the heaviest weighs 1, so min_p is a limit on the weights as
-                                   // they are
+            candidates.pop_back(); // the heaviest weighs 1, so min_p needs no scaling
         }
     } else {
         const double mass =

@@ -1,4 +1,4 @@
-// What this machine can do at most: bytes read from memory and 8-bit multiply-adds, a second.
+// Measures the limits of this machine: bytes read from memory and 8-bit multiply-adds, a second.
 #include "shim/shim.h"
 
 #include "kernels/registry.h"
@@ -23,7 +23,7 @@ double seconds_since(Clock::time_point begin) {
     return std::chrono::duration<double>(Clock::now() - begin).count();
 }
 
-// The seconds until all threads have done their part.
+// Returns the seconds until all threads have done their part.
 template <typename Part> double timed(int32_t n_threads, const Part &part) {
     const Clock::time_point begin = Clock::now();
     sheily::on_threads(n_threads, part);
@@ -35,7 +35,7 @@ struct Free {
 };
 using Words = std::unique_ptr<uint64_t, Free>;
 
-// In large pages where they can be had, as the weights are.
+// Allocates large pages where the system has them, as for the weights.
 Words allocate(size_t n_words) {
     constexpr size_t LARGE_PAGE = 2u << 20;
     const size_t bytes = (n_words * sizeof(uint64_t) + LARGE_PAGE - 1) / LARGE_PAGE * LARGE_PAGE;
@@ -49,9 +49,8 @@ Words allocate(size_t n_words) {
     return Words(static_cast<uint64_t *>(memory));
 }
 
-// One load from every cache line, none waiting for another. With `ahead`, lines so many bytes
-// further on are fetched into the second-level cache, which some machines need for their full
-// speed.
+// Loads once from every cache line; no load waits for another. With `ahead`, lines so many bytes
+// further on are prefetched into the second-level cache, which some machines need for full speed.
 uint64_t read_lines(const uint64_t *words, size_t n_words, size_t ahead) {
     constexpr size_t LINE = 64 / sizeof(uint64_t);
     uint64_t sums[8] = {};
@@ -89,7 +88,7 @@ int sn_measure_bandwidth(int32_t n_threads, uint64_t n_bytes, double seconds,
         }
         timed(n_threads,
               [&](int32_t i) { std::fill_n(parts[i].get(), n_words, static_cast<uint64_t>(i)); });
-        std::atomic<uint64_t> sink{0}; // what is read must seem to be of use
+        std::atomic<uint64_t> sink{0}; // or the compiler would leave out the reads
         double best = 0;
         const Clock::time_point begin = Clock::now();
         do {

@@ -42,7 +42,7 @@ template <typename Pointer> Pointer made(Pointer pointer) {
     return pointer != nullptr ? std::move(pointer) : throw std::bad_alloc();
 }
 
-// Computes one tensor of a context whose inputs `fill` sets.
+// Computes one tensor of a context, after `fill` has set its inputs.
 template <typename Fill>
 int compute(ggml_context *context, ggml_tensor *result, int32_t n_threads, Fill fill, float *out) {
     ggml_cgraph *graph = ggml_new_graph(context);

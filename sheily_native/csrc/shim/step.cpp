@@ -91,7 +91,7 @@ int check_row(const sn_context *context, const sn_step *step, const sn_row &row)
     return SN_OK;
 }
 
-// Marks the tokens whose logits are wanted, and checks that each is wanted once.
+// Marks the tokens whose logits are wanted, and checks that no two rows want the same.
 int mark_outputs(sn_context *context, const sn_step *step) {
     context->has_logits.assign(static_cast<size_t>(context->n_batch), 0);
     int32_t n_outputs = 0;

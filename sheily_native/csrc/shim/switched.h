@@ -1,9 +1,9 @@
-// A switch of this thread, set until the end of a scope, however that is left.
+// Sets a switch of this thread until the end of a scope, however the scope is left.
 #pragma once
 
 namespace sheily {
 
-// `exchange` sets the switch and gives what it was before.
+// `exchange` sets the switch and returns what it was before.
 template <auto exchange> class Switched {
   public:
     template <typename Value> explicit Switched(Value wanted) : before_(exchange(wanted)) {}

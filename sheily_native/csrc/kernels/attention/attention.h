@@ -8,12 +8,12 @@ namespace sheily::attention {
 
 // Cells that are worked on together.
 constexpr int64_t TILE = 64;
-// Query rows of a block at most, where one token does not have more: its heads that share a K and V
-// head. Each K tile is turned once for all of them.
+// Most query rows of a block, unless one token alone has more: a token has a row for each head that
+// shares a K and V head. Each K tile is transposed once for all of them.
 constexpr int64_t BLOCK_ROWS = 48;
-// Rows at a time in registers.
+// Query rows that are in registers at a time.
 constexpr int64_t ROWS = 6;
-// Values of a head: a multiple of this.
+// The width of a head is a multiple of this.
 constexpr int64_t WIDTH_STEP = 16;
 
 enum class CellType { F16, Q8_0 };
@@ -43,8 +43,8 @@ struct Problem {
     int64_t heads_a_kv_head() const { return n_heads / n_kv_heads; }
 };
 
-// Tokens that see about the same cells. `cells` has first the n_common that all of them see and
-// whose mask is zero, then the others.
+// Tokens that see about the same cells. `cells` begins with the n_common cells that all of them see
+// and whose mask is zero; the others follow.
 struct Block {
     int64_t first_token;
     int64_t n_tokens;
@@ -54,9 +54,9 @@ struct Block {
 };
 
 // A part of the work: the cells first_cell to last_cell - 1 of the block's list, for the query
-// heads of one K and V head. `partial`: null, and the rows of `out` are written; or, for each row
-// (token by token, head by head), its maximum, its sum and `width` values that are not yet divided
-// by it.
+// heads of one K and V head. If `partial` is null, the rows of `out` are written. Otherwise it
+// gets, for each row (token by token, head by head), its maximum, its sum and `width` values that
+// are not yet divided by the sum.
 struct Part {
     const Block *block;
     int64_t kv_head;
@@ -69,14 +69,14 @@ constexpr int64_t partial_floats(int64_t width) {
     return width + 2;
 }
 
-// What a thread needs for blocks of `rows` rows.
+// The scratch memory that a thread needs for blocks of `rows` rows.
 constexpr int64_t scratch_floats(int64_t rows, int64_t width) {
     return rows * (2 * width + 2) + 2 * TILE * width + (ROWS + 1) * TILE;
 }
 
 struct Kernel {
-    // Bit i % 64 of word i / 64: whether cell i is visible. Returns whether the mask has zeros
-    // alone for the cells that are, so that there is nothing to add.
+    // Sets bit i % 64 of word i / 64 where cell i is visible, and clears it elsewhere. Returns
+    // whether the mask is zero for all visible cells, so that nothing is added to their scores.
     bool (*visible)(const uint16_t *mask, int64_t n_cells, uint64_t *bits);
     // `scratch` is aligned to 64 bytes.
     void (*attend)(const Problem &problem, const Part &part, float *scratch);

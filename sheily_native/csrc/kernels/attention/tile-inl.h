@@ -36,7 +36,8 @@ struct Plain {
     }
 };
 
-// The rows of K or V of a tile's cells, for one head. No list of cells: one row behind the other.
+// The rows of K or V of a tile's cells, for one head. Without a list of cells (null) the rows
+// follow one another in memory.
 struct CellRows {
     const uint8_t *base;
     int64_t stride;
@@ -55,9 +56,9 @@ inline void prefetch(const CellRows &rows, int64_t i, int64_t bytes) {
     }
 }
 
-// out[d][cell] = rows[cell][d]; zeros for cells that are not there. Meanwhile `next` is fetched.
+// out[d][cell] = rows[cell][d], zero for cells beyond the last. Meanwhile `next` is prefetched.
 template <typename Source>
-void turn(const CellRows &rows, const CellRows &next, int64_t width, float *out) {
+void transpose(const CellRows &rows, const CellRows &next, int64_t width, float *out) {
     constexpr int LANES = Isa::LANES;
     for (int64_t c = 0; c < TILE; c += LANES) {
         for (int lane = 0; lane < LANES; lane++) {
@@ -85,8 +86,8 @@ template <typename Source> void widen(const CellRows &rows, int64_t width, float
     }
 }
 
-// scores[r][cell] = q[r] . turned[..][cell]
-template <int R> void score(const float *q, const float *turned, int64_t width, float *scores) {
+// scores[r][cell] = q[r] . transposed[..][cell]
+template <int R> void score(const float *q, const float *transposed, int64_t width, float *scores) {
     constexpr int V = Isa::SCORE_VECTORS;
     for (int64_t c = 0; c < TILE; c += V * Isa::LANES) {
         Floats sum[R][V];
@@ -98,7 +99,7 @@ template <int R> void score(const float *q, const float *turned, int64_t width, 
         for (int64_t d = 0; d < width; d++) {
             Floats cells[V];
             for (int v = 0; v < V; v++) {
-                cells[v] = Isa::load(turned + d * TILE + c + v * Isa::LANES);
+                cells[v] = Isa::load(transposed + d * TILE + c + v * Isa::LANES);
             }
 #pragma GCC unroll 8
             for (int r = 0; r < R; r++) {
@@ -116,7 +117,7 @@ template <int R> void score(const float *q, const float *turned, int64_t width, 
     }
 }
 
-// total[r][d .. d + V vectors] += weights[r] . values; meanwhile `next` is fetched.
+// total[r][d .. d + V vectors] += weights[r] . values; meanwhile `next` is prefetched.
 template <typename Source, int R, int V>
 void add_values_at(const float *weights, const CellRows &values, const CellRows &next,
                    int64_t next_bytes, int64_t width, int64_t d, float *total) {
@@ -148,7 +149,7 @@ void add_values_at(const float *weights, const CellRows &values, const CellRows 
     }
 }
 
-// The first of the passes over the cells fetches `next`.
+// The first of the passes over the cells prefetches `next`.
 template <typename Source, int R>
 void add_values(const float *weights, const CellRows &values, CellRows next, int64_t next_bytes,
                 int64_t width, float *total) {
@@ -162,15 +163,16 @@ void add_values(const float *weights, const CellRows &values, CellRows next, int
     }
 }
 
-// The state of a row's softmax: exp(score - most) summed up.
+// The running softmax of a row: the maximum, and the sum of exp(score - most).
 struct Row {
     float most;
     float sum;
 };
 
-// Turns a row of scores into weights relative to the new maximum, and brings what was there before
-// to the same. `added`: the mask, or null where all cells are visible.
-inline void soften(float *scores, const float *added, Row *row, float *total, int64_t width) {
+// Replaces a row of scores by softmax weights relative to the new maximum, and rescales the earlier
+// sum and values to it. `added`: the mask, or null where all cells are visible.
+inline void update_softmax(float *scores, const float *added, Row *row, float *total,
+                           int64_t width) {
     Floats most = Isa::all(row->most);
     for (int64_t c = 0; c < TILE; c += Isa::LANES) {
         Floats score = Isa::load(scores + c);
@@ -181,7 +183,7 @@ inline void soften(float *scores, const float *added, Row *row, float *total, in
         most = Isa::max(most, score);
     }
     const float now = Isa::largest(most);
-    if (now == NOTHING) { // nothing is visible, and nothing was
+    if (now == NOTHING) { // no cell of this tile or of an earlier one is visible
         for (int64_t c = 0; c < TILE; c += Isa::LANES) {
             Isa::store(scores + c, Isa::all(0.0f));
         }
@@ -204,7 +206,7 @@ inline void soften(float *scores, const float *added, Row *row, float *total, in
     row->sum += Isa::total(sum);
 }
 
-// What the mask adds for one token at a tile's cells; minus infinity behind them.
+// Reads what the mask adds to one token's scores of a tile's cells; minus infinity beyond the last.
 inline void gather_mask(const Problem &problem, int64_t token, const CellRows &rows, float *out) {
     const uint16_t *mask = problem.mask + token * problem.mask_stride;
     for (int64_t c = 0; c < TILE; c++) {
@@ -213,29 +215,29 @@ inline void gather_mask(const Problem &problem, int64_t token, const CellRows &r
 }
 
 struct Scratch {
-    float *q;      // [row][width], times the scale
-    float *total;  // [row][width]
-    float *turned; // [width][TILE]
-    float *values; // [TILE][width]
-    float *scores; // [ROWS][TILE]
-    float *added;  // [TILE]
+    float *q;          // [row][width], times the scale
+    float *total;      // [row][width]
+    float *transposed; // [width][TILE]
+    float *values;     // [TILE][width]
+    float *scores;     // [ROWS][TILE]
+    float *added;      // [TILE]
     Row *rows;
 
     Scratch(float *memory, int64_t n_rows, int64_t width) {
         q = memory;
         total = q + n_rows * width;
-        turned = total + n_rows * width;
-        values = turned + TILE * width;
+        transposed = total + n_rows * width;
+        values = transposed + TILE * width;
         scores = values + TILE * width;
         added = scores + ROWS * TILE;
         rows = reinterpret_cast<Row *>(added + TILE);
     }
 };
 
-// What all rows of a block need of a tile, beside its turned K.
+// What all rows of a block need of a tile, beside its transposed keys.
 struct Tile {
     CellRows values;
-    CellRows next_keys; // fetched while the first rows add their values
+    CellRows next_keys; // prefetched while the first rows add their values
     bool masked;        // some cell is not visible to some token
     bool widened;       // the values are in the scratch memory, as floats
 };
@@ -245,7 +247,7 @@ template <typename Source, int R>
 void work_on_rows(const Problem &problem, const Block &block, const Tile &tile,
                   const Scratch &scratch, int64_t first) {
     const int64_t width = problem.width;
-    score<R>(scratch.q + first * width, scratch.turned, width, scratch.scores);
+    score<R>(scratch.q + first * width, scratch.transposed, width, scratch.scores);
     int64_t token = -1;
     for (int r = 0; r < R; r++) {
         const int64_t its_token = block.first_token + (first + r) / problem.heads_a_kv_head();
@@ -253,8 +255,8 @@ void work_on_rows(const Problem &problem, const Block &block, const Tile &tile,
             token = its_token;
             gather_mask(problem, token, tile.values, scratch.added);
         }
-        soften(scratch.scores + r * TILE, tile.masked ? scratch.added : nullptr,
-               scratch.rows + first + r, scratch.total + (first + r) * width, width);
+        update_softmax(scratch.scores + r * TILE, tile.masked ? scratch.added : nullptr,
+                       scratch.rows + first + r, scratch.total + (first + r) * width, width);
     }
     CellRows next = tile.next_keys;
     next.count = first == 0 ? next.count : 0;
@@ -284,7 +286,7 @@ void work_on_tile(const Problem &problem, const Part &part, const Scratch &scrat
     };
     const CellRows values = {problem.v + part.kv_head * problem.v_head_stride,
                              problem.v_cell_stride, block.cells + cell, count_at(cell)};
-    turn<Source>(keys_at(cell), values, problem.width, scratch.turned);
+    transpose<Source>(keys_at(cell), values, problem.width, scratch.transposed);
     // A few rows read the values where they are; for more it pays to widen them once.
     const Tile tile = {values, keys_at(cell + TILE),
                        values.count < TILE || cell + values.count > block.n_common, n_rows > ROWS};

@@ -1,5 +1,5 @@
-// llama.cpp's flash attention op on our kernels: which tokens go together, which cells they see,
-// and how the threads share the work.
+// llama.cpp's flash attention op on our kernels: groups tokens that see the same cells, and shares
+// the work among the threads.
 #include "kernels/ggml/attention_op.h"
 
 #include "ggml-backend-impl.h"
@@ -26,7 +26,7 @@ using attention::TILE;
 
 constexpr size_t ALIGNMENT = 64;
 constexpr int64_t WORD = 64;
-// Up to this many tokens, the cells of a block may be parted among threads.
+// Up to this many tokens, the cells of a block may be split among threads.
 constexpr int64_t FEW_TOKENS = 16;
 constexpr int64_t PARTS_A_THREAD = 4;
 constexpr int64_t CELLS_A_PART = 4 * TILE;
@@ -99,7 +99,7 @@ Problem problem_of(const ggml_tensor *op) {
 
 // How an op is cut, and where its parts lie in the work buffer.
 struct Plan {
-    int64_t n_words;      // of the bits of a token, and one that says whether its mask adds nothing
+    int64_t n_words;      // of the bits of a token; the last says whether its mask adds nothing
     int64_t block_tokens; // at most
     int64_t n_parts;      // of a block's cells
     size_t bits;          // offsets
@@ -138,7 +138,8 @@ class Blocks {
     Blocks(const Problem &problem, const Plan &plan, const uint64_t *bits, int32_t *cells)
         : problem_(problem), plan_(plan), bits_(bits), cells_(cells) {}
 
-    // The block with a number that is not less than at the last call, or null behind the last one.
+    // Returns the block with a number, or null after the last one. No number may be less than that
+    // of the call before.
     const Block *at(int64_t number) {
         if (number == number_) {
             return &block_;
@@ -204,8 +205,8 @@ class Blocks {
     Block block_ = {};
 };
 
-// Puts the parts of a row together (Milakov and Gimelshein 2018): each has its maximum, its sum and
-// values relative to that maximum.
+// Merges the parts of a row (Milakov and Gimelshein 2018): each has its maximum, its sum and values
+// relative to that maximum.
 void merge(const float *parts, int64_t n_parts, int64_t stride, int64_t width, float *out) {
     float most = -INFINITY;
     for (int64_t i = 0; i < n_parts; i++) {
@@ -283,7 +284,8 @@ class Traits : public ggml::cpu::tensor_traits {
     }
 
   private:
-    // Partials lie part by part, in each of them kv head by kv head, token by token, head by head.
+    // Partials are in memory part by part, within one kv head by kv head, token by token, head by
+    // head.
     static float *partial_at(const Problem &problem, float *partials, int64_t part, int64_t kv_head,
                              int64_t token) {
         const int64_t heads = problem.heads_a_kv_head();

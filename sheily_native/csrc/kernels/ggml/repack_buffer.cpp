@@ -43,8 +43,8 @@ const Repacked FORMATS[] = {
 };
 
 constexpr size_t ALIGNMENT = 64;
-// Few tokens: memory decides, and a thread that reads one long run reads fastest. So three quarters
-// of the rows are dealt out beforehand, the rest in small parts to whoever is early.
+// With few tokens memory is the limit, and a thread reads fastest in one long run: three quarters
+// of the rows are dealt out in advance, the rest in small parts to the threads that finish early.
 constexpr int64_t FEW_TOKENS = 16;
 constexpr int64_t PARTS_A_THREAD = 16;
 
@@ -204,7 +204,7 @@ Traits *traits_of(const ggml_tensor *weights) {
 
 class Extra : public ggml::cpu::extra_buffer_type {
   public:
-    // Other types, rows that do not fill groups and experts stay with llama.cpp, tensor by tensor.
+    // Other types, rows that do not fill groups, and experts stay with llama.cpp, tensor by tensor.
     bool supports_op(ggml_backend_dev_t, const ggml_tensor *op) override {
         const ggml_tensor *weights = op->src[0];
         const ggml_tensor *tokens = op->src[1];

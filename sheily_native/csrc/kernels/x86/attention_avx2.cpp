@@ -44,7 +44,7 @@ struct Isa {
     // As in attention_avx512.cpp; zero below -87, where 2^n would not be a normal number.
     static Floats exp(Floats x) {
         const Floats least = _mm256_set1_ps(-87.0f);
-        const Floats is_there = _mm256_cmp_ps(x, least, _CMP_GE_OQ);
+        const Floats is_normal = _mm256_cmp_ps(x, least, _CMP_GE_OQ);
         x = _mm256_max_ps(x, least);
         const Floats n = _mm256_round_ps(_mm256_mul_ps(x, _mm256_set1_ps(1.44269504f)),
                                          _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
@@ -59,7 +59,7 @@ struct Isa {
         e = _mm256_fmadd_ps(e, r, _mm256_set1_ps(1.0f));
         const __m256i power =
             _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
-        return _mm256_and_ps(_mm256_mul_ps(e, _mm256_castsi256_ps(power)), is_there);
+        return _mm256_and_ps(_mm256_mul_ps(e, _mm256_castsi256_ps(power)), is_normal);
     }
     static void transpose(Floats *rows) {
         Floats a[8];

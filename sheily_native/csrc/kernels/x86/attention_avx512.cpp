@@ -92,9 +92,9 @@ bool visible(const uint16_t *mask, int64_t n_cells, uint64_t *bits) {
         uint64_t word = 0;
         for (int64_t half = 0; half < 64 && c + half < n_cells; half += 32) {
             const int64_t left = n_cells - c - half;
-            const __mmask32 there = left >= 32 ? ~0u : (1u << left) - 1;
-            const __m512i values = _mm512_maskz_loadu_epi16(there, mask + c + half);
-            const __mmask32 seen = _mm512_mask_cmpneq_epi16_mask(there, values, hidden);
+            const __mmask32 valid = left >= 32 ? ~0u : (1u << left) - 1;
+            const __m512i values = _mm512_maskz_loadu_epi16(valid, mask + c + half);
+            const __mmask32 seen = _mm512_mask_cmpneq_epi16_mask(valid, values, hidden);
             other |= _mm512_mask_test_epi16_mask(seen, values, values);
             word |= static_cast<uint64_t>(seen) << half;
         }

@@ -1,6 +1,5 @@
-// The most 8-bit multiply-adds of the 256-bit VNNI kernels, over a function `dpbusd`, whose
-// encoding is all in which they differ. Included in the unnamed namespace of each instruction-set
-// file.
+// The most 8-bit multiply-adds of the 256-bit VNNI instructions, which differ in the encoding of a
+// function `dpbusd` alone. Included in the unnamed namespace of each instruction-set file.
 
 inline int64_t vnni_256(int64_t turns) {
     constexpr int CHAINS = 12;

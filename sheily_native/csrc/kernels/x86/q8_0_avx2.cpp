@@ -39,7 +39,7 @@ struct Isa : Vectors256 {
     static Sum dot(const Sum &sum, const Weights &weights, Ints columns) {
         __m256i low = _mm256_add_epi16(sum.low, _mm256_maddubs_epi16(weights.low, columns));
         __m256i high = _mm256_add_epi16(sum.high, _mm256_maddubs_epi16(weights.high, columns));
-        // Or the compiler makes all products first and adds them in pairs, out of memory.
+        // Keeps the compiler from making all products first, to add them in pairs out of memory.
         asm("" : "+x"(low), "+x"(high));
         return {low, high};
     }

@@ -52,7 +52,8 @@ void quantize(const float *values, void *activations, int64_t n_blocks) {
         const float most =
             _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(low), _mm512_abs_ps(high)));
         const float inverse = most > SMALLEST ? 127.0f / most : 0.0f;
-        // What is no number becomes the smallest integer, and the sum of two of those overflows.
+        // A NaN becomes the smallest integer: without this limit, the sum of two of those would
+        // overflow.
         const __m512i least = _mm512_set1_epi32(-127);
         const __m512i a = _mm512_max_epi32(
             _mm512_cvtps_epi32(_mm512_mul_ps(low, _mm512_set1_ps(inverse))), least);

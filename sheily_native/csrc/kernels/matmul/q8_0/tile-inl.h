@@ -18,22 +18,22 @@ constexpr int COLUMNS_A_STEP = 4;
 constexpr int STEPS = BLOCK / COLUMNS_A_STEP;
 constexpr int STEP_BYTES = GROUP * COLUMNS_A_STEP;
 constexpr int CACHE_LINE = 64;
-// A block of one group is 8.5 lines. Where one group alone is read, a line that is left out is
-// waited for; several are read fastest with a line in four asked for, as the CPU then fetches by
-// itself.
+// A block of one group is 8.5 lines. A tile that reads one group asks for all of them, as it would
+// wait for a line left out. A tile that reads several is fastest when it asks for one line in four,
+// as the CPU then fetches the others by itself.
 constexpr int MOST_LINES = STEPS + 1;
-// Far enough for memory to answer, near enough to be still in the second-level cache.
+// Bytes: far enough ahead for memory to answer, near enough to stay in the second-level cache.
 constexpr int STREAM_AHEAD = 4096;
 
-// What a tile asks the second-level cache for while it computes: `lines` cache lines a block,
-// `bytes` apart, going on from block to block.
+// What a tile prefetches into the second-level cache while it computes: `lines` cache lines a
+// block, `bytes` apart, from `next` on.
 struct Prefetch {
     const uint8_t *next;
     int64_t bytes;
     int lines;
 };
 
-// The next `bytes` that will be needed, fetched evenly over `n_blocks` blocks.
+// Prefetches the next `bytes` evenly over `n_blocks` blocks.
 inline Prefetch spread(const uint8_t *next, int64_t bytes, int64_t n_blocks) {
     const int64_t a_block = (bytes + n_blocks - 1) / n_blocks;
     int64_t lines = (a_block + CACHE_LINE - 1) / CACHE_LINE;
@@ -150,7 +150,8 @@ template <int T> struct HalvedTiles {
     }
 };
 
-// All tokens in one tile: each weight is read once, from memory, and that is what it costs.
+// Computes all tokens in one tile: each weight is read once, and reading it from memory is the
+// cost.
 void multiply_streaming(const Product &product, int64_t first, int64_t last, Tile whole) {
     const int64_t bytes = group_bytes(product.n_blocks);
     for (int64_t g = first; g < last; g++) {
@@ -160,8 +161,8 @@ void multiply_streaming(const Product &product, int64_t first, int64_t last, Til
     }
 }
 
-// Tiles of about equal width over the tokens, one panel of rows after the other; meanwhile the next
-// panel is fetched.
+// Computes tiles of about equal width over the tokens, one panel of rows after the other; meanwhile
+// the next panel is prefetched.
 template <int W, int T>
 void multiply_panels(const Product &product, int64_t first_vector, int64_t last_vector) {
     const int64_t n_tiles = (product.n_tokens + T - 1) / T;
@@ -179,7 +180,7 @@ void multiply_panels(const Product &product, int64_t first_vector, int64_t last_
     }
 }
 
-// Whole panels of W vectors from `begin` on; where they end.
+// Computes whole panels of W vectors from `begin` on. Returns where they end.
 template <int W, int T>
 int64_t multiply_whole_panels(const Product &product, int64_t begin, int64_t end) {
     const int64_t whole = begin + (end - begin) / W * W;
@@ -187,7 +188,8 @@ int64_t multiply_whole_panels(const Product &product, int64_t begin, int64_t end
     return whole;
 }
 
-// What is there for very few tokens; the first group that is left.
+// Computes whole panels for very few tokens, where the set has tiles for so few. Returns the first
+// group that is left.
 template <typename Set> int64_t multiply_few(const Product &product, int64_t first, int64_t last) {
     if constexpr (Set::FEW_TOKENS > 0) {
         if (product.n_tokens <= Set::FEW_TOKENS) {

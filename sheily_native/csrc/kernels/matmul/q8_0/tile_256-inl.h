@@ -1,4 +1,4 @@
-// What the 256-bit kernels share: vectors of 8 rows, half a group. Included, as tile-inl.h is, in
+// What the 256-bit kernels share: vectors of 8 rows, half a group. Included, like tile-inl.h, in
 // the unnamed namespace of each instruction-set file.
 
 struct Vectors256 {
@@ -43,7 +43,7 @@ inline int32_t sum_of(__m256i values) {
     return _mm_cvtsi128_si32(_mm_add_epi32(four, _mm_shuffle_epi32(four, 0xB1)));
 }
 
-// `bias` is the kernel's own.
+// Quantizes for a kernel with that bias.
 inline void quantize_256(const float *values, void *activations, int64_t n_blocks, int32_t bias) {
     auto *out = static_cast<Activation *>(activations);
     for (int64_t b = 0; b < n_blocks; b++, values += BLOCK) {
@@ -55,8 +55,8 @@ inline void quantize_256(const float *values, void *activations, int64_t n_block
         const __m256 inverse = _mm256_set1_ps(most > SMALLEST ? 127.0f / most : 0.0f);
         __m256i quants[4];
         for (int i = 0; i < 4; i++) {
-            // What is no number becomes the smallest integer, and the sum of two of those
-            // overflows.
+            // A NaN becomes the smallest integer: without this limit, the sum of two of those would
+            // overflow.
             quants[i] = _mm256_max_epi32(_mm256_cvtps_epi32(_mm256_mul_ps(part[i], inverse)),
                                          _mm256_set1_epi32(-127));
         }

@@ -1,4 +1,4 @@
-// The 256-bit VNNI kernels over a function `dpbusd`, whose encoding is all in which they differ.
+// The 256-bit VNNI kernels, which differ in the encoding of a function `dpbusd` alone.
 
 constexpr int BIAS = 128;
 
