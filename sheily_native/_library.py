@@ -1,4 +1,4 @@
-"""The one door to the compiled module: loads it once, after the CPU was checked; knows no model."""
+"""Loads the compiled module once, after checking the CPU; the only module that imports it."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ SPIN_COUNT = "1000"
 
 @functools.cache
 def library() -> tuple[Any, Any]:
-    """cffi's `ffi` and `lib` of the compiled module, loaded at the first call.
+    """Returns cffi's `ffi` and `lib` of the compiled module, which the first call loads.
 
-    Raises NotBuiltError if it is not there or cannot be loaded, and IncompatibleCPUError, before
+    Raises NotBuiltError if it is missing or cannot be loaded, and IncompatibleCPUError, before
     anything native is loaded, if it was built with instruction sets that this CPU does not have.
     """
     refuse_other_cpu(build_info())
@@ -36,7 +36,7 @@ def library() -> tuple[Any, Any]:
 
 
 def _remedy() -> str:
-    """What to type; in a source folder Python takes the sources there, not what was installed."""
+    """Says what to type. In a source folder Python imports the sources, not what was installed."""
     source = Path(__file__).resolve().parent.parent
     if (source / "CMakeLists.txt").exists():
         return (
@@ -47,7 +47,7 @@ def _remedy() -> str:
 
 
 def refuse_other_cpu(info: BuildInfo) -> None:
-    """Raises IncompatibleCPUError if the library may use what this CPU does not have."""
+    """Raises IncompatibleCPUError if this CPU does not have what the library may use."""
     if info.missing:
         raise IncompatibleCPUError(
             f"sheily_native was built for another CPU: {info.cpu_model} does not have "

@@ -1,4 +1,4 @@
-"""How many threads to compute with where nothing is said."""
+"""The default number of threads to compute with."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 
 def default_threads() -> int:
-    """The CPUs this process may run on."""
+    """Returns the number of CPUs that this process may run on."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""What the compiled library was built with, and what this CPU makes of it; loads no native code."""
+"""How the compiled library was built, and how that fits this CPU; loads no native code."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ INFO_FILE = "build_info.json"
 class BuildInfo:
     """How the library was built, and how that fits this machine's CPU.
 
-    Instruction sets have their Linux names (/proc/cpuinfo). `instruction_sets` is what the compiler
-    was allowed to use; `unlisted_instruction_sets` the same for what Linux does not list, so that
-    it is taken as present only on a CPU of the kind `built_for`. `missing` is built in but not on
-    this CPU: the library will not be loaded. `unused` is on this CPU and not built in.
+    Instruction sets have their Linux names (/proc/cpuinfo). `instruction_sets` are those that the
+    compiler was allowed to use; `unlisted_instruction_sets` the same of those that Linux does not
+    list, which are taken as present only on a CPU of the kind `built_for`. `missing` are built in
+    but not on this CPU: the library will not be loaded. `unused` are on this CPU and not built in.
     """
 
     version: str
@@ -42,7 +42,7 @@ class BuildInfo:
 
 
 def build_info() -> BuildInfo:
-    """Reads what the build wrote down and compares it with this CPU.
+    """Reads the build's record and compares it with this CPU.
 
     Raises NotBuiltError if the library is not built, or its record cannot be read.
     """
@@ -58,7 +58,10 @@ def build_info() -> BuildInfo:
 
 
 def _compare(built: Mapping[str, object], cpu: Cpu) -> BuildInfo:
-    """`built` is build_info.json: see cmake/write_build_info.py. Raises KeyError, TypeError."""
+    """Compares build_info.json, which cmake/write_build_info.py writes, with a CPU.
+
+    Raises KeyError, TypeError.
+    """
     options = built["options"]
     if not isinstance(options, dict):
         raise TypeError("options is not an object")
@@ -92,7 +95,7 @@ def _names(value: object) -> tuple[str, ...]:
 
 
 def _info_path() -> Path:
-    """Where the build's record is: beside this file, or (editable install) beside the library."""
+    """Finds the build's record: beside this file, or (editable install) beside the library."""
     here = Path(__file__).with_name(INFO_FILE)
     if here.is_file():
         return here

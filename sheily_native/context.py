@@ -24,15 +24,15 @@ KV_TYPES: tuple[KVType, ...] = get_args(KVType)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The part of one sequence in a step: its next tokens, and what is wanted behind them.
+    """The part of one sequence in a step: its next tokens, and what to sample after them.
 
     - `tokens` are appended to the sequence; positions follow from its length.
-    - `sampler`: the next token is sampled behind the last of `tokens`; None: nothing is sampled.
+    - `sampler` samples the token after the last of `tokens`; None: nothing is sampled.
     - `drafts`: guesses of what comes next, verified in the same step. While a sampled token equals
       the guess, one more is sampled; cells of wrong guesses are removed again.
     - `mask`: which tokens may be sampled, uint32 bits of shape (len(drafts) + 1, ceil(n_vocab/32)).
     - `top_logprobs`: None for no logprobs, else 0 to 20 alternatives for each sampled token.
-    - `logits`: keep the row of the last token for `Context.logits`, where nothing is sampled.
+    - `logits`: keeps the row of the last token for `Context.logits` when nothing is sampled.
 
     Raises InvalidArgumentError for drafts, a mask or logprobs without a sampler.
     """
@@ -47,21 +47,21 @@ class Entry:
 
     def __post_init__(self) -> None:
         if self.sampler is None and (self.drafts or self.mask is not None or self.top_logprobs):
-            raise InvalidArgumentError(
-                "drafts, a mask and logprobs are of use with a sampler alone"
-            )
+            raise InvalidArgumentError("drafts, a mask and logprobs need a sampler")
 
     @property
     def has_row(self) -> bool:
+        """Whether the step computes logits after the last token."""
         return self.sampler is not None or self.logits
 
 
 class Context(Handle):
     """KV cells shared by up to `n_seq_max` sequences of one model.
 
-    `n_ctx` is the number of cells in all; `n_batch` the most tokens of a step; `n_outputs_max` the
-    most rows of logits in one step. Sizes are counts of tokens. Only the thread that made a context
-    may use it; `abort()` and `heartbeat` are for any thread.
+    `n_ctx` is the number of cells in all, `n_batch` the most tokens of a step, `n_ubatch` the most
+    in one pass over the weights, `n_outputs_max` the most rows of logits of a step. Sizes are
+    counts of tokens. Only the thread that made a context may use it; `abort()` and `heartbeat` are
+    for any thread.
 
     Raises InvalidArgumentError, or OutOfMemoryError when the cells do not fit into memory.
     """
@@ -100,7 +100,7 @@ class Context(Handle):
             },
         )
         out = ffi.new("sn_context **")
-        info = ffi.new("sn_context_info *")  # here, as a throw would leave the context behind
+        info = ffi.new("sn_context_info *")  # before the context, which a failure here would leak
         check(lib.sn_context_new(model.handle, params, out))
         self._handle = out[0]
         self._owner = threading.get_ident()
@@ -118,8 +118,8 @@ class Context(Handle):
         """Decodes the entries' tokens in one batch and samples; one result an entry, in order.
 
         An entry without a sampler gives None. Nothing is changed when InvalidArgumentError (ids,
-        sequences, sizes out of range) or KVFullError is raised; after AbortedError or DecodeError
-        the sequences of the step are to be cleared.
+        sequences, sizes out of range) or KVFullError is raised. After AbortedError or DecodeError
+        the sequences of the step must be cleared.
         """
         ffi, lib = library()
         handle = self._owned()
@@ -142,7 +142,7 @@ class Context(Handle):
         sampled = ffi.new("sn_sampled[]", len(rows))
         for i, buffer in enumerate(buffers):
             buffer.attach(sampled[i])
-        # Locals, as what the step points to has to be there until the call is over.
+        # Locals keep alive what the step points to until the call returns.
         arrays = (_int32(tokens), _int32(sequences))
         native_rows = ffi.new("sn_row[]", rows)
         step = ffi.new(
@@ -165,10 +165,10 @@ class Context(Handle):
         return outcomes
 
     def logits(self, entry: int) -> npt.NDArray[np.float32]:
-        """The logits behind the last token of the last step's `entry`: n_vocab float32, no copy.
+        """Returns the logits after the last token of the last step's `entry`: n_vocab float32.
 
-        A view into native memory that the next step overwrites; copy what is to be kept. Raises
-        InvalidArgumentError when that entry asked for none.
+        They are a view into native memory that the next step overwrites: copy what must be kept.
+        Raises InvalidArgumentError when that entry asked for none.
         """
         ffi, lib = library()
         row = lib.sn_context_logits(self._owned(), self._row_index.get(entry, -1))
@@ -179,7 +179,7 @@ class Context(Handle):
         return logits
 
     def length(self, sequence: int) -> int:
-        """How many tokens of the sequence are in the KV cache."""
+        """Returns how many tokens of the sequence are in the KV cache."""
         length: int = library()[1].sn_kv_length(self._owned(), sequence)
         if length < 0:
             raise InvalidArgumentError(f"sequence {sequence} is not in 0 to {self.n_seq_max - 1}")
@@ -190,8 +190,9 @@ class Context(Handle):
         check(library()[1].sn_kv_truncate(self._owned(), sequence, length))
 
     def share(self, source: int, target: int, begin: int, end: int) -> None:
-        """Gives `target` the cells of `source` for positions `begin` to `end` - 1, in the place of
-        its own there; both own them then, and a cell is free when nobody does.
+        """Replaces the cells of `target` at positions `begin` to `end` - 1 by those of `source`.
+
+        Both sequences own them then; a cell is free once no sequence owns it.
 
         Raises InvalidArgumentError when `source` ends before `end`, or `target` before `begin`.
         """

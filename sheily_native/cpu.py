@@ -83,7 +83,7 @@ MACROS: Mapping[str, str] = MappingProxyType(
         "__ARM_FEATURE_SME2": "sme2",
     }
 )
-"""What a compiler defines when it may use an instruction set, and the flag of a CPU that has it."""
+"""The macro that a compiler defines when it may use an instruction set, and a CPU's flag for it."""
 
 UNLISTED_MACROS: Mapping[str, str] = MappingProxyType(
     {
@@ -97,7 +97,8 @@ UNLISTED_MACROS: Mapping[str, str] = MappingProxyType(
         "__APX_F__": "apx_f",
     }
 )
-"""The same for what Linux does not (or not always) list: the CPU must be the builder's own kind."""
+"""The same for those that Linux does not (or not always) list: they count as present only on a CPU
+of the builder's own kind."""
 
 WORTH_HAVING = frozenset(
     [
@@ -120,7 +121,7 @@ WORTH_HAVING = frozenset(
         "sve",
     ]
 )
-"""What ggml has faster code for: worth a word when a CPU has it and the library does not use it."""
+"""What ggml has faster code for: reported when a CPU has it and the library does not use it."""
 
 _MACOS_X86 = MappingProxyType(
     {
@@ -161,8 +162,8 @@ _MACOS_ARM = MappingProxyType(
 class Cpu:
     """One machine's CPU.
 
-    `kind` names its design (vendor, family and model), "" where that is not known. `flags` holds
-    the instruction sets that every core has, None where this operating system does not say.
+    `kind` names its design (vendor, family and model); "" if it is not known. `flags` are the
+    instruction sets that every core has; None if this operating system does not list them.
     """
 
     model: str
@@ -171,25 +172,25 @@ class Cpu:
 
 
 def instruction_sets(macros: Iterable[str], table: Mapping[str, str] = MACROS) -> tuple[str, ...]:
-    """The instruction sets behind the predefined macros of a compiler, in the table's order."""
+    """Returns the instruction sets behind a compiler's predefined macros, in the table's order."""
     defined = set(macros)
     return tuple(flag for macro, flag in table.items() if macro in defined)
 
 
 def missing(built_in: Iterable[str], cpu: Cpu) -> tuple[str, ...]:
-    """What the library may use and the CPU does not have; empty where that is not known."""
+    """Lists what the library may use and the CPU lacks; empty if the CPU's flags are unknown."""
     if cpu.flags is None:
         return ()
     return tuple(name for name in built_in if name not in cpu.flags)
 
 
 def unused(built_in: Iterable[str], cpu: Cpu) -> tuple[str, ...]:
-    """What the CPU has and the library could profit from, but was not built with."""
+    """Lists what the CPU has and the library would use, had it been built with it."""
     return tuple(sorted(WORTH_HAVING & (cpu.flags or frozenset()) - set(built_in)))
 
 
 def current_cpu() -> Cpu:
-    """The CPU of this machine, read anew each time. Never fails: what cannot be read is unknown."""
+    """Reads this machine's CPU, each time anew. Never fails: what cannot be read is unknown."""
     if sys.platform == "linux":
         try:
             return parse_cpuinfo(CPUINFO.read_text(encoding="utf-8", errors="replace"))
@@ -201,7 +202,7 @@ def current_cpu() -> Cpu:
 
 
 def parse_cpuinfo(text: str) -> Cpu:
-    """A CPU from the text of Linux' /proc/cpuinfo; of several cores, what all of them have."""
+    """Parses Linux' /proc/cpuinfo; of several cores, keeps the flags that all of them have."""
     first: dict[str, str] = {}
     flag_lines: set[str] = set()
     for line in text.splitlines():
@@ -221,7 +222,7 @@ def parse_cpuinfo(text: str) -> Cpu:
 
 
 def parse_sysctl(values: Mapping[str, str]) -> Cpu:
-    """A CPU from macOS' sysctl names and values (machdep.cpu.*, hw.optional.arm.*)."""
+    """Parses macOS' sysctl names and values (machdep.cpu.*, hw.optional.arm.*)."""
     flags = {
         flag
         for feature, flag in _MACOS_ARM.items()

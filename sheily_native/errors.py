@@ -8,7 +8,7 @@ class NativeError(Exception):
 
 
 class NotBuiltError(NativeError):
-    """The compiled library is not there, or cannot be loaded by this Python."""
+    """The compiled library is missing, or this Python cannot load it."""
 
 
 class IncompatibleCPUError(NativeError):
@@ -36,11 +36,11 @@ class AbortedError(NativeError):
 
 
 class DecodeError(NativeError):
-    """A step failed half way: the sequences in it are not to be trusted."""
+    """A step failed half way: the cells of its sequences may be wrong."""
 
 
 class ClosedError(NativeError):
-    """The handle was closed before."""
+    """A handle was used after it was closed."""
 
 
 class WrongThreadError(NativeError):

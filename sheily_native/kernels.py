@@ -1,4 +1,4 @@
-"""Our own kernels for Q8_0 weights: which there are, what they give, what a CPU could give."""
+"""Kernels for Q8_0 weights and attention: lists them, runs one alone, measures the CPU's limits."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ BLOCK_BYTES = 34
 
 
 def names() -> list[str]:
-    """The kernels of this build, best first, whether or not this CPU can run them."""
+    """Lists the kernels of this build, best first, whether or not this CPU can run them."""
     ffi, lib = library()
     return [ffi.string(lib.sn_kernel_name(i)).decode() for i in range(lib.sn_kernel_count())]
 
 
 def usable() -> list[str]:
-    """Those of `names()` that this CPU can run."""
+    """Lists those of `names()` that this CPU can run."""
     _, lib = library()
     return [name for i, name in enumerate(names()) if lib.sn_kernel_runs_here(i)]
 
 
 def name(number: int) -> str | None:
-    """The kernel with a number of the native library's; None for -1, the stock kernels."""
+    """Returns the kernel with a number of the native library; None for -1, llama.cpp's own."""
     return None if number < 0 else names()[number]
 
 
 def from_environment() -> str:
-    """What `SHEILY_KERNEL` asks for; "auto" where it is not set or empty."""
+    """Returns the value of `SHEILY_KERNEL`; "auto" where it is not set or empty."""
     return os.environ.get(VARIABLE) or AUTO
 
 
@@ -52,9 +52,9 @@ def multiply(
     *,
     n_threads: int = 1,
 ) -> npt.NDArray[np.float32]:
-    """One product, as a model's graph would compute it, for tests.
+    """Computes one product as a model's graph would, for tests.
 
-    `weights`: (rows, columns / 32, 34) bytes of Q8_0 blocks; `tokens`: (tokens, columns). Gives
+    `weights`: (rows, columns / 32, 34) bytes of Q8_0 blocks; `tokens`: (tokens, columns). Returns
     (tokens, rows). `kernel` may be "off". Raises InvalidArgumentError for shapes that do not fit,
     or a kernel that this CPU cannot run.
     """
@@ -90,10 +90,10 @@ def attend(
     scale: float,
     n_threads: int = 1,
 ) -> npt.NDArray[np.float32]:
-    """One attention, as a model's graph would compute it, for tests.
+    """Computes one attention as a model's graph would, for tests.
 
     `q`: (tokens, heads, width). `k`, `v`: (cells, kv_heads, width) float16, or (cells, kv_heads,
-    width / 32, 34) bytes of Q8_0 blocks. `mask`: (tokens, cells), added to the scores. Gives the
+    width / 32, 34) bytes of Q8_0 blocks. `mask`: (tokens, cells), added to the scores. Returns the
     shape of `q`. `kernel` may be "off". Raises InvalidArgumentError as `multiply` does.
     """
     tokens, heads, width = q.shape
@@ -121,7 +121,7 @@ def attend(
 def memory_bandwidth(
     *, n_threads: int | None = None, n_bytes: int = 1 << 30, seconds: float = 1.0
 ) -> float:
-    """Bytes that can be read from memory a second: the best of the runs that fit into `seconds`."""
+    """Measures bytes read from memory a second: the best of the runs that fit into `seconds`."""
     ffi, lib = library()
     out = ffi.new("double *")
     check(lib.sn_measure_bandwidth(n_threads or default_threads(), n_bytes, seconds, out))
@@ -129,8 +129,10 @@ def memory_bandwidth(
 
 
 def integer_peak(kernel: str, *, n_threads: int | None = None, seconds: float = 0.5) -> float:
-    """8-bit multiply-adds a second that the instructions of a kernel can do, with no memory in the
-    way. Raises InvalidArgumentError for a kernel that this CPU cannot run."""
+    """Measures the 8-bit multiply-adds a second of a kernel's instructions, without memory.
+
+    Raises InvalidArgumentError for a kernel that this CPU cannot run.
+    """
     ffi, lib = library()
     out = ffi.new("double *")
     check(lib.sn_measure_peak(_number(kernel), n_threads or default_threads(), seconds, out))

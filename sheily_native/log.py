@@ -1,4 +1,4 @@
-"""How much llama.cpp says on stderr; the library sets no Python logging up."""
+"""Sets how much llama.cpp writes to stderr; sets up no Python logging."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from ._library import library
 
 
 def set_log_level(level: int) -> None:
-    """0 nothing, 1 errors, 2 and warnings (the default), 3 and information, 4 and debugging.
+    """Sets the level: 0 nothing, 1 errors, 2 + warnings (the default), 3 + information, 4 + debug.
 
     Each message is one line on stderr that begins with its level's letter: "W llama: ...".
     """

@@ -23,9 +23,9 @@ _NEARLY_ALL = 0.999  # 1 is reported once, when the model is there
 class ModelInfo:
     """Shape and vocabulary of a model; counts, and `n_bytes` of all tensors in bytes.
 
-    `token_bos`, `token_eos` and `token_eot` are None where the vocabulary has none. `kernel` is the
-    name of the kernel of ours that Q8_0 weights, if there are any, were repacked for, and that
-    attention is computed with; None for the stock ones.
+    `token_bos`, `token_eos` and `token_eot` are None where the vocabulary has none. `kernel` names
+    the kernel that Q8_0 weights, if there are any, were repacked for, and that computes attention;
+    None for llama.cpp's own.
     """
 
     n_vocab: int
@@ -101,14 +101,14 @@ class Model(Handle):
     def tokenize(
         self, text: str | bytes, *, special: bool = False, most: int | None = None
     ) -> list[int]:
-        """The token ids of `text` (UTF-8), with no BOS or EOS added.
+        """Tokenizes `text` (UTF-8); adds no BOS or EOS.
 
         `special=True` turns the text of a control token such as `<|eot_id|>` into that token: only
         for text that the program itself wrote. With False such text stays ordinary characters;
         tokens of the type USER_DEFINED match all the same (see `is_user_defined`).
 
-        Raises TooManyTokensError when there are more than `most`, before a list is made of them,
-        and InvalidArgumentError when `most` is negative.
+        Raises TooManyTokensError when there are more than `most` tokens, before it makes a list of
+        them, and InvalidArgumentError when `most` is negative.
         """
         if most is not None and most < 0:
             raise InvalidArgumentError(f"most is {most}, which is negative")
@@ -130,9 +130,9 @@ class Model(Handle):
         return list(ffi.unpack(tokens, count[0])) if count[0] else []
 
     def piece(self, token: int, *, special: bool = False) -> bytes:
-        """The bytes a token stands for, which may be part of a character.
+        """Returns the bytes that a token stands for, which may be part of a character.
 
-        Control tokens give b"", or their text such as b"<|eot_id|>" with `special=True`.
+        A control token gives b"", or its text such as b"<|eot_id|>" with `special=True`.
         """
         ffi, lib = library()
         size = 64
@@ -166,7 +166,7 @@ def _token_or_none(token: int) -> int | None:
 
 
 def _load(path: str, params: Any, progress: Callable[[float], None] | None) -> Any:
-    """Loads on a thread of its own, where progress is wanted, and reports from this one."""
+    """Loads the model; if progress is wanted, on another thread, and reports from this one."""
     ffi, lib = library()
     state = _new_progress()
     out = ffi.new("sn_model **")
@@ -193,7 +193,7 @@ def _load(path: str, params: Any, progress: Callable[[float], None] | None) -> A
         lib.sn_progress_cancel(state)
         if thread.ident is not None:
             thread.join()
-        lib.sn_model_free(out[0])  # null where there is none
+        lib.sn_model_free(out[0])  # null if nothing was loaded
         raise
     if failure:
         raise type(failure[0])(f"cannot load {path}: {failure[0]}") from failure[0]
@@ -201,7 +201,7 @@ def _load(path: str, params: Any, progress: Callable[[float], None] | None) -> A
 
 
 def _new_progress() -> Any:
-    """What a load and other threads share; freed when none of them has it any more."""
+    """Makes what a load and other threads share; it is freed when none of them holds it."""
     ffi, lib = library()
     out = ffi.new("sn_progress **")
     check(lib.sn_progress_new(out))
@@ -232,7 +232,7 @@ def _info(handle: Any) -> ModelInfo:
 
 
 def _metadata(handle: Any) -> dict[str, str]:
-    """The scalar GGUF metadata as text; arrays (the vocabulary) are left out by llama.cpp."""
+    """Reads the scalar GGUF metadata as text; llama.cpp leaves arrays (the vocabulary) out."""
     ffi, lib = library()
 
     def text(read: Callable[[Any, int, Any, int], int], i: int) -> str:

@@ -53,14 +53,14 @@ class TokenLogprob:
 
 @dataclass(frozen=True, slots=True)
 class Sampled:
-    """What one row of a step gave: 1 to (drafts + 1) tokens, and logprobs where asked for."""
+    """The result of one row of a step: 1 to (drafts + 1) tokens, and logprobs where asked for."""
 
     tokens: list[int]
     logprobs: list[TokenLogprob] | None = None
 
 
 class SampledBuffers:
-    """Native memory for what comes out of one row, and its reading."""
+    """Native memory that the result of one row is written to."""
 
     def __init__(self, n_draft: int, top_logprobs: int | None) -> None:
         ffi, _ = library()
@@ -80,6 +80,7 @@ class SampledBuffers:
         native.top_logprobs = self._top_logprobs
 
     def read(self, n_tokens: int) -> Sampled:
+        """Copies the result, which has `n_tokens` tokens."""
         tokens = [int(self._tokens[i]) for i in range(n_tokens)]
         if self._n_top < 0:
             return Sampled(tokens)
@@ -94,7 +95,7 @@ class SampledBuffers:
 class Sampler(Handle):
     """Chooses the tokens of one sequence and remembers which it chose.
 
-    `prompt` matters for `repeat_penalty` alone. One thread at a time.
+    Only `repeat_penalty` reads `prompt`. One thread at a time may use it.
     Raises InvalidArgumentError when a parameter is out of range.
     """
 
@@ -158,7 +159,7 @@ class Sampler(Handle):
 
 
 def mask_pointer(mask: npt.NDArray[np.uint32], n_rows: int, n_vocab: int) -> Any:
-    """A C pointer to a token mask of shape (n_rows, ceil(n_vocab / 32)) or, for one row, flat.
+    """Points to a token mask of shape (n_rows, ceil(n_vocab / 32)) or, for one row, a flat one.
 
     Bit `i % 32` of word `i // 32` set: token i is allowed. Raises ValueError for another shape.
     """

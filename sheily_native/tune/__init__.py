@@ -1,1 +1,1 @@
-"""Finds what computes a model fastest on this machine: `python -m sheily_native.tune MODEL`."""
+"""Finds the fastest settings for a model on this machine: `python -m sheily_native.tune MODEL`."""

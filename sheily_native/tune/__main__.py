@@ -32,7 +32,7 @@ _FLOAT_FILE_TYPES = {"0", "1", "32"}
 
 
 class Screen:
-    """The table on stdout as it grows; on a terminal also what is being timed, on stderr."""
+    """Prints the table on stdout as it grows; on a terminal, says on stderr what is being timed."""
 
     def __init__(self, words: Report, began: float, seconds: float) -> None:
         self._words = words
@@ -67,8 +67,7 @@ class Screen:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code 0; 1 when it cannot be done, 2 for arguments that cannot be used, 130 for
-    Ctrl-C."""
+    """Returns the exit code: 0, 1 for a failure, 2 for unusable arguments, 130 for Ctrl-C."""
     options = _parser().parse_args(arguments)
     if options.model is None:
         return _refuse(

@@ -1,4 +1,4 @@
-"""Which build would suit a CPU, as commands of pip; pure."""
+"""Recommends builds for a CPU, as pip commands; pure."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _BASELINE: Mapping[str, str] = {
 
 
 def options(instruction_sets: Collection[str]) -> dict[str, str]:
-    """The build options that make the most of an x86 CPU on whatever machine builds."""
+    """Returns the build options for an x86 CPU, on whatever machine the build runs."""
     chosen = {"GGML_NATIVE": "OFF"}
     chosen |= {name: "OFF" for name, flag in _BASELINE.items() if flag not in instruction_sets}
     avx512 = set(_NEEDS["GGML_AVX512"]) <= set(instruction_sets)
@@ -41,14 +41,14 @@ def options(instruction_sets: Collection[str]) -> dict[str, str]:
 
 
 def command(chosen: Mapping[str, str], install: str = INSTALL) -> str:
-    """pip's command for a build with these options."""
+    """Returns pip's command for a build with these options."""
     return " ".join([install, *(f"-C cmake.define.{name}={v}" for name, v in chosen.items())])
 
 
 def advice(info: BuildInfo, float_weights: bool) -> list[str]:
-    """Sentences and commands, those on lines of their own with an indent.
+    """Writes sentences and commands; commands have indented lines of their own.
 
-    `float_weights`: the model's are F16, BF16 or F32, for which we have no kernels.
+    `float_weights`: the model's are F16, BF16 or F32, for which this package has no kernels.
     """
     lines = []
     if info.unused:

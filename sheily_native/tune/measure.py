@@ -1,4 +1,4 @@
-"""Times a model's prefill and decode with given settings, and the bounds of the machine."""
+"""Times a model's prefill and decode with given settings, and the machine's limits."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LONGEST_RUN = 640
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What the machine can do at most, a second: bytes read, 8-bit multiply-adds by kernel."""
+    """The machine's limits per second: bytes read, and 8-bit multiply-adds by kernel."""
 
     memory: float
     integer: dict[str, float]
@@ -41,11 +41,11 @@ def bounds(n_threads: int, seconds: float) -> Bounds:
 
 
 class Bench(Closing):
-    """A model with its contexts, kept between runs: loading and first use of memory take longer
-    than what is timed.
+    """A model and its contexts, kept between runs: loading a model, and the first use of memory,
+    take longer than what is timed.
 
-    `on_load` is called with fractions from 0 to 1 while a model is loaded; what it raises ends the
-    load.
+    `on_load` is called with fractions from 0 to 1 while a model is loaded; an exception from it
+    ends the load.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Bench(Closing):
         self._random = random.Random(0)
 
     def load(self, kernel: str) -> None:
-        """Has the weights as the kernel wants them; one copy at a time is in memory.
+        """Loads the weights in the kernel's layout. One copy at a time is in memory.
 
         Raises NativeError; ModelLoadError also for a model that cannot generate.
         """
@@ -77,7 +77,7 @@ class Bench(Closing):
     def run(self, settings: Settings, prompt: int, answer: int) -> Figures:
         """Computes a prompt in chunks, then an answer token by token.
 
-        Raises NativeError, InvalidArgumentError where both are more than the cells of a context.
+        Raises NativeError; InvalidArgumentError if both together exceed the cells of a context.
         """
         prompt = max(prompt, settings.chunk)
         if prompt + answer > _LONGEST_RUN:
@@ -138,7 +138,7 @@ def _generates(info: ModelInfo) -> bool:
 def _prefill(
     context: Context, tokens: list[int], chunk: int, sampler: Sampler
 ) -> tuple[float, int]:
-    """The seconds of a prompt, and the token behind it."""
+    """Returns the seconds that a prompt takes, and the token after it."""
     began = time.perf_counter()
     token = 0
     for first in range(0, len(tokens), chunk):

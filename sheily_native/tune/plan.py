@@ -1,4 +1,4 @@
-"""What to time, what a timing is worth, and which setting wins; pure: no clock, no native code."""
+"""Decides what to time and which settings win; pure: no clock, no native code."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ PROMPT, ANSWER = 512, 128
 """The request that settings are compared by, in tokens."""
 
 NOISE = 0.03
-"""A setting replaces the default only when it is faster by more than this part."""
+"""Settings replace the default only when they are faster by more than this share."""
 
 HOPELESS = 1.1
-"""Nothing more than this many times slower than the best is timed again."""
+"""Settings more than this many times slower than the best are not timed again."""
 
 MAX_STEP_S = 2.0
-"""A longer prompt step is not chosen: cancels and deadlines take effect between steps."""
+"""The longest prompt step to choose: cancels and deadlines take effect between steps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What can be chosen; the defaults are the server's.
+    """The settings to choose; the defaults are the server's.
 
     `threads` 0: one for each usable CPU. `chunk`: prompt tokens of a step.
     """
@@ -48,11 +48,11 @@ class Figures:
 
     @property
     def seconds(self) -> float:
-        """What the request takes, as far as it was timed."""
+        """How long the request takes, as far as it was timed."""
         return PROMPT / self.prefill + (ANSWER / self.decode if self.decode else 0.0)
 
     def best(self, other: Figures) -> Figures:
-        """Of two timings the faster: what disturbs a machine only ever makes it slower."""
+        """Returns the faster of two timings: a disturbed machine only ever gets slower."""
         decode = None
         if self.decode is not None and other.decode is not None:
             decode = max(self.decode, other.decode)
@@ -61,7 +61,7 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What there is to choose from: `kernels` are those to try beside "auto"; `blas`: built in."""
+    """The choices on a machine: `kernels` to try beside "auto"; `blas`: whether it is built in."""
 
     n_threads: int
     kernels: Sequence[str]
@@ -73,7 +73,7 @@ class Stage:
     """One setting that is varied while the others stay.
 
     `prompt` and `answer` are the tokens of a run; `weight` is its share of the time. `candidates`
-    are given what was best so far, and give it back among the others.
+    takes the best settings so far, and returns them among the others.
     """
 
     name: str
@@ -84,7 +84,7 @@ class Stage:
 
 
 def kernel_candidates(best: Settings, machine: Machine) -> list[Settings]:
-    """The best so far comes last: where it wins, its weights need not be repacked again."""
+    """Puts the best so far last: if it wins, its weights need not be repacked again."""
     found = [replace(best, kernel=name) for name in machine.kernels]
     if machine.blas:
         # BLAS unpacks the weights once a step, which only a long step pays for.
@@ -93,7 +93,7 @@ def kernel_candidates(best: Settings, machine: Machine) -> list[Settings]:
 
 
 def thread_candidates(best: Settings, machine: Machine) -> list[Settings]:
-    """All CPUs, one less, three quarters, and half, which is the cores where each has two CPUs."""
+    """All CPUs, one less, three quarters, and half: the number of cores if each has two CPUs."""
     n = machine.n_threads
     counts = sorted({n - 1, n * 3 // 4, n // 2} - {0, n}, reverse=True)
     return [best, *(replace(best, threads=count) for count in counts)]
@@ -108,7 +108,7 @@ def kv_candidates(best: Settings, machine: Machine) -> list[Settings]:
 
 
 def check_candidates(best: Settings, machine: Machine) -> list[Settings]:
-    """What was found, against the defaults once more."""
+    """Times what was found against the defaults once more."""
     return [best, DEFAULT]
 
 
@@ -122,7 +122,7 @@ CHECK = Stage("check", 256, 16, 2, check_candidates)
 
 
 def choose(default: Settings, timed: Mapping[Settings, Figures]) -> Settings:
-    """The fastest, if it beats `default` by more than the noise; else `default`."""
+    """Returns the fastest if it beats `default` by more than the noise, else `default`."""
     if default not in timed:
         return default
     fastest = min(
@@ -151,7 +151,7 @@ def is_hopeless(settings: Settings, timed: Mapping[Settings, Figures]) -> bool:
 
 
 def kernels_to_try(asked: Iterable[str] | None, usable: Sequence[str], auto: str) -> list[str]:
-    """The kernels beside "auto", which stands for `auto`; all usable ones where none was asked for.
+    """Lists the kernels beside "auto", which stands for `auto`; by default all usable ones.
 
     Raises ValueError, with a sentence, for one that this CPU cannot run.
     """

@@ -19,7 +19,7 @@ VERSION = 1
 def document(
     *, cpu: str, model: Path, settings: Settings, figures: Figures, bounds: Bounds
 ) -> dict[str, Any]:
-    """What the file says; rates are a second."""
+    """Builds the file's content; rates are per second."""
     return {
         "version": VERSION,
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -36,8 +36,10 @@ def document(
 
 
 def check_writable(path: Path) -> None:
-    """Raises OSError, with a sentence, when no file can be written there; to be known before
-    minutes have passed."""
+    """Raises OSError, with a sentence, when no file can be written there.
+
+    To be called first, so that nobody learns it after minutes of timing.
+    """
     if path.is_dir():
         raise IsADirectoryError(f"cannot write {path}: it is a folder")
     try:

@@ -1,4 +1,4 @@
-"""What the command prints: the machine, the table, the result; pure."""
+"""Writes the lines that the command prints: the machine, the table, the result; pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WIDTHS = (-9, -22, 7, 8, 6, 10, 10, 9)
 
 
 class Report:
-    """Words for one machine: "auto" stands for `auto`, threads 0 for `n_threads`."""
+    """Writes lines about one machine: "auto" stands for `auto`, threads 0 for `n_threads`."""
 
     def __init__(self, cpu: str, *, n_threads: int, auto: str, blas: bool) -> None:
         self._cpu = cpu
@@ -45,7 +45,7 @@ class Report:
         return [_line(_COLUMNS), _line(_UNITS)]
 
     def rows(self, stage: Stage, rows: Sequence[Row], winner: Settings) -> list[str]:
-        """A stage's lines; its winner is marked."""
+        """Writes a stage's lines; its winner is marked."""
         names = [stage.name, *[""] * len(rows)]
         return [
             self._row(name, row, row.settings == winner)
@@ -53,7 +53,7 @@ class Report:
         ]
 
     def name(self, settings: Settings) -> str:
-        """The settings in a few words."""
+        """Names the settings in a few words."""
         kernel, threads, chunk, kv_type = self._cells(settings)
         plural = "" if threads == "1" else "s"
         return f"kernel {kernel}, {threads} thread{plural}, chunk {chunk}, KV {kv_type}"
@@ -92,8 +92,10 @@ class Report:
 
 
 def reached(figures: Figures, memory: float, n_bytes: int) -> list[str]:
-    """How near decode is to what the memory allows, as each token reads all weights once; nothing
-    for a model that the CPU's caches hold."""
+    """Says how near decode comes to the memory's limit, as each token reads all weights once.
+
+    Says nothing for a model that fits into the CPU's caches.
+    """
     assert figures.decode is not None
     bound = memory / n_bytes
     if figures.decode > bound:
@@ -105,13 +107,13 @@ def reached(figures: Figures, memory: float, n_bytes: int) -> list[str]:
 
 
 def use(out: Path, model: Path) -> list[str]:
-    """How a server is started with the file."""
+    """Says how to start a server with the file."""
     arguments = ["--model-path", str(model), "--tuned", str(out)]
     return [f"Written: {out}", f"  python -m sheily_server {shlex.join(arguments)}"]
 
 
 def short(number: float) -> str:
-    """Three digits, more where they stand before the point."""
+    """Writes three digits, or all that are before the point."""
     return f"{number:.0f}" if number >= 100 else f"{number:#.3g}"
 
 

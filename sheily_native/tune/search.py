@@ -1,4 +1,4 @@
-"""Varies one setting after the other inside a time limit; knows no model: a bench times for it."""
+"""Varies one setting after the other within a time limit; a bench does the timing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..errors import ModelLoadError, NativeError
 from .plan import CHECK, DEFAULT, STAGES, Figures, Machine, Settings, Stage, choose, is_hopeless
 
 ROUNDS = 4
-"""Most times that a candidate is timed in a stage."""
+"""The most times that a candidate is timed in a stage."""
 
 
 class Bench(Protocol):
@@ -26,7 +26,7 @@ class Bench(Protocol):
 
 
 class Observer(Protocol):
-    """Is told what is about to be timed, and what came out of a stage."""
+    """Is told what is about to be timed, and the result of a stage."""
 
     def before(self, stage: Stage, settings: Settings) -> None: ...
 
@@ -35,7 +35,7 @@ class Observer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What came out for a candidate; `figures` None: it was not timed, and `problem` says why."""
+    """The result for a candidate; `figures` None: it was not timed, and `problem` says why."""
 
     settings: Settings
     figures: Figures | None
@@ -44,10 +44,9 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The settings that won, and the figures of theirs and of the defaults from the same stage.
+    """The settings that won, with their figures and the defaults' from the same stage.
 
-    `rejected` are others that looked better than the defaults; `reason` says why they are not
-    taken.
+    `rejected` are others that looked better than the defaults; `reason` says why they lost.
     """
 
     settings: Settings
@@ -59,7 +58,7 @@ class Outcome:
 
 @dataclass(slots=True)
 class _Tried:
-    """What is known of a stage's candidates so far; `deadline` is for the first run of each."""
+    """The results of a stage so far; `deadline` is for the first run of each candidate."""
 
     guess_s: float
     deadline: float
@@ -73,15 +72,15 @@ class _Tried:
         self.took[settings] = seconds
 
     def expected_s(self, settings: Settings) -> float:
-        """How long its next run may take, by the last one, the others', or a guess."""
+        """Estimates the next run of `settings` from its last one, the others', or a guess."""
         return self.took.get(settings, max(self.took.values(), default=self.guess_s))
 
 
 class Search:
     """One run over all stages.
 
-    `clock` gives seconds. Nothing is begun that is not expected to be done by `deadline` on it, but
-    for one run with the defaults.
+    `clock` returns seconds. Nothing is begun that is not expected to end by `deadline`, except one
+    run with the defaults.
     """
 
     def __init__(
@@ -104,13 +103,16 @@ class Search:
         self._load_s = 0.0
 
     def run(self) -> Outcome:
-        """Raises ModelLoadError, or the NativeError of settings that others are compared with."""
+        """Runs all stages.
+
+        Raises ModelLoadError, or the NativeError of settings that others are compared with.
+        """
         best = DEFAULT
         stages = (*STAGES, CHECK)
         for i, stage in enumerate(STAGES):
             share = stage.weight / sum(later.weight for later in stages[i:])
             best = choose(best, self._stage(stage, best, share))
-        assert self._default is not None  # the first stage sees to that
+        assert self._default is not None  # the first stage has timed them
         if best == DEFAULT:
             return Outcome(DEFAULT, self._default, self._default)
         if self._clock() + self._check_s(best) < self._deadline:
@@ -123,10 +125,9 @@ class Search:
         return Outcome(DEFAULT, self._default, self._default, best, reason)
 
     def _stage(self, stage: Stage, best: Settings, share: float) -> dict[Settings, Figures]:
-        """The figures of a stage's candidates: kernel by kernel, as each needs the weights in a
-        layout of its own."""
+        """Times a stage's candidates kernel by kernel, as each has a weight layout of its own."""
         candidates = stage.candidates(best, self._machine)
-        # Time is kept for the check, and some more, as runs may be slower than expected.
+        # Leaves time for the check, and some more, as runs may be slower than expected.
         deadline = math.inf if stage is CHECK else self._deadline - 1.3 * self._check_s(best)
         tried = _Tried(self._guess_s(stage), deadline)
         groups = [list(group) for _, group in itertools.groupby(candidates, lambda c: c.kernel)]
@@ -144,7 +145,7 @@ class Search:
         return tried.timed
 
     def _load(self, stage: Stage, group: list[Settings], best: Settings, tried: _Tried) -> bool:
-        """Whether the model is there for the group, which has one kernel."""
+        """Loads the model for a group, which has one kernel. Returns whether it is loaded."""
         kernel = group[0].kernel
         load_s = 0.0 if kernel == self._loaded else self._load_s
         if not self._may_begin(group, load_s + tried.expected_s(group[0]), tried.deadline):
@@ -166,7 +167,7 @@ class Search:
     def _time(
         self, stage: Stage, group: list[Settings], best: Settings, end: float, tried: _Tried
     ) -> None:
-        """Round by round, so that all of the group meet the same disturbances."""
+        """Times a group round by round, so that a disturbance hits all of its settings alike."""
         for number in range(ROUNDS):
             for settings in group:
                 limit = tried.deadline if number == 0 else end
@@ -191,17 +192,17 @@ class Search:
                         self._default = tried.timed[DEFAULT]
 
     def _may_begin(self, group: list[Settings], seconds: float, limit: float) -> bool:
-        """Whether that much time is left, or the defaults are among it and were never timed."""
+        """Whether so much time is left, or the group has the defaults, which were never timed."""
         needed = self._default is None and DEFAULT in group
         return needed or self._clock() + seconds < limit
 
     def _check_s(self, best: Settings) -> float:
-        """What the check of the best so far may take."""
+        """Estimates the seconds of the check of the best so far."""
         loads = (best.kernel != self._loaded) + (best.kernel != DEFAULT.kernel)
         return loads * self._load_s + 2 * self._guess_s(CHECK)
 
     def _guess_s(self, stage: Stage) -> float:
-        """How long a run of a stage may take, by the last one with the best settings."""
+        """Estimates the seconds of a stage's run from the last run with the best settings."""
         if self._last is None or not self._last.decode:
             return 0.0
         return stage.prompt / self._last.prefill + stage.answer / self._last.decode
