@@ -202,6 +202,10 @@ def test_headers_of_ggml_are_for_what_puts_kernels_into_it() -> None:
             assert not [name for name in includes(path) if "ggml" in name], path
 
 
+def test_the_cpu_is_asked_in_one_file() -> None:
+    assert including("cpuid.h") == {Path("kernels/cpu_features.cpp")}
+
+
 def test_instruction_set_files_include_nothing_that_the_linker_could_share() -> None:
     """An inline function compiled for AVX-512 there could be the copy that every file gets."""
     todo = sorted((CSRC / "kernels" / "x86").glob("*.cpp"))

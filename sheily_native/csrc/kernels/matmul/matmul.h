@@ -36,7 +36,7 @@ struct Groups {
 
 // One way of storing weights. All kernels of a format share its layout.
 struct Format {
-    int64_t block;           // columns that share a scale
+    int64_t block;           // columns that are quantized together
     int64_t group;           // rows that are interleaved
     size_t activation_bytes; // of one block of one token
     // Repacks some groups. `rows` and `out` are the beginnings of the whole matrix, in the file's
