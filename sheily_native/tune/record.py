@@ -38,7 +38,7 @@ def document(
 def check_writable(path: Path) -> None:
     """Raises OSError, with a sentence, when no file can be written there.
 
-    To be called first, so that nobody learns it after minutes of timing.
+    Call this before the timing, which takes minutes.
     """
     if path.is_dir():
         raise IsADirectoryError(f"cannot write {path}: it is a folder")
