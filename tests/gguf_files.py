@@ -14,8 +14,8 @@ import pytest
 from gguf import GGMLQuantizationType, GGUFReader
 from gguf.quants import dequantize, quantize
 
-from benchmarks.gguf_file import TensorInfo, Value, encode, pad, read_metadata, write_header
 from tests import models
+from tools.gguf_file import TensorInfo, Value, encode, pad, read_metadata, write_header
 
 SMOLLM2_Q8_0 = models.TINY.parent / "smollm2-q8_0.gguf"
 Q8_0 = GGMLQuantizationType.Q8_0

@@ -19,13 +19,13 @@ TINY = ROOT / "build" / "test-models" / "llama3-tiny.gguf"
 
 def tiny_llama3() -> Path:
     """A few MB with Llama 3.2's architecture and real vocabulary, and random weights."""
-    from benchmarks import gguf_file, shapes
+    from tools import gguf_file, make_gguf
 
-    made_by = max(Path(str(module.__file__)).stat().st_mtime for module in (gguf_file, shapes))
+    made_by = max(Path(str(module.__file__)).stat().st_mtime for module in (gguf_file, make_gguf))
     if not TINY.exists() or TINY.stat().st_mtime < made_by:
         TINY.parent.mkdir(parents=True, exist_ok=True)
         fresh = TINY.with_suffix(f".{os.getpid()}")
-        shapes.write_shape("tiny", fresh)
+        make_gguf.write_shape("tiny", fresh)
         fresh.replace(TINY)
     return TINY
 

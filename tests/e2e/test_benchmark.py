@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from benchmarks import bare_loop
-from benchmarks.report import Stream, UnusableRoundError, steady_rate
+from benchmarks.common.report import Stream, UnusableRoundError, steady_rate
+from benchmarks.serve import bare_loop
 from tests.models import ROOT, tiny_llama3
 
 pytestmark = [pytest.mark.e2e, pytest.mark.native, pytest.mark.http]

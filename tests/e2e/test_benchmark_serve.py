@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from benchmarks.serve_contestants import descendants, has_speculation
-from benchmarks.serve_report import SCENARIOS
+from benchmarks.serve.contestants import descendants, has_speculation
+from benchmarks.serve.report import SCENARIOS
 from tests import processes
 from tests.models import ROOT, tiny_llama3
 

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from benchmarks import step_python
+from benchmarks.micro import step_python
 from tests import models
 
 

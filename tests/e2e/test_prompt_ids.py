@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.prompt_ids import prompt_ids
+from benchmarks.common.prompt_ids import prompt_ids
 from sheily_native import Model
 from sheily_server.engine.tokenizer import Tokenizer
 from sheily_server.protocol.messages import Dialect, Segment

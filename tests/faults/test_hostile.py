@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.serve_contestants import descendants
+from benchmarks.serve.contestants import descendants
 from sheily_server.backend import preflight
 from tests import models
 from tests.at_once import at_once

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import shapes
-from benchmarks.gguf_file import ALIGNMENT, encode, read_metadata, write_header
 from sheily_server.client import LLMAPIError
 from tests import models
 from tests.faults.report import note
 from tests.real_server import RealServer
+from tools import make_gguf
+from tools.gguf_file import ALIGNMENT, encode, read_metadata, write_header
 
 GIB = 1 << 30
 
@@ -49,7 +49,7 @@ def test_a_model_that_does_not_fit(tmp_path: Path) -> None:
 
 def _write_hollow(name: str, path: Path) -> None:
     """A model of a shape whose weights are all zeros, which take no room on the disk."""
-    shape = shapes.SHAPES[name]
+    shape = make_gguf.SHAPES[name]
     sizes = {
         "block_count": shape.layers,
         "embedding_length": shape.width,
@@ -62,7 +62,7 @@ def _write_hollow(name: str, path: Path) -> None:
     }
     fields = read_metadata(models.tiny_llama3().read_bytes())
     fields |= {f"llama.{key}": encode(size) for key, size in sizes.items()}
-    infos = [tensor.info for tensor in shapes.plan(shape)]
+    infos = [tensor.info for tensor in make_gguf.plan(shape)]
     with path.open("wb") as file:
         write_header(file, fields, infos)
         file.truncate(file.tell() + sum(info.nbytes + -info.nbytes % ALIGNMENT for info in infos))

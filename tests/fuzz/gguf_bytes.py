@@ -12,11 +12,11 @@ from functools import cache
 from pathlib import Path
 from random import Random
 
-from benchmarks.gguf_file import Value, encode, write_header
 from tests import models
 from tests.fuzz.mutate import LARGE, NUMBERS, mutated
 from tests.fuzz.running import seeds
 from tests.gguf_files import Llama, write_llama
+from tools.gguf_file import Value, encode, write_header
 
 MOST_BYTES = 64 << 20
 _SIZE = struct.Struct("<Q")

@@ -12,7 +12,7 @@ import pytest
 from gguf import GGMLQuantizationType, GGUFReader
 from gguf.quants import dequantize
 
-from benchmarks import gguf_file, shapes
+from tools import gguf_file, make_gguf
 
 
 def _fast_memmap(path: str | Path, mode: str = "r") -> Any:
@@ -24,7 +24,7 @@ def _fast_memmap(path: str | Path, mode: str = "r") -> Any:
 @pytest.fixture(scope="module")
 def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("shapes") / "tiny.gguf"
-    shapes.write_shape("tiny", path)
+    make_gguf.write_shape("tiny", path)
     return path
 
 
@@ -69,7 +69,7 @@ def test_metadata_is_that_of_llama_3_2(tiny: GGUFReader) -> None:
 
 
 def test_template_is_the_official_one(tiny: GGUFReader) -> None:
-    assert _contents(tiny, "tokenizer.chat_template") == shapes.TEMPLATE.read_text("utf-8")
+    assert _contents(tiny, "tokenizer.chat_template") == make_gguf.TEMPLATE.read_text("utf-8")
 
 
 def test_vocabulary_is_complete(tiny: GGUFReader) -> None:
@@ -79,7 +79,7 @@ def test_vocabulary_is_complete(tiny: GGUFReader) -> None:
     assert set(types[:128000]) == {1}
     assert set(types[128000:]) == {3}
     assert len(_contents(tiny, "tokenizer.ggml.merges")) == 280147
-    source = gguf_file.read_metadata(shapes.VOCABULARY.read_bytes())
+    source = gguf_file.read_metadata(make_gguf.VOCABULARY.read_bytes())
     assert tokens[:128000] == gguf_file.decode_strings(source["tokenizer.ggml.tokens"])[:128000]
 
 
@@ -101,7 +101,7 @@ def test_vocabulary_is_complete(tiny: GGUFReader) -> None:
     ],
 )
 def test_special_tokens_are_those_of_llama_3_2(token: int, text: str) -> None:
-    assert shapes.special_tokens()[token - 128000] == text
+    assert make_gguf.special_tokens()[token - 128000] == text
 
 
 def test_tensors_are_those_that_llama_cpp_asks_for(tiny: GGUFReader) -> None:
@@ -143,12 +143,12 @@ def test_weights_keep_activations_finite(tiny: GGUFReader) -> None:
 
 def test_no_quant_is_minus_128() -> None:
     raw = np.full(40 * 4, 128, dtype=np.uint8)
-    assert (shapes.random_blocks(raw, 1.0)["quants"] == -127).all()
+    assert (make_gguf.random_blocks(raw, 1.0)["quants"] == -127).all()
 
 
 def test_scales_differ_and_are_normal_numbers_at_the_widest_row() -> None:
     raw = np.tile(np.arange(256, dtype=np.uint8)[:, None], (1, 40)).ravel()
-    scales = shapes.random_blocks(raw, 1 / math.sqrt(8192))["scale"]
+    scales = make_gguf.random_blocks(raw, 1 / math.sqrt(8192))["scale"]
     assert len(np.unique(scales)) > 100
     assert scales.min() >= np.finfo(np.float16).tiny
     assert scales.max() / scales.min() == pytest.approx(3, rel=0.01)
@@ -166,7 +166,7 @@ def test_rope_factors_follow_the_published_rule(head: int) -> None:
         else:
             smooth = (8192 / wavelength - 1) / (4 - 1)
             expected.append(1 / ((1 - smooth) / 32 + smooth))
-    factors = shapes.rope_factors(head)
+    factors = make_gguf.rope_factors(head)
     np.testing.assert_allclose(factors, expected, rtol=1e-5)
     assert factors[0] == 1
     assert factors[-1] == 32
@@ -175,13 +175,13 @@ def test_rope_factors_follow_the_published_rule(head: int) -> None:
 
 def test_rope_factors_are_written(tiny: GGUFReader) -> None:
     data = {tensor.name: tensor.data for tensor in tiny.tensors}["rope_freqs.weight"]
-    np.testing.assert_array_equal(data, shapes.rope_factors(32))
+    np.testing.assert_array_equal(data, make_gguf.rope_factors(32))
 
 
 def test_same_seed_same_bytes(tiny_path: Path, tmp_path: Path) -> None:
     again, other = tmp_path / "again.gguf", tmp_path / "other.gguf"
-    shapes.write_shape("tiny", again)
-    shapes.write_shape("tiny", other, seed=1)
+    make_gguf.write_shape("tiny", again)
+    make_gguf.write_shape("tiny", other, seed=1)
     assert _digest(again) == _digest(tiny_path)
     assert _digest(other) != _digest(tiny_path)
     assert other.stat().st_size == again.stat().st_size
@@ -189,17 +189,17 @@ def test_same_seed_same_bytes(tiny_path: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "millions"), [("1b", 1235.8), ("3b", 3212.7)])
 def test_large_shapes_have_the_real_number_of_weights(name: str, millions: float) -> None:
-    tensors = shapes.plan(shapes.SHAPES[name])
+    tensors = make_gguf.plan(make_gguf.SHAPES[name])
     weights = sum(tensor.columns * tensor.rows for tensor in tensors if "rope" not in tensor.name)
     assert weights / 1e6 == pytest.approx(millions, abs=0.1)
     assert all(tensor.columns % 32 == 0 for tensor in tensors)
 
 
 def test_tensors_larger_than_a_chunk_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    tensor = shapes.Tensor("w", 64, 100)
-    whole = b"".join(shapes.tensor_bytes(tensor, 0, 3))
-    monkeypatch.setattr(shapes, "BLOCKS_PER_CHUNK", 7)
-    parts = list(shapes.tensor_bytes(tensor, 0, 3))
+    tensor = make_gguf.Tensor("w", 64, 100)
+    whole = b"".join(make_gguf.tensor_bytes(tensor, 0, 3))
+    monkeypatch.setattr(make_gguf, "BLOCKS_PER_CHUNK", 7)
+    parts = list(make_gguf.tensor_bytes(tensor, 0, 3))
     assert len(parts) == math.ceil(200 / 7)
     assert b"".join(parts) == whole
     assert len(whole) == tensor.info.nbytes
@@ -209,34 +209,34 @@ def test_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def full_disk(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(shapes, "pad", full_disk)
+    monkeypatch.setattr(make_gguf, "pad", full_disk)
     with pytest.raises(OSError, match="No space left"):
-        shapes.write_shape("tiny", tmp_path / "tiny.gguf")
+        make_gguf.write_shape("tiny", tmp_path / "tiny.gguf")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_bad_arguments_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="known are tiny, 1b, 3b"):
-        shapes.write_shape("7b", tmp_path / "x.gguf")
+        make_gguf.write_shape("7b", tmp_path / "x.gguf")
     with pytest.raises(ValueError, match="negative"):
-        shapes.write_shape("tiny", tmp_path / "x.gguf", seed=-1)
+        make_gguf.write_shape("tiny", tmp_path / "x.gguf", seed=-1)
     with pytest.raises(IsADirectoryError):
-        shapes.write_shape("tiny", tmp_path)
+        make_gguf.write_shape("tiny", tmp_path)
 
 
 def test_missing_source_says_how_to_bring_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shapes, "VOCABULARY", tmp_path / "none.gguf")
+    monkeypatch.setattr(make_gguf, "VOCABULARY", tmp_path / "none.gguf")
     with pytest.raises(FileNotFoundError, match=r"vendor/fetch\.py"):
-        shapes.write_shape("tiny", tmp_path / "x.gguf")
+        make_gguf.write_shape("tiny", tmp_path / "x.gguf")
 
 
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "tiny.gguf"
-    assert shapes.main(["tiny", str(path), "--seed", "5"]) == 0
+    assert make_gguf.main(["tiny", str(path), "--seed", "5"]) == 0
     assert "16.7 MB" in capsys.readouterr().out
-    assert shapes.main(["tiny", str(tmp_path / "none" / "tiny.gguf")]) == 1
+    assert make_gguf.main(["tiny", str(tmp_path / "none" / "tiny.gguf")]) == 1
     assert "No such file" in capsys.readouterr().err
 
 

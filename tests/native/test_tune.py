@@ -107,7 +107,7 @@ def test_a_file_that_cannot_be_written_is_told_before_anything_is_timed(
 def test_arguments_that_cannot_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, out = str(models.tiny_llama3()), str(tmp_path / "t.json")
     assert main(["--out", out]) == 2
-    assert "benchmarks.shapes 3b" in capsys.readouterr().err
+    assert "tools.make_gguf 3b" in capsys.readouterr().err
     assert main([model, "--out", out, "--kernels", "off,mmx"]) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert "cannot run the kernel 'mmx'" in line

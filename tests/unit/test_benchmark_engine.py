@@ -11,8 +11,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from benchmarks import engine_report, gguf_file, peers, token_cost
-from benchmarks.engine_report import (
+from benchmarks.common.report import BenchmarkError, Machine, Memory
+from benchmarks.engine import peers, token_cost
+from benchmarks.engine import report as figures
+from benchmarks.engine.report import (
     LLAMA_BENCH,
     LLAMA_BENCH_AVX2,
     OPENVINO,
@@ -28,9 +30,9 @@ from benchmarks.engine_report import (
     Steps,
     Turn,
 )
-from benchmarks.engine_table import table
-from benchmarks.engine_turns import between
-from benchmarks.report import BenchmarkError, Machine, Memory
+from benchmarks.engine.table import table
+from benchmarks.engine.turns import between
+from tools import gguf_file
 
 GB = 10**9
 
@@ -86,10 +88,10 @@ def report(rounds: list[Round], formats: list[FormatRounds] | None = None) -> Re
             multiply_adds_a_token=3_200_000_000,
             prompt_multiply_adds_a_token=2.8e9,
         ),
-        contestants=engine_report.summaries(rounds),
-        comparisons=engine_report.comparisons(rounds),
-        verdicts=engine_report.verdicts(rounds, formats),
-        formats=[engine_report.format_summary(one) for one in formats],
+        contestants=figures.summaries(rounds),
+        comparisons=figures.comparisons(rounds),
+        verdicts=figures.verdicts(rounds, formats),
+        formats=[figures.format_summary(one) for one in formats],
         others_cpu=0.01,
         disturbed=0,
         unsteady=0,
@@ -321,7 +323,7 @@ def test_without_a_bound_a_figure_is_measured_once() -> None:
 
 def test_unsteady_figures_are_counted() -> None:
     shaky = msgspec.structs.replace(turn(150.0), decode=Figure(9.0, [10.0, 20.0]))
-    assert engine_report.unsteady_figures([{OURS: shaky}, {OURS: turn(150.0, 9.0)}]) == 1
+    assert figures.unsteady_figures([{OURS: shaky}, {OURS: turn(150.0, 9.0)}]) == 1
 
 
 # --- ratios and verdicts --------------------------------------------------------------------------
@@ -334,7 +336,7 @@ def test_ratios_are_those_of_the_rounds() -> None:
         {OURS: turn(80.0, 4.0), LLAMA_BENCH: turn(10.0, 2.0)},
         {OURS: turn(80.0, 4.0), LLAMA_BENCH: turn(20.0, 1.0)},
     ]
-    (comparison,) = engine_report.comparisons(rounds)
+    (comparison,) = figures.comparisons(rounds)
     assert (comparison.ours, comparison.peer) == (OURS, LLAMA_BENCH)
     assert comparison.prefill == Spread(8.0, 4.0, 8.0)
     assert comparison.decode == Spread(2.0, 2.0, 4.0)
@@ -342,7 +344,7 @@ def test_ratios_are_those_of_the_rounds() -> None:
 
 
 def test_avx2_is_compared_with_the_avx2_build_alone() -> None:
-    pairs = [(one.ours, one.peer) for one in engine_report.comparisons([full_round()])]
+    pairs = [(one.ours, one.peer) for one in figures.comparisons([full_round()])]
     assert pairs == [
         (OURS, STOCK),
         (OURS, LLAMA_BENCH),
@@ -354,7 +356,7 @@ def test_avx2_is_compared_with_the_avx2_build_alone() -> None:
 def test_what_is_asked() -> None:
     found = {
         verdict.name: (verdict.at_least, verdict.asked, round(verdict.seen.median, 3))
-        for verdict in engine_report.verdicts([full_round()])
+        for verdict in figures.verdicts([full_round()])
     }
     assert found == {
         "decode, against llama-bench": (True, 1.9, 2.0),
@@ -368,7 +370,7 @@ def test_what_is_asked() -> None:
         "resident size beyond file and KV cache": (False, 800, 500.0),
         "load time, against stock without mmap": (False, 1.5, 1.2),
     }
-    assert all(verdict.reached for verdict in engine_report.verdicts([full_round()]))
+    assert all(verdict.reached for verdict in figures.verdicts([full_round()]))
 
 
 def test_what_was_missed_says_by_how_much() -> None:
@@ -382,7 +384,7 @@ def test_what_was_missed_says_by_how_much() -> None:
     ]
     missed = {
         verdict.name: verdict.missed_by
-        for verdict in engine_report.verdicts(rounds)
+        for verdict in figures.verdicts(rounds)
         if not verdict.reached
     }
     assert missed == {
@@ -394,15 +396,15 @@ def test_what_was_missed_says_by_how_much() -> None:
 
 
 def test_what_was_not_measured_has_no_verdict() -> None:
-    names = [verdict.name for verdict in engine_report.verdicts([{OURS: turn(decode=9.6)}])]
+    names = [verdict.name for verdict in figures.verdicts([{OURS: turn(decode=9.6)}])]
     assert names == ["decode, of the memory bound"]
     unbounded = Turn(0.0, decode=Figure(9.0))
-    assert engine_report.verdicts([{OURS: unbounded}]) == []
+    assert figures.verdicts([{OURS: unbounded}]) == []
 
 
 def test_one_good_round_of_three_is_not_enough() -> None:
     rounds = [{OURS: turn(decode=rate)} for rate in (9.9, 9.0, 9.1)]
-    (verdict,) = engine_report.verdicts(rounds)
+    (verdict,) = figures.verdicts(rounds)
     assert not verdict.reached
     seen = (verdict.seen.low, verdict.seen.median, verdict.seen.high)
     assert seen == pytest.approx((0.9, 0.91, 0.99))
@@ -411,7 +413,7 @@ def test_one_good_round_of_three_is_not_enough() -> None:
 def test_a_format_may_not_be_slower_than_stock() -> None:
     same = FormatRounds("Q4_0", GB, [{OURS: turn(98.0, 9.8), STOCK: turn(100.0, 10.0)}])
     slow = FormatRounds("Q6_K", GB, [{OURS: turn(99.0, 9.0), STOCK: turn(100.0, 10.0)}])
-    reached = {one.name: one.reached for one in engine_report.verdicts([], [same, slow])}
+    reached = {one.name: one.reached for one in figures.verdicts([], [same, slow])}
     assert reached == {
         "Q4_0: decode, against the stock kernels": True,
         "Q4_0: prefill, against the stock kernels": True,
@@ -425,7 +427,7 @@ def test_a_format_may_not_be_slower_than_stock() -> None:
 
 def test_the_table_has_each_contestant_and_each_verdict() -> None:
     text = table(report([full_round()]))
-    for name in engine_report.NAMES.values():
+    for name in figures.NAMES.values():
         assert f"\n{name}  " in text
     lines = text.splitlines()
     (ours,) = (line for line in lines if line.startswith("sheily_native  "))
@@ -465,7 +467,7 @@ def test_a_disturbed_run_says_so() -> None:
 
 def test_the_plot_shows_every_contestant(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    from benchmarks import plot
+    from benchmarks.engine import plot
 
     rounds = [full_round(), full_round()]
     saved = tmp_path / "report.json"
@@ -476,7 +478,7 @@ def test_the_plot_shows_every_contestant(tmp_path: Path) -> None:
     assert pictures[0].read_bytes().startswith(b"\x89PNG")
     svg = pictures[1].read_text()
     assert svg == pictures[2].read_text()
-    for name in engine_report.NAMES.values():
+    for name in figures.NAMES.values():
         assert f"<!-- {name} -->" in svg
     assert "<!-- 9.60  (96 %) -->" in svg
     assert "<!-- tokens a second -->" in svg
@@ -484,7 +486,7 @@ def test_the_plot_shows_every_contestant(tmp_path: Path) -> None:
 
 def test_a_plot_of_nothing_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
-    from benchmarks import plot
+    from benchmarks.engine import plot
 
     saved = tmp_path / "report.json"
     saved.write_bytes(msgspec.json.encode(report([])))

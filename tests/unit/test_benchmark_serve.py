@@ -12,14 +12,15 @@ from typing import Any
 import msgspec
 import pytest
 
-from benchmarks import peers, serve_contestants, serve_texts
-from benchmarks.engine_report import Verdict
-from benchmarks.report import BenchmarkError, Machine, Memory
-from benchmarks.serve_against import choose
-from benchmarks.serve_aims import AIMS, verdicts
-from benchmarks.serve_client import Ask, events, read_answer, user
-from benchmarks.serve_contestants import Load, Recipe, Server
-from benchmarks.serve_report import (
+from benchmarks.common.report import BenchmarkError, Machine, Memory
+from benchmarks.engine import peers
+from benchmarks.engine.report import Verdict
+from benchmarks.serve import contestants, texts
+from benchmarks.serve.against import choose
+from benchmarks.serve.aims import AIMS, verdicts
+from benchmarks.serve.client import Ask, events, read_answer, user
+from benchmarks.serve.contestants import Load, Recipe, Server
+from benchmarks.serve.report import (
     COPY_HEAVY,
     FOUR_TURNS,
     LLAMA_CPP_PYTHON,
@@ -45,8 +46,8 @@ from benchmarks.serve_report import (
     memories,
     percentile,
 )
-from benchmarks.serve_scenarios import RUN, RUN_PAIR, Pair, Subject
-from benchmarks.serve_table import table
+from benchmarks.serve.scenarios import RUN, RUN_PAIR, Pair, Subject
+from benchmarks.serve.table import table
 
 GB = 10**9
 Arrivals = list[tuple[float, bytes]]
@@ -223,16 +224,16 @@ def count(text: str) -> int:
 
 
 def test_a_seed_gives_the_same_plan() -> None:
-    plan = serve_texts.write_plan(3, count, 60)
-    assert plan == serve_texts.write_plan(3, count, 60)
-    other = serve_texts.write_plan(4, count, 60)
+    plan = texts.write_plan(3, count, 60)
+    assert plan == texts.write_plan(3, count, 60)
+    other = texts.write_plan(4, count, 60)
     assert plan.single != other.single
     assert plan.system != other.system
     assert plan.copies != other.copies
 
 
 def test_texts_have_the_length_that_is_asked() -> None:
-    plan = serve_texts.write_plan(1, count, 60)
+    plan = texts.write_plan(1, count, 60)
     assert count(plan.single) == 60
     assert count(plan.long_prompt) == 435
     assert count(plan.very_long_prompt) == 1000
@@ -247,14 +248,14 @@ def test_texts_have_the_length_that_is_asked() -> None:
 
 
 def test_a_text_is_not_shorter_than_asked_where_words_are_several_tokens() -> None:
-    text = serve_texts.sized(random.Random(1), lambda words: 3 * count(words), 200, "Say them.")
+    text = texts.sized(random.Random(1), lambda words: 3 * count(words), 200, "Say them.")
     assert 200 <= 3 * count(text) <= 203
 
 
 def test_arrivals_are_those_of_their_seed() -> None:
-    found = serve_texts.visits(5, rate=2.0, seconds=300.0, count=count)
-    assert found == serve_texts.visits(5, rate=2.0, seconds=300.0, count=count)
-    assert found != serve_texts.visits(6, rate=2.0, seconds=300.0, count=count)
+    found = texts.visits(5, rate=2.0, seconds=300.0, count=count)
+    assert found == texts.visits(5, rate=2.0, seconds=300.0, count=count)
+    assert found != texts.visits(6, rate=2.0, seconds=300.0, count=count)
     times = [visit.at_s for visit in found]
     assert times == sorted(times)
     assert times[0] > 0
@@ -262,18 +263,18 @@ def test_arrivals_are_those_of_their_seed() -> None:
     assert 500 < len(found) < 700
     assert {len(visit.turns) for visit in found} == {1, 3}
     mean = sum(visit.n_tokens * len(visit.turns) for visit in found) / len(found)
-    assert mean == pytest.approx(serve_texts.mean_tokens(), rel=0.1)
+    assert mean == pytest.approx(texts.mean_tokens(), rel=0.1)
 
 
 def test_arrivals_do_not_depend_on_the_tokenizer() -> None:
-    one = serve_texts.visits(5, 1.0, 60.0, count)
-    other = serve_texts.visits(5, 1.0, 60.0, lambda text: 2 * count(text))
+    one = texts.visits(5, 1.0, 60.0, count)
+    other = texts.visits(5, 1.0, 60.0, lambda text: 2 * count(text))
     assert [visit.at_s for visit in one] == [visit.at_s for visit in other]
     assert [visit.n_tokens for visit in one] == [visit.n_tokens for visit in other]
 
 
 def test_somebody_comes_at_least() -> None:
-    assert len(serve_texts.visits(1, rate=1e-6, seconds=1.0, count=count)) == 1
+    assert len(texts.visits(1, rate=1e-6, seconds=1.0, count=count)) == 1
 
 
 # --- what is asked, and the table -----------------------------------------------------------------
@@ -458,7 +459,7 @@ def test_a_report_survives_its_json() -> None:
 
 def test_the_picture_has_every_contestant(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    from benchmarks.serve_plot import draw
+    from benchmarks.serve.plot import draw
 
     first, again = tmp_path / "a.svg", tmp_path / "b.svg"
     for path in (first, again):
@@ -490,17 +491,17 @@ def test_a_pair_is_asked_in_turn(off_first: bool, monkeypatch: pytest.MonkeyPatc
 
     asked: list[tuple[str, str, str, object]] = []
     monkeypatch.setattr(Subject, "ask", ask)
-    plan = serve_texts.write_plan(1, count, 60)
+    plan = texts.write_plan(1, count, 60)
     on, off = (Subject((name, 1), {}, plan, 6, 12, 2048) for name in ("on", "off"))
     order = ("off", "on") if off_first else ("on", "off")
     pair = Pair(on, off, off_first)
-    for name, texts, seeds in (
+    for name, messages, seeds in (
         (COPY_HEAVY, plan.copies, (None, None, None)),
         (NO_REPETITION, plan.random_answers, (1, 2, 3)),
     ):
         asked.clear()
         found = RUN_PAIR[name](pair)
-        couples = zip(texts, seeds, strict=True)
+        couples = zip(messages, seeds, strict=True)
         assert asked == [(who, text, "", seed) for text, seed in couples for who in order]
         assert [len(one.rates) for one in found] == [3, 3]
     asked.clear()
@@ -553,9 +554,9 @@ def value(recipe: Recipe, flag: str) -> str:
 
 
 def test_contestants_get_the_same_file_threads_and_room() -> None:
-    own = serve_contestants.ours(LOAD)
-    server = serve_contestants.llama_server(Path("llama-server"), LOAD)
-    python = serve_contestants.llama_cpp_python(Path("python"), LOAD)
+    own = contestants.ours(LOAD)
+    server = contestants.llama_server(Path("llama-server"), LOAD)
+    python = contestants.llama_cpp_python(Path("python"), LOAD)
     for recipe, flag in ((own, "--model-path"), (server, "--model"), (python, "--model")):
         assert value(recipe, flag) == "m.gguf"
     for recipe, flag in ((own, "--threads"), (server, "--threads"), (python, "--n_threads")):
@@ -569,8 +570,8 @@ def test_contestants_get_the_same_file_threads_and_room() -> None:
 
 
 def test_our_speculation_is_switched() -> None:
-    assert "--speculation" not in serve_contestants.ours(LOAD).command
-    on, off = (serve_contestants.ours(LOAD, switch) for switch in (True, False))
+    assert "--speculation" not in contestants.ours(LOAD).command
+    on, off = (contestants.ours(LOAD, switch) for switch in (True, False))
     assert (on.name, value(on, "--speculation")) == (OURS, "on")
     assert (off.name, value(off, "--speculation")) == (OURS_PLAIN, "off")
 

@@ -8,7 +8,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.gguf_file import ALIGNMENT, read_metadata
+from tools.gguf_file import ALIGNMENT, read_metadata
 
 HEADER_BYTES = 1 << 27
 """More than any header here takes: a vocabulary of 128,256 tokens with its merges is 8 MB."""

@@ -1,7 +1,7 @@
 """What a JSON Schema costs: decoding with and without a grammar, alternating in one run; and how
 long a request with a new one waits for its trial.
 
-`python -m benchmarks.constrained [--model FILE] [--tokens N] [--rounds R]`
+`python -m benchmarks.micro.constrained [--model FILE] [--tokens N] [--rounds R]`
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import statistics
 import time
 from pathlib import Path
 
-from benchmarks.shapes import write_shape
 from sheily_native import Context, Entry, Model, Sampler, SamplingParams
 from sheily_server.chat.grammar import schema_grammar
 from sheily_server.engine.__main__ import lexer_states
@@ -21,6 +20,7 @@ from sheily_server.engine.grammar.compiler import Verdict
 from sheily_server.engine.grammar.constraint import Constraint, Grammars
 from sheily_server.engine.grammar.trials import Trials
 from sheily_server.engine.tokenizer import Tokenizer
+from tools.make_gguf import write_shape
 
 SHAPE_3B = Path("build/bench-models/llama3-3b.gguf")
 # Long enough that it never ends by itself: strings and numbers, nested.
@@ -80,7 +80,7 @@ def trials_s(tokenizer: Tokenizer, n: int) -> list[float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.constrained")
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.micro.constrained")
     parser.add_argument("--model", type=Path, default=SHAPE_3B, help="default: the 3B shape")
     parser.add_argument("--tokens", type=int, default=24, help="tokens a round (24)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of both sides (5)")

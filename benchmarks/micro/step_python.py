@@ -1,4 +1,4 @@
-"""Python's part of an engine step: `python -m benchmarks.step_python --model FILE`.
+"""Python's part of an engine step: `python -m benchmarks.micro.step_python --model FILE`.
 
 The engine's own loop on a real model, with several answers at once. Of each step the time inside
 the one C call is taken from the whole; what is left is Python: scheduling, building the call, text,
@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from benchmarks.arguments import at_least
+from benchmarks.common.arguments import at_least
 from sheily_native import Model, NativeError, context
 from sheily_server.engine.admission import Job
 from sheily_server.engine.inbox import Inbox
@@ -152,7 +152,7 @@ def _job(id: int, n_vocab: int) -> Job:
 def main(arguments: list[str] | None = None) -> int:
     """The exit status is 1 when nothing could be measured."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.step_python",
+        prog="python -m benchmarks.micro.step_python",
         description="How much of an engine step is Python, with several answers at once.",
     )
     parser.add_argument("--model", type=Path, required=True, metavar="FILE", help="a GGUF file")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from benchmarks.words import WORDS
+from benchmarks.common.words import WORDS
 
 LONG_TOKENS = 435
 VERY_LONG_TOKENS = 1000

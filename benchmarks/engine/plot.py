@@ -1,6 +1,6 @@
 """The engine's benchmark as a picture, from its report.
 
-`python -m benchmarks.plot REPORT.json OUT.png`; SVG by the same name with `.svg`.
+`python -m benchmarks.engine.plot REPORT.json OUT.png`; SVG by the same name with `.svg`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchmarks.engine_report import NAMES, OURS, OURS_AVX2, Kind, Report, Spread, spread
+from benchmarks.engine.report import NAMES, OURS, OURS_AVX2, Kind, Report, Spread, spread
 
 T = TypeVar("T")
 
@@ -111,20 +111,19 @@ def _bound(report: Report, name: str, kind: Kind) -> Spread | None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run `python -m benchmarks.plot`; the exit status is 1 when nothing could be drawn."""
-    return draw_saved("plot", "benchmarks.engine", Report, draw, arguments)
+    """Run `python -m benchmarks.engine.plot`; the exit status is 1 when nothing could be drawn."""
+    return draw_saved("benchmarks.engine", Report, draw, arguments)
 
 
 def draw_saved(
-    name: str,
     source: str,
     kind: type[T],
     draw: Callable[[T, Path], None],
     arguments: list[str] | None,
 ) -> int:
-    """The program `benchmarks.NAME`, which draws a report that `source` wrote; its exit status."""
+    """The program `SOURCE.plot`, which draws a report that `source` wrote; its exit status."""
     parser = argparse.ArgumentParser(
-        prog=f"python -m benchmarks.{name}", description=f"Draw a report of {source}."
+        prog=f"python -m {source}.plot", description=f"Draw a report of {source}."
     )
     parser.add_argument("report", type=Path, metavar="REPORT.json", help="of --json")
     parser.add_argument("out", type=Path, metavar="OUT", help="a .png or .svg file")

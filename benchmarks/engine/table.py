@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from benchmarks.engine_report import (
+from benchmarks.engine.report import (
     NAMES,
     STEADY,
     Bounds,

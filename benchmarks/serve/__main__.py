@@ -22,10 +22,8 @@ from typing import Protocol
 import msgspec
 from tqdm import tqdm
 
-from benchmarks import serve_against, serve_table
-from benchmarks.arguments import above, at_least
-from benchmarks.bare_loop import ROOT, BareLoop, Setup
-from benchmarks.report import (
+from benchmarks.common.arguments import above, at_least
+from benchmarks.common.report import (
     BenchmarkError,
     Machine,
     Report,
@@ -37,11 +35,20 @@ from benchmarks.report import (
     side,
     table,
 )
-from benchmarks.serve_report import SCENARIOS
-from benchmarks.server_process import ServerProcess, cpu_s, engine_python_s, machine_cpu_s, memory
-from benchmarks.shapes import SHAPES, write_shape
+from benchmarks.serve import against
+from benchmarks.serve import table as table_of_servers
+from benchmarks.serve.bare_loop import ROOT, BareLoop, Setup
+from benchmarks.serve.report import SCENARIOS
+from benchmarks.serve.server_process import (
+    ServerProcess,
+    cpu_s,
+    engine_python_s,
+    machine_cpu_s,
+    memory,
+)
 from sheily_native import BuildInfo, NativeError, build_info
 from sheily_native._threads import default_threads
+from tools.make_gguf import SHAPES, write_shape
 
 MODELS = ROOT / "build" / "bench-models"
 SCRATCH = ROOT / "build" / "peers"
@@ -179,7 +186,7 @@ def _measure_servers(options: argparse.Namespace) -> tuple[msgspec.Struct, str]:
     if options.plot is not None and importlib.util.find_spec("matplotlib") is None:
         raise BenchmarkError("--plot needs matplotlib: pip install -e '.[bench]'")
     model: Path = options.model or _shape_file(options.shape)
-    wanted = serve_against.Options(
+    wanted = against.Options(
         model=model.absolute(),
         threads=options.threads or default_threads(),
         context_size=options.context_size,
@@ -197,12 +204,12 @@ def _measure_servers(options: argparse.Namespace) -> tuple[msgspec.Struct, str]:
         llama_server=options.llama_server,
         llama_cpp_python=options.llama_cpp_python,
     )
-    report = serve_against.measure(wanted, _machine(build_info()))
+    report = against.measure(wanted, _machine(build_info()))
     if options.plot is not None:
-        from benchmarks.serve_plot import draw
+        from benchmarks.serve.plot import draw
 
         draw(report, options.plot)
-    return report, serve_table.table(report)
+    return report, table_of_servers.table(report)
 
 
 def _measure(options: argparse.Namespace) -> tuple[msgspec.Struct, str]:
@@ -310,7 +317,7 @@ def _add_bare_loop(group: argparse._ArgumentGroup) -> None:
 def _add_servers(group: argparse._ArgumentGroup) -> None:
     add = group.add_argument
     text = "a peer, which must be there then; may be repeated. all: those that can be had"
-    names = (*serve_against.PEERS, serve_against.ALL)
+    names = (*against.PEERS, against.ALL)
     add("--against", choices=names, action="append", help=text)
     text = "these alone; without --against, of our server alone"
     add("--scenarios", choices=SCENARIOS, nargs="+", metavar="NAME", help=f"{text}: %(choices)s")

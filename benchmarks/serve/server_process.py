@@ -24,8 +24,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from benchmarks.report import BenchmarkError, Memory, Stream, UnusableRoundError
-from benchmarks.serve_client import events
+from benchmarks.common.report import BenchmarkError, Memory, Stream, UnusableRoundError
+from benchmarks.serve.client import events
 from sheily_server.engine.admission import Job
 from sheily_server.engine.grammar.follower import Follower
 from sheily_server.engine.inbox import Inbox

@@ -14,8 +14,8 @@ from typing import Any
 
 import msgspec
 
-from benchmarks.report import BenchmarkError
-from benchmarks.serve_report import Answer
+from benchmarks.common.report import BenchmarkError
+from benchmarks.serve.report import Answer
 
 TIMEOUT_S = 3600.0
 BURST_S = 0.001

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import msgspec
 
-from benchmarks import peers
-from benchmarks.engine_report import Figure, Steps, Turn
-from benchmarks.engine_worker import (
+from benchmarks.engine import peers
+from benchmarks.engine.report import Figure, Steps, Turn
+from benchmarks.engine.token_cost import TokenCost
+from benchmarks.engine.worker import (
     STEP_PROMPT,
     Bandwidth,
     Decode,
@@ -23,9 +24,8 @@ from benchmarks.engine_worker import (
     Setup,
     Worker,
 )
-from benchmarks.engine_worker import Steps as StepsOrder
-from benchmarks.server_process import cpu_s, machine_cpu_s, memory
-from benchmarks.token_cost import TokenCost
+from benchmarks.engine.worker import Steps as StepsOrder
+from benchmarks.serve.server_process import cpu_s, machine_cpu_s, memory
 
 LEAST_N_CTX = 4096
 """The server's default for one conversation."""

@@ -13,9 +13,9 @@ from typing import Any
 
 import msgspec
 
-from benchmarks.report import BenchmarkError
-from benchmarks.serve_client import Address, Ask, Message, Stream, ask_all, user
-from benchmarks.serve_report import (
+from benchmarks.common.report import BenchmarkError
+from benchmarks.serve.client import Address, Ask, Message, Stream, ask_all, user
+from benchmarks.serve.report import (
     CLIENTS_8,
     COPY_HEAVY,
     FOUR_TURNS,
@@ -32,7 +32,7 @@ from benchmarks.serve_report import (
     figures,
     in_turn,
 )
-from benchmarks.serve_texts import Plan, Visit
+from benchmarks.serve.texts import Plan, Visit
 
 FEW_TOKENS = 4
 CLIENT_TOKENS = 16

@@ -15,11 +15,12 @@ from types import TracebackType
 import msgspec
 from tqdm import tqdm
 
-from benchmarks import peers, serve_aims, serve_contestants
-from benchmarks.prompt_ids import prompt_ids
-from benchmarks.report import BenchmarkError, Machine
-from benchmarks.serve_contestants import Load, Recipe, Server
-from benchmarks.serve_report import (
+from benchmarks.common.prompt_ids import prompt_ids
+from benchmarks.common.report import BenchmarkError, Machine
+from benchmarks.engine import peers
+from benchmarks.serve import aims, contestants
+from benchmarks.serve.contestants import Load, Recipe, Server
+from benchmarks.serve.report import (
     LLAMA_CPP_PYTHON,
     LLAMA_SERVER,
     LONG_BESIDE_STREAMS,
@@ -37,9 +38,9 @@ from benchmarks.serve_report import (
     medians,
     memories,
 )
-from benchmarks.serve_scenarios import RUN, RUN_PAIR, Pair, Subject
-from benchmarks.serve_texts import N_CLIENTS, Plan, mean_tokens, visits, write_plan
-from benchmarks.server_process import cpu_s, machine_cpu_s
+from benchmarks.serve.scenarios import RUN, RUN_PAIR, Pair, Subject
+from benchmarks.serve.server_process import cpu_s, machine_cpu_s
+from benchmarks.serve.texts import N_CLIENTS, Plan, mean_tokens, visits, write_plan
 from sheily_native import Model
 from sheily_server.engine.tokenizer import Tokenizer
 from sheily_server.templates.base import Message
@@ -119,15 +120,15 @@ class Comparison:
         self.notes: list[str] = []
         self.visits_per_s = options.rate
         load = Load(options.model, options.context_size, N_CLIENTS, options.threads)
-        switch = serve_contestants.has_speculation()
+        switch = contestants.has_speculation()
         self._paired = [name for name in scenarios if switch and name in RUN_PAIR]
         """The scenarios in which our server is a pair."""
         self._entrants: list[Entrant] = []
         if set(scenarios) - set(self._paired):
-            self._entrants.append((serve_contestants.ours(load, True if switch else None),))
+            self._entrants.append((contestants.ours(load, True if switch else None),))
         if self._paired:
             small = dataclasses.replace(load, parallel=1)
-            on, off = (serve_contestants.ours(small, speculation) for speculation in (True, False))
+            on, off = (contestants.ours(small, speculation) for speculation in (True, False))
             self._entrants.append((on, off))
             self.notes.append(
                 f"{', '.join(self._paired)}: our servers with speculation on and off run at the "
@@ -180,10 +181,10 @@ class Comparison:
         try:
             if name == LLAMA_SERVER:
                 program = options.llama_server or peers.llama_server(options.scratch)
-                recipe = serve_contestants.llama_server(program, load)
+                recipe = contestants.llama_server(program, load)
             else:
                 python = options.llama_cpp_python or peers.llama_cpp_python(options.scratch)
-                recipe = serve_contestants.llama_cpp_python(python, load)
+                recipe = contestants.llama_cpp_python(python, load)
         except BenchmarkError as error:
             if not self._may_go(name):
                 raise
@@ -285,7 +286,7 @@ class Comparison:
 
 def measure(options: Options, machine: Machine) -> Report:
     """Raises BenchmarkError when a contestant that was asked for cannot be measured."""
-    scenarios, notes = choose(options.scenarios, serve_contestants.has_speculation())
+    scenarios, notes = choose(options.scenarios, contestants.has_speculation())
     with TokenCounter(options.model) as count:
         comparison = Comparison(options, scenarios, count)
         rounds = comparison.run()
@@ -304,7 +305,7 @@ def measure(options: Options, machine: Machine) -> Report:
         notes=[*notes, *comparison.notes],
         scenarios=medians(rounds),
         memory=memories(rounds),
-        verdicts=serve_aims.verdicts(rounds),
+        verdicts=aims.verdicts(rounds),
         rounds=rounds,
     )
 
@@ -317,7 +318,7 @@ def choose(wanted: Sequence[str], has_speculation: bool) -> tuple[list[str], lis
     chosen = [name for name in SCENARIOS if not wanted or name in wanted]
     if has_speculation or NO_REPETITION not in chosen:
         return chosen, []
-    problem = f"this sheily_server has no setting {serve_contestants.SPECULATION}"
+    problem = f"this sheily_server has no setting {contestants.SPECULATION}"
     if NO_REPETITION in wanted:
         raise BenchmarkError(f"{problem}, so that {NO_REPETITION} cannot be measured")
     chosen.remove(NO_REPETITION)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from benchmarks.engine_table import columns, verdict_row
-from benchmarks.report import Memory
-from benchmarks.serve_report import (
+from benchmarks.common.report import Memory
+from benchmarks.engine.table import columns, verdict_row
+from benchmarks.serve.report import (
     CLIENTS_8,
     COPY_HEAVY,
     FOUR_TURNS,

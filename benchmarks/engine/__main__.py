@@ -22,9 +22,11 @@ from pathlib import Path
 import msgspec
 from tqdm import tqdm
 
-from benchmarks import engine_report, peers
-from benchmarks.arguments import at_least
-from benchmarks.engine_report import (
+from benchmarks.common.arguments import at_least
+from benchmarks.common.report import BenchmarkError, Machine
+from benchmarks.engine import peers
+from benchmarks.engine import report as figures
+from benchmarks.engine.report import (
     LLAMA_BENCH,
     LLAMA_BENCH_AVX2,
     OPENVINO,
@@ -38,14 +40,13 @@ from benchmarks.engine_report import (
     Turn,
     spread,
 )
-from benchmarks.engine_table import table
-from benchmarks.engine_turns import Meter, Turns, Work
-from benchmarks.engine_worker import ROOT, Reply, Setup, Worker
-from benchmarks.report import BenchmarkError, Machine
-from benchmarks.shapes import write_shape
-from benchmarks.token_cost import token_cost
+from benchmarks.engine.table import table
+from benchmarks.engine.token_cost import token_cost
+from benchmarks.engine.turns import Meter, Turns, Work
+from benchmarks.engine.worker import ROOT, Reply, Setup, Worker
 from sheily_native import BuildInfo, NativeError, build_info, kernels
 from sheily_native._threads import default_threads
+from tools.make_gguf import write_shape
 
 MODELS = ROOT / "build" / "bench-models"
 SCRATCH = ROOT / "build" / "peers"
@@ -82,7 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
         if options.json is not None:
             options.json.write_text(line + "\n")
         if options.plot is not None:
-            from benchmarks.plot import draw
+            from benchmarks.engine.plot import draw
 
             draw(report, options.plot)
     except (BenchmarkError, NativeError, OSError, ValueError) as error:
@@ -148,15 +149,15 @@ def _measure(options: argparse.Namespace) -> Report:
         kernel=loaded.kernel,
         peers=descriptions,
         bounds=_bounds(meter, work),
-        contestants=engine_report.summaries(rounds),
-        comparisons=engine_report.comparisons(rounds),
-        formats=[engine_report.format_summary(one) for one in formats],
-        verdicts=engine_report.verdicts(rounds, formats),
+        contestants=figures.summaries(rounds),
+        comparisons=figures.comparisons(rounds),
+        formats=[figures.format_summary(one) for one in formats],
+        verdicts=figures.verdicts(rounds, formats),
         others_cpu=max(turn.others_cpu for round_ in all_rounds for turn in round_.values()),
         disturbed=sum(
             turn.others_cpu > options.noise for round_ in all_rounds for turn in round_.values()
         ),
-        unsteady=engine_report.unsteady_figures(all_rounds),
+        unsteady=figures.unsteady_figures(all_rounds),
         rounds=rounds,
     )
 

@@ -11,8 +11,8 @@ from statistics import median
 
 import msgspec
 
-from benchmarks.engine_report import Verdict
-from benchmarks.report import Machine, Memory
+from benchmarks.common.report import Machine, Memory
+from benchmarks.engine.report import Verdict
 
 OURS, OURS_PLAIN = "ours", "ours-plain"
 LLAMA_SERVER, LLAMA_CPP_PYTHON = "llama-server", "llama-cpp-python"

@@ -1,6 +1,6 @@
 """OpenVINO GenAI as a contestant, run by the Python of an environment that has it.
 
-Takes the orders Setup, Prefill and Decode of `benchmarks.engine_worker`, whose lines it speaks with
+Takes the orders Setup, Prefill and Decode of `benchmarks.engine.worker`, whose lines it speaks with
 the standard library: that environment has nothing of ours.
 """
 

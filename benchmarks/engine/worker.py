@@ -15,11 +15,11 @@ from types import TracebackType
 
 import msgspec
 
-from benchmarks.report import BenchmarkError
+from benchmarks.common.report import BenchmarkError
 from sheily_native import Context, Entry, Model, Sampler, SamplingParams, kernels
 
-ROOT = Path(__file__).resolve().parent.parent
-WORKER = (sys.executable, "-m", "benchmarks.engine_worker")
+ROOT = Path(__file__).resolve().parents[2]
+WORKER = (sys.executable, "-m", "benchmarks.engine.worker")
 WARM_UP_TOKENS = 2
 STEP_PROMPT = 16
 BATCH = 512

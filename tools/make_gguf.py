@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from benchmarks.gguf_file import (
+from tools.gguf_file import (
     TENSOR_F32,
     TENSOR_Q8_0,
     TensorInfo,
@@ -28,7 +28,7 @@ from benchmarks.gguf_file import (
     write_header,
 )
 
-LLAMA_CPP = Path(__file__).resolve().parent.parent / "vendor" / "llama.cpp"
+LLAMA_CPP = Path(__file__).resolve().parents[1] / "vendor" / "llama.cpp"
 VOCABULARY = LLAMA_CPP / "models" / "ggml-vocab-llama-bpe.gguf"
 TEMPLATE = LLAMA_CPP / "models" / "templates" / "meta-llama-Llama-3.2-3B-Instruct.jinja"
 
@@ -293,9 +293,9 @@ def _bar(tensors: tuple[Tensor, ...], path: Path, progress: bool) -> Any:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run `python -m benchmarks.shapes`; the exit status is 1 when the file cannot be written."""
+    """Run `python -m tools.make_gguf`; the exit status is 1 when the file cannot be written."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.shapes",
+        prog="python -m tools.make_gguf",
         description="Write a GGUF with the shapes of Llama 3.2 and random Q8_0 weights.",
     )
     parser.add_argument("shape", choices=tuple(SHAPES))

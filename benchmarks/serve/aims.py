@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from benchmarks.engine_report import Verdict, judge, spread
-from benchmarks.serve_report import (
+from benchmarks.engine.report import Verdict, judge, spread
+from benchmarks.serve.report import (
     CLIENTS_8,
     COPY_HEAVY,
     FOUR_TURNS,

@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from benchmarks.report import Machine, Memory
+from benchmarks.common.report import Machine, Memory
 
 OURS, STOCK, LLAMA_BENCH, OPENVINO = "ours", "stock", "llama-bench", "openvino"
 OURS_AVX2, LLAMA_BENCH_AVX2 = "ours-avx2", "llama-bench-avx2"

@@ -20,10 +20,10 @@ from pathlib import Path
 from types import MappingProxyType, TracebackType
 from typing import Any
 
-from benchmarks.report import BenchmarkError, Memory
-from benchmarks.serve_client import Address
-from benchmarks.serve_report import LLAMA_CPP_PYTHON, LLAMA_SERVER, NAMES, OURS, OURS_PLAIN
-from benchmarks.server_process import memory
+from benchmarks.common.report import BenchmarkError, Memory
+from benchmarks.serve.client import Address
+from benchmarks.serve.report import LLAMA_CPP_PYTHON, LLAMA_SERVER, NAMES, OURS, OURS_PLAIN
+from benchmarks.serve.server_process import memory
 from sheily_server.config import Config
 
 HOST = "127.0.0.1"

@@ -15,9 +15,9 @@ from types import TracebackType
 
 import msgspec
 
-from benchmarks.prompt_ids import prompt_ids
-from benchmarks.report import BenchmarkError, Stream, UnusableRoundError
-from benchmarks.words import WORDS
+from benchmarks.common.prompt_ids import prompt_ids
+from benchmarks.common.report import BenchmarkError, Stream, UnusableRoundError
+from benchmarks.common.words import WORDS
 from sheily_native import Context, Entry, Model, Sampler, SamplingParams
 from sheily_server.engine.kvcache.prefix_tree import common_prefix
 from sheily_server.engine.runner import CHUNK
@@ -26,7 +26,7 @@ from sheily_server.engine.tokenizer import Tokenizer
 from sheily_server.templates.base import Message
 from sheily_server.templates.registry import recognize, render
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 _REQUEST = "Write a long story with all of these words."
 
 
@@ -173,7 +173,7 @@ class BareLoop:
     def __init__(self, setup: Setup) -> None:
         """Raises BenchmarkError when the model cannot be loaded."""
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.bare_loop"],
+            [sys.executable, "-m", "benchmarks.serve.bare_loop"],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,

@@ -1,6 +1,6 @@
 """Servers side by side as a picture, from their report.
 
-`python -m benchmarks.serve_plot REPORT.json OUT.png`; SVG by the same name with `.svg`.
+`python -m benchmarks.serve.plot REPORT.json OUT.png`; SVG by the same name with `.svg`.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.engine_report import spread
-from benchmarks.plot import BAR_HEIGHT, INK, OWN, PEER, draw_saved
-from benchmarks.serve_report import (
+from benchmarks.engine.plot import BAR_HEIGHT, INK, OWN, PEER, draw_saved
+from benchmarks.engine.report import spread
+from benchmarks.serve.report import (
     CLIENTS_8,
     FOUR_TURNS,
     LLAMA_CPP_PYTHON,
@@ -126,8 +126,8 @@ def _panel(axis: Axes, panel: Panel, rounds: Sequence[Round], names: Sequence[st
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run `python -m benchmarks.serve_plot`; the exit status is 1 when nothing could be drawn."""
-    return draw_saved("serve_plot", "benchmarks.serve --against", Report, draw, arguments)
+    """Run `python -m benchmarks.serve.plot`; the exit status is 1 when nothing could be drawn."""
+    return draw_saved("benchmarks.serve --against", Report, draw, arguments)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""Model files with real shapes and random weights, for tests and benchmarks."""
