@@ -116,7 +116,7 @@ endif
 	@echo
 	@LLM_PORT='$(LLM_PORT)' LLM_MODEL_PATH='$(SERVED)' exec $(BIN)/python -m sheily_server
 
-# The library with hooks aborts or hangs where tests/faults tells it to; nobody else has it.
+# The library with hooks aborts or hangs where tests/robustness/faults tells it to; nobody else has it.
 HOOKS = $(BIN)/cmake --build '$(BUILD)' --target _native_hooks
 WITH_HOOKS = SHEILY_HOOKS_LIBRARY="$$(echo '$(BUILD)'/hooks/_native*.so)"
 
@@ -143,13 +143,13 @@ sanitize: $(VENV)/.installed-test $(SMOLLM2)
 	LD_PRELOAD="$$(ldd "$$library" | awk '/lib(asan|stdc\+\+)\.so/ {print $$3}' | xargs)" \
 	SHEILY_SANITIZED_LIBRARY="$$library" \
 	ASAN_OPTIONS=detect_leaks=0:halt_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-	$(BIN)/python -m pytest -p tests.sanitized -p no:faulthandler --capture=sys --timeout=600 \
-		tests/native --ignore=tests/native/test_shapes.py --ignore=tests/native/test_tune.py \
+	$(BIN)/python -m pytest -p tests.support.sanitized -p no:faulthandler --capture=sys --timeout=600 \
+		tests/native --ignore=tests/native/test_make_gguf.py --ignore=tests/native/test_tune.py \
 		--ignore=tests/native/test_compilers.py
 
 # --- what takes long ------------------------------------------------------------------------------
 
-# Each target's last line is JSON; tests/fuzz/targets.py has the full amounts.
+# Each target's last line is JSON; tests/robustness/fuzz/targets.py has the full amounts.
 FUZZ := bodies http grammars text gguf gguf-native neighbours
 FUZZ_OPTIONS = $(if $(CASES),--cases $(CASES)) $(if $(MINUTES),--minutes $(MINUTES)) \
 	$(if $(SEED),--seed $(SEED))
@@ -159,18 +159,18 @@ fuzz: $(VENV)/.installed-test
 	@$(MAKE) --no-print-directory --keep-going $(addprefix fuzz-,$(FUZZ))
 
 fuzz-%: $(VENV)/.installed-test
-	$(BIN)/python -m tests.fuzz $* $(FUZZ_OPTIONS)
+	$(BIN)/python -m tests.robustness.fuzz $* $(FUZZ_OPTIONS)
 
 soak: $(VENV)/.installed-test $(SMOLLM2)
-	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),60) $(if $(MODEL),--model '$(MODEL)')
+	$(BIN)/python -m tests.robustness.soak --minutes $(or $(MINUTES),60) $(if $(MODEL),--model '$(MODEL)')
 
 # Figures that are over a limit fail it; the table is printed all the same.
 torture: $(VENV)/.installed-test $(SMOLLM2)
 	$(HOOKS)
 	rm -f build/faults/report.jsonl
 	SHEILY_TORTURE=1 $(if $(MODEL_3B),MODEL_3B='$(abspath $(MODEL_3B))') $(WITH_HOOKS) \
-		$(BIN)/python -m pytest tests/faults; status=$$?; \
-		$(BIN)/python -m tests.faults.report; exit $$status
+		$(BIN)/python -m pytest tests/robustness/faults; status=$$?; \
+		$(BIN)/python -m tests.robustness.faults.report; exit $$status
 
 # --- for developers -------------------------------------------------------------------------------
 

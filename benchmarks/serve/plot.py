@@ -127,7 +127,7 @@ def _panel(axis: Axes, panel: Panel, rounds: Sequence[Round], names: Sequence[st
 
 def main(arguments: list[str] | None = None) -> int:
     """Run `python -m benchmarks.serve.plot`; the exit status is 1 when nothing could be drawn."""
-    return draw_saved("benchmarks.serve --against", Report, draw, arguments)
+    return draw_saved("benchmarks.serve", Report, draw, arguments)
 
 
 if __name__ == "__main__":

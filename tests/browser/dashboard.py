@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from tests.models import ROOT
+from tests.support.models import ROOT
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page

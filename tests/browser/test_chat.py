@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from tests import models
 from tests.browser.conftest import OpenDashboard
-from tests.real_server import RealServer, wait_for
+from tests.support import models
+from tests.support.real_server import RealServer, wait_for
 
 
 def test_an_answer_streams_in(open_dashboard: OpenDashboard, smollm2_server: RealServer) -> None:

@@ -13,7 +13,7 @@ from openai.types.chat import ChatCompletion, ParsedChatCompletion
 from openai.types.completion_usage import CompletionTokensDetails
 from pydantic import BaseModel, Field
 
-from tests.real_server import RealServer, wait_for
+from tests.support.real_server import RealServer, wait_for
 
 WORDS = "SmolLM2-135M-Instruct.Q4_1"
 TOOLS = "llama3-tiny"

@@ -13,7 +13,7 @@ import pytest
 
 from benchmarks.common.report import Stream, UnusableRoundError, steady_rate
 from benchmarks.serve import bare_loop
-from tests.models import ROOT, tiny_llama3
+from tests.support.models import ROOT, tiny_llama3
 
 pytestmark = [pytest.mark.e2e, pytest.mark.native, pytest.mark.http]
 

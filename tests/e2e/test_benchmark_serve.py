@@ -17,8 +17,8 @@ import pytest
 
 from benchmarks.serve.contestants import descendants, has_speculation
 from benchmarks.serve.report import SCENARIOS
-from tests import processes
-from tests.models import ROOT, tiny_llama3
+from tests.support import processes
+from tests.support.models import ROOT, tiny_llama3
 
 pytestmark = [pytest.mark.e2e, pytest.mark.native, pytest.mark.http, pytest.mark.timeout(300)]
 

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from benchmarks.micro import step_python
-from tests import models
+from tests.support import models
 
 
 def test_python_s_part_of_a_step(capsys: pytest.CaptureFixture[str]) -> None:

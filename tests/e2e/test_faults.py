@@ -1,4 +1,4 @@
-"""What breaks, and what the caller is told; tests/faults breaks the engine under load."""
+"""What breaks, and what the caller is told; robustness/faults breaks the engine under load."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from sheily_server.client import LLMAPIError
-from tests import models
 from tests.e2e.asking import complete
-from tests.processes import heaps_of_threads
-from tests.real_server import RealServer, wait_for
+from tests.support import models
+from tests.support.processes import heaps_of_threads
+from tests.support.real_server import RealServer, wait_for
 
 
 def test_health_says_that_the_engine_is_restarting() -> None:

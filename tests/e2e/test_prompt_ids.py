@@ -16,8 +16,8 @@ from sheily_server.engine.tokenizer import Tokenizer
 from sheily_server.protocol.messages import Dialect, Segment
 from sheily_server.templates.base import Message
 from sheily_server.templates.registry import render
-from tests import models
-from tests.unit.prompts.test_templates import messages_of_any_kind, tools_strategy
+from tests.support import models
+from tests.unit.templates.test_templates import messages_of_any_kind, tools_strategy
 
 LLAMA3 = Dialect("llama3")
 DATE = datetime.date(2024, 7, 26)

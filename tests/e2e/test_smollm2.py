@@ -14,8 +14,8 @@ from openai import OpenAI
 from sheily_native import Context, Entry, Model, Sampler, SamplingParams
 from sheily_server.templates.base import Message
 from sheily_server.templates.registry import recognize, render
-from tests import models
-from tests.real_server import RealServer, wait_for
+from tests.support import models
+from tests.support.real_server import RealServer, wait_for
 
 MODEL = "SmolLM2-135M-Instruct.Q4_1"
 QUESTIONS = [

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from tests import models
 from tests.e2e.asking import complete, stream
 from tests.e2e.test_smollm2 import CLOSE, parting_gap
-from tests.real_server import RealServer, wait_for
+from tests.support import models
+from tests.support.real_server import RealServer, wait_for
 
 Answered = dict[str, Any]
 

@@ -8,8 +8,8 @@ import pytest
 
 from sheily_native import kernels
 from sheily_native.cpu import current_cpu
-from tests import models, tuned_files
-from tests.real_server import RealServer, wait_for
+from tests.support import models, tuned_files
+from tests.support.real_server import RealServer, wait_for
 
 TUNED = {"kernel": "off", "threads": 1, "chunk": 17, "kv_type": "q8_0"}
 

@@ -16,9 +16,8 @@ from sheily_native.tune.__main__ import main
 from sheily_native.tune.measure import Bench
 from sheily_native.tune.plan import Settings
 from sheily_server.config import load
-from tests import models, processes
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support import models, processes
+from tests.support.models import ROOT
 
 
 def test_the_whole_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,9 +12,10 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from tests.support.models import ROOT
+
 pytestmark = [pytest.mark.packaging, pytest.mark.timeout(1800)]
 
-ROOT = Path(__file__).resolve().parents[2]
 VERSIONS = ("3.10", "3.11", "3.12", "3.13")
 
 # What an installed package is asked to do: to load the library and to use it.

@@ -14,7 +14,7 @@ from sheily_server.config import Config, ConfigError, load, untuned
 from sheily_server.engine.settled import settled
 from sheily_server.protocol.messages import Dialect, Ready, Start, TunedFor
 from sheily_server.tuned import Tuned, read
-from tests import tuned_files
+from tests.support import tuned_files
 
 SETTINGS = tuned_files.settings()
 DEFAULTS: dict[str, int | str] = {"threads": 0, "chunk": 128, "kernel": "auto", "kv_type": "f16"}
