@@ -28,7 +28,8 @@ from typing import Any
 from tqdm import tqdm
 
 from tests.support import models
-from tests.support.real_server import RealServer, wait_for
+from tests.support.real_server import RealServer
+from tests.support.waiting import until
 
 MOST_SLOPE = 1.0
 """MiB an hour, of both processes together, after the warm-up."""
@@ -459,7 +460,7 @@ def soak(
             thread.join(WAIT_S)
         ended = time.monotonic() - began
         with contextlib.suppress(AssertionError):
-            wait_for(lambda: _at_rest(server.health()), 60)
+            until(lambda: _at_rest(server.health()), 60)
         health = server.health()
         restarts = health["engine_restarts"]
         rest = sample(pids, began) if not restarts else samples[-1]

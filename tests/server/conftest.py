@@ -12,9 +12,11 @@ import pytest
 from sheily_server.backend import deaths
 from sheily_server.config import Config
 from tests.support.models import EMPTY_GGUF
+from tests.support.program import Program
 from tests.support.serving import Server
 
 Serve = Callable[..., Server]
+Start = Callable[..., Program]
 
 
 def make(folder: Path, *arguments: str, **settings: Any) -> Server:
@@ -61,3 +63,17 @@ def stopping(servers: list[Server]) -> Iterator[None]:
     finally:
         for server in servers:
             server.stop()
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts the server as a process: `start(*arguments, **variables)`."""
+    started: list[Program] = []
+
+    def start(*arguments: str, **more: Any) -> Program:
+        started.append(Program(tmp_path, *arguments, **more))
+        return started[-1]
+
+    yield start
+    for program in started:
+        program.kill()

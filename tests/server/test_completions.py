@@ -12,7 +12,8 @@ import pytest
 
 from sheily_server.web import app
 from tests.server.conftest import Serve
-from tests.support.serving import WAIT, Server, completion, parse_events, read_until
+from tests.support.serving import Server, completion, parse_events, read_until
+from tests.support.waiting import WAIT
 
 pytestmark = pytest.mark.http
 

@@ -21,11 +21,9 @@ from sheily_server.web import connection as connection_module
 from sheily_server.web import listener as listener_module
 from sheily_server.web import server as http_server
 from sheily_server.web.app import ARRIVED, MAX_BODY_BYTES, App
-from tests.server.conftest import Serve
-from tests.server.test_main import Start, read_to_end, start
-from tests.support.serving import WAIT, Server, completion, read_until, until
-
-__all__ = ["start"]
+from tests.server.conftest import Serve, Start
+from tests.support.serving import Server, completion, read_to_end, read_until
+from tests.support.waiting import WAIT, until
 
 pytestmark = pytest.mark.http
 
@@ -409,7 +407,7 @@ def test_the_limit_of_open_files_is_raised(start: Start) -> None:
     program = start("--port=0", wrapper=limited("-Sn 100")).listening()
     soft, _ = resource.prlimit(program.process.pid, resource.RLIMIT_NOFILE)
     assert soft >= 2 * http_server.CONNECTIONS
-    assert "open files" not in program.errors()
+    assert "open files" not in program.log
 
 
 def test_a_limit_of_open_files_that_cannot_be_raised(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -424,12 +422,12 @@ def test_a_limit_of_open_files_that_cannot_be_raised(monkeypatch: pytest.MonkeyP
 def test_few_open_files_are_few_connections(start: Start) -> None:
     program = start("--port=0", wrapper=limited("-n 100")).listening()
     words = "WARNING the limit of open files is 100, so that 30 connections are accepted instead of"
-    assert f"{words} 512" in program.errors()
+    assert f"{words} 512" in program.log
     with ExitStack() as stack:
         for _ in range(60):
             stack.enter_context(connect(program.port))
         assert program.complete("hi").status == 200
-    assert "Traceback" not in program.errors()
+    assert "Traceback" not in program.log
 
 
 def test_connections_end_before_the_open_files_do(start: Start) -> None:
@@ -437,14 +435,14 @@ def test_connections_end_before_the_open_files_do(start: Start) -> None:
     with ExitStack() as stack:
         for _ in range(120):
             stack.enter_context(connect(program.port))
-        until(lambda: "all connections are taken" in program.errors())
-    assert "no connection can be accepted" not in program.errors()
+        until(lambda: "all connections are taken" in program.log)
+    assert "no connection can be accepted" not in program.log
 
 
 def test_too_few_open_files_end_the_program_with_one_sentence(start: Start) -> None:
     program = start("--port=0", wrapper=limited("-n 50"))
     assert program.ended() == 1
-    (line,) = program.errors().splitlines()
+    (line,) = program.log.splitlines()
     assert line.startswith("sheily_server: the limit of open files is 50, and 56 is the least: ")
 
 
@@ -460,14 +458,14 @@ def test_no_descriptor_for_a_connection(start: Start) -> None:
         resource.prlimit(pid, resource.RLIMIT_NOFILE, (6, limits[1]))
         with connect(program.port) as second:
             second.sendall(LIVE)
-            until(lambda: "no connection can be accepted for now" in program.errors())
+            until(lambda: "no connection can be accepted for now" in program.log)
             for _ in range(20):
                 first.sendall(LIVE.replace(b"/livez", b"/health"))
                 assert b"HTTP/1.1 200 OK" in read_until(first, b"}")
             resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
             assert read_until(second, b'"ok"}').startswith(b"HTTP/1.1 200 OK")
-    assert program.errors().count("no connection can be accepted for now: ") == 1
-    assert "Traceback" not in program.errors()
+    assert program.log.count("no connection can be accepted for now: ") == 1
+    assert "Traceback" not in program.log
 
 
 def test_the_log_has_one_line_on_connections_that_are_all_taken(

@@ -18,7 +18,8 @@ from sheily_server.web import server as http_server
 from tests.server.conftest import Serve
 from tests.server.test_metrics import scrape
 from tests.support import serving
-from tests.support.serving import Server, read_until, until
+from tests.support.serving import Server, read_until
+from tests.support.waiting import WAIT, until
 
 pytestmark = pytest.mark.http
 
@@ -170,7 +171,7 @@ def test_requests_that_are_being_read_leave_threads_for_health(
 
     def begin(*_: Any) -> Any:
         reading.append(1)
-        going_on.wait(serving.WAIT)
+        going_on.wait(WAIT)
         raise KeyError("no more")
 
     monkeypatch.setattr(server.app._chat, "begin", begin)

@@ -15,7 +15,8 @@ from openai import BadRequestError, OpenAI
 
 from sheily_server.chat import turn as chat
 from tests.server.conftest import Serve
-from tests.support.serving import WAIT, Answer, Server, completion, read_until, until
+from tests.support.serving import Answer, Server, completion, read_until
+from tests.support.waiting import WAIT, until
 
 pytestmark = pytest.mark.http
 

@@ -24,7 +24,8 @@ from sheily_server.web import server as http_server
 from sheily_server.web.app import MAX_BODY_BYTES
 from sheily_server.web.parsing import MAX_HEAD_BYTES
 from tests.server.conftest import Serve
-from tests.support.serving import WAIT, Answer, Server, completion, read_until, until
+from tests.support.serving import Answer, Server, completion, read_until
+from tests.support.waiting import WAIT, until
 
 pytestmark = pytest.mark.http
 

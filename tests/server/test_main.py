@@ -12,104 +12,21 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from sheily_server.client import LLMClient
+from tests.server.conftest import Start
 from tests.support import tuned_files
-from tests.support.models import EMPTY_GGUF, ROOT
+from tests.support.models import ROOT
 from tests.support.processes import heaps_of_threads
-from tests.support.serving import WAIT, Endpoint, completion, engine_command, read_until, until
+from tests.support.program import PROGRAM, Program
+from tests.support.serving import completion, read_to_end, read_until
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.http
-
-# The program as it is, but for the command that starts the engine, and for names such as a+b that
-# have the addresses of both.
-PROGRAM = """
-import functools, json, socket, sys
-import sheily_server.__main__ as program
-look_up = socket.getaddrinfo
-
-def both(host, *rest, **more):
-    return [found for name in host.split("+") for found in look_up(name, *rest, **more)]
-
-socket.getaddrinfo = both
-command = json.loads(sys.argv[1])
-program.Supervisor = functools.partial(program.Supervisor, command=command)
-sys.exit(program.main(sys.argv[2:]))
-"""
-
-
-class Program(Endpoint):
-    """The server in a process of its own; its standard error goes to a file, or to `stderr`."""
-
-    def __init__(
-        self,
-        folder: Path,
-        *arguments: str,
-        stderr: int | None = None,
-        program: str = PROGRAM,
-        wrapper: Sequence[str] = (),
-        **variables: str,
-    ) -> None:
-        self.model = folder / "fake-model.gguf"
-        self.model.write_bytes(EMPTY_GGUF)
-        engine_log = folder / "engine.log"
-        self._stderr = folder / "stderr"
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("LLM_")}
-        environment |= {"PYTHONPATH": str(ROOT), "LLM_MODEL_PATH": str(self.model)} | variables
-        engine = json.dumps(engine_command(engine_log))
-        with self._stderr.open("wb") as file:
-            self.process = subprocess.Popen(
-                [*wrapper, sys.executable, "-c", program, engine, *arguments],
-                env=environment,
-                cwd=folder,
-                stderr=file if stderr is None else stderr,
-            )
-        super().__init__(0, engine_log)
-
-    def errors(self) -> str:
-        return self._stderr.read_text()
-
-    def listening(self) -> Program:
-        """Waits until the server has its port, and the model."""
-        found = until(lambda: re.search(r"listening on http://127\.0\.0\.1:(\d+)", self.errors()))
-        self.port = int(found[1])
-        self.wait_for("ready")
-        return self
-
-    def ended(self) -> int:
-        """The exit code, once there is one."""
-        return self.process.wait(WAIT)
-
-    def request_lines(self, count: int) -> list[str]:
-        """The log's lines on requests, without the time, once there are that many."""
-
-        def lines() -> list[str] | None:
-            found = re.findall(r"INFO (req_[0-9a-f]{16} .*)$", self.errors(), re.MULTILINE)
-            return found if len(found) >= count else None
-
-        return until(lines)
-
-
-Start = Callable[..., Program]
-
-
-@pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
-    started: list[Program] = []
-
-    def start(*arguments: str, **more: Any) -> Program:
-        started.append(Program(tmp_path, *arguments, **more))
-        return started[-1]
-
-    yield start
-    for program in started:
-        program.process.kill()
-        program.process.wait()
 
 
 def gone(pid: int) -> bool:
@@ -156,7 +73,7 @@ def test_a_bad_setting_ends_the_program_with_one_sentence(
 ) -> None:
     program = start(*arguments, **variables)
     assert program.ended() == 2
-    (line,) = program.errors().splitlines()
+    (line,) = program.log.splitlines()
     assert line.startswith(f"sheily_server: {words}")
 
 
@@ -165,7 +82,7 @@ def test_a_port_in_use_ends_the_program_with_one_sentence(start: Start) -> None:
         port = taken.getsockname()[1]
         program = start("--port", str(port))
         assert program.ended() == 1
-    (line,) = program.errors().splitlines()
+    (line,) = program.log.splitlines()
     assert line.startswith(
         f"sheily_server: cannot listen on 127.0.0.1:{port} (LLM_HOST, LLM_PORT): "
     )
@@ -179,7 +96,7 @@ def test_a_host_that_is_not_there_ends_the_program_with_one_sentence(
 ) -> None:
     program = start("--port", "0", "--host", host)
     assert program.ended() == 1
-    warning, line = program.errors().splitlines()
+    warning, line = program.log.splitlines()
     assert "no API key is set" in warning
     assert line.startswith(f"sheily_server: cannot listen on {host}:0 (LLM_HOST, LLM_PORT): ")
     assert not line.endswith("..")
@@ -188,14 +105,14 @@ def test_a_host_that_is_not_there_ends_the_program_with_one_sentence(
 def test_a_host_with_two_addresses(start: Start) -> None:
     """As localhost has them on most machines."""
     program = start("--port=0", "--host", "127.0.0.1+127.0.0.2").listening()
-    assert "listening on http://127.0.0.2:" in program.errors()
+    assert "listening on http://127.0.0.2:" in program.log
     assert program.complete("hi").status == 200
 
 
 def test_unknown_variables_are_warned_of(start: Start) -> None:
     program = start("--port=0", LLM_MODELPATH="x").listening()
-    assert "WARNING LLM_MODELPATH is not a setting" in program.errors()
-    assert "did you mean LLM_MODEL_PATH?" in program.errors()
+    assert "WARNING LLM_MODELPATH is not a setting" in program.log
+    assert "did you mean LLM_MODEL_PATH?" in program.log
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -205,7 +122,7 @@ def test_signals_end_both_processes(start: Start, number: signal.Signals) -> Non
     program.process.send_signal(number)
     assert program.ended() == 0
     assert gone(engine)
-    assert "Traceback" not in program.errors()
+    assert "Traceback" not in program.log
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -253,10 +170,6 @@ def test_requests_that_do_not_end_in_time_are_ended(start: Start) -> None:
         assert b"shutting_down" in read_to_end(waiting)
 
 
-def read_to_end(connection: socket.socket) -> bytes:
-    return b"".join(iter(lambda: connection.recv(65536), b""))
-
-
 def test_the_engine_ends_when_its_server_is_killed(start: Start) -> None:
     program = start("--port=0").listening()
     engine = program.engine_pid()
@@ -297,8 +210,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
     try:
         yield program.listening()
     finally:
-        program.process.terminate()
-        program.process.wait()
+        program.stop()
 
 
 def test_the_log_of_requests(start: Start) -> None:
@@ -417,12 +329,12 @@ def test_no_path_can_forge_a_line_of_the_log(start: Start) -> None:
             connection.sendall((head + body).encode())
     program.complete("x", temperature=9)
     program.request_lines(1)
-    until(lambda: "forged" in program.errors())
+    until(lambda: "forged" in program.log)
     program.process.terminate()
     assert program.ended() == 0
-    for line in program.errors().splitlines():
+    for line in program.log.splitlines():
         assert re.match(r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ |  \| ", line), line
-    assert "\x1b" not in program.errors()
+    assert "\x1b" not in program.log
 
 
 @pytest.mark.parametrize(
@@ -448,8 +360,8 @@ def test_the_end_of_the_http_server_is_a_failure(start: Start, how: str, words: 
     )
     program = start("--port=0", program=script)
     assert program.ended() == 1
-    assert words in program.errors()
-    assert " CRITICAL the HTTP server ended by " in program.errors()
+    assert words in program.log
+    assert " CRITICAL the HTTP server ended by " in program.log
 
 
 def test_the_log_has_no_words_of_a_conversation(start: Start) -> None:
@@ -458,16 +370,14 @@ def test_the_log_has_no_words_of_a_conversation(start: Start) -> None:
     program.complete("secretword", stream=True)
     program.complete("secretword", temperature=9)
     program.request_lines(3)
-    assert "secret" not in program.errors()
+    assert "secret" not in program.log
 
 
 def test_a_missing_model_at_the_default_path(tmp_path: Path, start: Start) -> None:
     program = start("--port=0", LLM_MODEL_PATH="models/none.gguf")
-    found = until(lambda: re.search(r"listening on http://127\.0\.0\.1:(\d+)", program.errors()))
-    program.port = int(found[1])
-    reason = program.wait_for("failed")["reason"]
+    reason = program.listening("failed").health()["reason"]
     assert str(tmp_path / "models" / "none.gguf") in reason
-    until(lambda: reason in program.errors())
+    until(lambda: reason in program.log)
     assert program.complete("hi").status == 500
     program.process.terminate()
     assert program.ended() == 0

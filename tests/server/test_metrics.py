@@ -17,7 +17,8 @@ from sheily_server.backend.process import is_stopped
 from sheily_server.chat import turn as chat
 from sheily_server.metrics import CONTENT_TYPE
 from tests.server.conftest import Serve
-from tests.support.serving import Answer, Server, completion, read_until, until
+from tests.support.serving import Answer, Server, completion, read_until
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.http
 

@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 
 from tests.server.conftest import make
-from tests.support.serving import WAIT, Server, completion, read_until, until
+from tests.support.serving import Server, completion, read_until
+from tests.support.waiting import WAIT, until
 
 pytestmark = pytest.mark.http
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from tests.support.serving import WAIT, Server, completion, until
+from tests.support.serving import Server, completion
+from tests.support.waiting import WAIT, until
 
 pytestmark = pytest.mark.http
 

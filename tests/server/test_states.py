@@ -8,7 +8,8 @@ import pytest
 
 from tests.server.conftest import Serve
 from tests.support.fake_engine import LOAD_FAILURE, LOAD_LAST_WORDS
-from tests.support.serving import Answer, Server, until
+from tests.support.serving import Answer, Server
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.http
 

@@ -6,34 +6,18 @@ import http.client
 import json
 import socket
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from sheily_server.backend.supervisor import Supervisor
 from sheily_server.config import Config
 from sheily_server.web import server as http_server
 from sheily_server.web.app import App
 from tests.support import fake_engine
-
-WAIT = 100.0
-"""Seconds after which a test gives up; no test takes them when it passes."""
-
-T = TypeVar("T")
-
-
-def until(condition: Callable[[], T | None]) -> T:
-    """The first true value; a failed test after WAIT seconds."""
-    deadline = time.monotonic() + WAIT
-    while time.monotonic() < deadline:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.002)
-    raise AssertionError("what was waited for did not come")
+from tests.support.waiting import WAIT, until
 
 
 @dataclass
@@ -177,6 +161,11 @@ def read_until(connection: socket.socket, words: bytes) -> bytes:
         assert part, data
         data += part
     return data
+
+
+def read_to_end(connection: socket.socket) -> bytes:
+    """What a connection still sends, until the other side closes it."""
+    return b"".join(iter(lambda: connection.recv(65536), b""))
 
 
 def engine_command(log: Path, *arguments: str) -> list[str]:

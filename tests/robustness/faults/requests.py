@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tests.support.real_server import PATIENCE_S, RealServer, wait_for
+from tests.support.real_server import RealServer
+from tests.support.waiting import WAIT, until
 
 WAIT_S = 300.0
 SETTINGS: dict[str, Any] = {"context_size": 2048, "max_tokens": 1900, "drain_timeout": 1}
@@ -75,7 +76,7 @@ class UnderWay:
         ]
         for thread in self._threads:
             thread.start()
-        wait_for(
+        until(
             lambda: self._all_there(server, n),
             what=f"for the requests to be under way {server.log}",
         )
@@ -94,7 +95,7 @@ class UnderWay:
         """Those that have ended by now."""
         return list(self._endings)
 
-    def ended(self, seconds: float = PATIENCE_S) -> list[Ending]:
+    def ended(self, seconds: float = WAIT) -> list[Ending]:
         """Waits for all of them."""
         end = time.monotonic() + seconds
         for thread in self._threads:

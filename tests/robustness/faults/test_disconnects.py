@@ -13,7 +13,8 @@ from random import Random
 from tests.robustness.faults.report import amount, decide, note, percentile
 from tests.robustness.faults.requests import SETTINGS, active, body, connect
 from tests.support import models
-from tests.support.real_server import PATIENCE_S, RealServer, wait_for
+from tests.support.real_server import RealServer
+from tests.support.waiting import WAIT, until
 
 GRACE_S = 0.25
 PROMPT = "The keeper climbed the hundred and twelve steps to light the lamp. " * 20
@@ -28,7 +29,7 @@ def test_disconnects_at_random_points() -> None:
         step_s = max(_longest_step(server) for _ in range(3))
         before = _descriptors(server)
         seconds = [_left(server, random, number) for number in range(times)]
-        wait_for(lambda: server.health()["kv_cells_used"] == 0, what="for free cells")
+        until(lambda: server.health()["kv_cells_used"] == 0, what="for free cells")
         assert server.health()["engine_restarts"] == 0
         after = _descriptors(server)
     assert all(abs(a - b) <= 2 for a, b in zip(after, before, strict=True)), (before, after)
@@ -50,7 +51,7 @@ def _left(server: RealServer, random: Random, number: int) -> float:
     data = body(text, stream=random.random() < 0.6, max_tokens=1500, ignore_eos=True)
     connection = connect(server)
     connection.request("POST", "/v1/chat/completions", data, _HEADERS)
-    wait_for(lambda: active(server) == 1, what="for the request to be there")
+    until(lambda: active(server) == 1, what="for the request to be there")
     way = random.random()
     if way < 0.6:
         time.sleep(random.random() * 0.5)
@@ -62,7 +63,7 @@ def _left(server: RealServer, random: Random, number: int) -> float:
     connection.close()
     began = time.monotonic()
     while active(server):
-        assert time.monotonic() - began < PATIENCE_S, server.log[-2000:]
+        assert time.monotonic() - began < WAIT, server.log[-2000:]
         time.sleep(0.002)
     return time.monotonic() - began
 

@@ -25,7 +25,8 @@ from tests.robustness.faults.requests import (
     worst,
 )
 from tests.support import models
-from tests.support.real_server import RealServer, wait_for
+from tests.support.real_server import RealServer
+from tests.support.waiting import until
 
 MOST_TOKEN_S = 2.0
 HANG_S = 2.0
@@ -78,7 +79,7 @@ def test_an_abort_in_native_code(hooks: pytest.MonkeyPatch, tmp_path: Path) -> N
 
 
 def _under_way(server: RealServer, n: int) -> None:
-    wait_for(lambda: active(server) == n)
+    until(lambda: active(server) == n)
 
 
 def test_a_request_that_aborts_each_time(hooks: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -18,13 +18,13 @@ from typing import Any
 
 import pytest
 
-from benchmarks.serve.contestants import descendants
 from sheily_server.backend import preflight
 from tests.robustness.faults.report import amount, decide, note
 from tests.robustness.faults.requests import UnderWay, body, connect
 from tests.support import models
 from tests.support.at_once import at_once
-from tests.support.real_server import RealServer, wait_for
+from tests.support.real_server import RealServer
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.timeout(900)
 MIB = 1 << 20
@@ -173,7 +173,7 @@ def test_memory_is_bounded_and_given_back(server: RealServer) -> None:
     texts = preflight.TEXTS + preflight.A_TEXT * (SETTINGS["parallel"] + SETTINGS["queue"])
     bound = texts + preflight.GRAMMARS + preflight.LEXERS
     assert most - before <= bound, (most, before)
-    wait_for(lambda: memory(server) - before <= 160 * MIB, what="for memory to be given back")
+    until(lambda: memory(server) - before <= 160 * MIB, what="for memory to be given back")
     after = memory(server)
     note(
         "memory of hostile requests",
@@ -205,8 +205,7 @@ def watched(server: RealServer) -> Iterator[list[int]]:
 
 def memory(server: RealServer) -> int:
     """Bytes of a server's processes that no other has."""
-    top = server.process.pid
-    return sum(_private_bytes(pid) for pid in [top, *descendants(top)])
+    return sum(_private_bytes(pid) for pid in server.pids)
 
 
 def _private_bytes(pid: int) -> int:
@@ -232,14 +231,14 @@ def test_clients_that_leave_while_the_engine_stands_still() -> None:
                     head = head.replace("Host: x", f"Host: {host}:{port}")
                     length = f"Content-Length: {len(data)}\r\n\r\n"
                     connection.sendall((head + length).encode() + data)
-                    wait_for(lambda: _seen(server), what="for the request to be there")
+                    until(lambda: _seen(server), what="for the request to be there")
             asked = time.monotonic()
             connection2 = connect(server)
             connection2.request("GET", "/livez")
             assert connection2.getresponse().status == 200
             connection2.close()
             live_s = time.monotonic() - asked
-            wait_for(lambda: not server.health()["active_requests"], what="for the cancels")
+            until(lambda: not server.health()["active_requests"], what="for the cancels")
         finally:
             os.kill(engine, signal.SIGCONT)
         assert ask(server, body("hi", max_tokens=2))[0] == 200

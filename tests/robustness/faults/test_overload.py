@@ -13,7 +13,8 @@ from random import Random
 from tests.robustness.faults.report import amount, decide, note, percentile
 from tests.robustness.faults.requests import active, body, connect
 from tests.support import models
-from tests.support.real_server import RealServer, wait_for
+from tests.support.real_server import RealServer
+from tests.support.waiting import until
 
 MOST_REFUSAL_S, MOST_HEALTH_S, LEAST_GOODPUT = 0.1, 0.05, 0.95
 N_CLIENTS = 8
@@ -76,10 +77,10 @@ def test_ten_times_too_many_requests() -> None:
         # In turns, as a machine is not always as fast.
         for number in range(rounds):
             peaks.append(_peak(server, seconds))
-            wait_for(lambda: active(server) == 0)
+            until(lambda: active(server) == 0)
             rate = FACTOR * max(peaks[-1], LEAST_PEAK_A_S)
             load, goodput = _overloaded(server, rate, seconds, number, health)
-            wait_for(lambda: active(server) == 0)
+            until(lambda: active(server) == 0)
             goodputs.append(goodput)
             refusals += load.refusals
             assert load.others == {}, load.others

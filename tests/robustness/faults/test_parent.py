@@ -13,7 +13,8 @@ import pytest
 from tests.robustness.faults.report import amount, decide, note
 from tests.robustness.faults.requests import SETTINGS, UnderWay
 from tests.support import models
-from tests.support.real_server import RealServer, wait_for
+from tests.support.real_server import RealServer
+from tests.support.waiting import until
 
 MOST_S = 2.0
 
@@ -40,7 +41,7 @@ def killed(server: RealServer) -> float:
     engine = server.engine_pid()
     server.process.kill()
     began = time.monotonic()
-    wait_for(lambda: not alive(engine), what="for the engine to leave")
+    until(lambda: not alive(engine), what="for the engine to leave")
     return time.monotonic() - began
 
 
@@ -65,7 +66,7 @@ def test_the_server_killed_while_a_step_hangs(hooks: pytest.MonkeyPatch, tmp_pat
         server.wait_for_state("ready")
         UnderWay(server, 2)
         order.touch()
-        wait_for(lambda: not order.exists(), what="for the step that hangs")
+        until(lambda: not order.exists(), what="for the step that hangs")
         seconds = killed(server)
     note("server killed while a step hangs", 1, f"engine gone within {MOST_S:g} s", max_s=seconds)
     decide(seconds <= MOST_S, f"{seconds} s")
@@ -74,7 +75,7 @@ def test_the_server_killed_while_a_step_hangs(hooks: pytest.MonkeyPatch, tmp_pat
 def _wait(server: RealServer, state: str, random: Random) -> None:
     if state == "loading":
         time.sleep(random.random())
-        wait_for(lambda: _has_engine(server))
+        until(lambda: _has_engine(server))
         return
     server.wait_for_state("ready")
     if state == "busy":

@@ -11,7 +11,7 @@ import pytest
 from sheily_server.backend.outbox import Outbox
 from sheily_server.protocol.channel import Channel, encode_command
 from sheily_server.protocol.messages import Cancel, Detokenize
-from tests.unit.backend.test_supervisor import WAIT, until
+from tests.support.waiting import WAIT, until
 
 FULL = 20_000_000
 """Bytes that no socket takes at once."""

@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import msgspec
 import pytest
@@ -50,20 +50,9 @@ from sheily_server.protocol.messages import (
 from sheily_server.web.errors import kind
 from tests.support import fake_engine
 from tests.support.models import EMPTY_GGUF
+from tests.support.waiting import WAIT, until
 
 CULPRIT = "request_crashes_engine"
-WAIT = 100.0
-
-
-def until(condition: Callable[[], Any]) -> Any:
-    """The first true value; a failed test after WAIT seconds."""
-    deadline = time.monotonic() + WAIT
-    while time.monotonic() < deadline:
-        value = condition()
-        if value:
-            return value
-        time.sleep(0.002)
-    raise AssertionError("what was waited for did not come")
 
 
 class Bench:
@@ -145,7 +134,7 @@ def events(ticket: Ticket) -> list[RequestEvent]:
     """All of a ticket's events, to its last."""
     found: list[RequestEvent] = []
     while not found or not isinstance(found[-1], LAST_EVENTS):
-        found.append(until(lambda: ticket.next(0.01)))
+        found.append(cast(RequestEvent, until(lambda: ticket.next(0.01))))
     return found
 
 

@@ -42,7 +42,7 @@ from sheily_server.protocol.messages import (
 )
 from tests.support.fake_grammars import Path, Paths
 from tests.support.fake_tokenizer import Letters
-from tests.support.real_server import wait_for
+from tests.support.waiting import until
 
 PATIENCE_S = 100
 CONTEXT = 400
@@ -365,7 +365,7 @@ def test_what_waits_for_a_slot_has_neither_a_grammar_nor_an_index() -> None:
         for one in waiting:
             engine.inbox.put(one)
         engine.inbox.put(Cancel(4))  # when this is taken, so are those before it
-        wait_for(engine.inbox.empty)
+        until(engine.inbox.empty)
         assert [name for name, _ in engine.grammars.compiled] == ["hold"] * 3
         assert [one.sequences[0].drafter for one in waiting] == [None, None]
         hold.gates[3].set()
