@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 from collections.abc import Callable
+from pathlib import Path
 
 
 def at_least(least: int) -> Callable[[str], int]:
@@ -29,3 +31,9 @@ def above(limit: float) -> Callable[[str], float]:
         return number
 
     return number_above
+
+
+def absolute_path(text: str) -> Path:
+    """A type for argparse: absolute paths. No link is followed: a Python behind one would forget
+    its environment."""
+    return Path(os.path.abspath(text))

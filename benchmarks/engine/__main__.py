@@ -11,7 +11,6 @@ import argparse
 import dataclasses
 import importlib.util
 import os
-import platform
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -22,8 +21,10 @@ from pathlib import Path
 import msgspec
 from tqdm import tqdm
 
-from benchmarks.common.arguments import at_least
-from benchmarks.common.report import BenchmarkError, Machine
+from benchmarks.common.arguments import absolute_path, at_least
+from benchmarks.common.machine import this_machine
+from benchmarks.common.models import SCRATCH, shape_file
+from benchmarks.common.report import BenchmarkError, spread
 from benchmarks.engine import peers
 from benchmarks.engine import report as figures
 from benchmarks.engine.report import (
@@ -38,18 +39,14 @@ from benchmarks.engine.report import (
     Report,
     Round,
     Turn,
-    spread,
 )
 from benchmarks.engine.table import table
 from benchmarks.engine.token_cost import token_cost
 from benchmarks.engine.turns import Meter, Turns, Work
-from benchmarks.engine.worker import ROOT, Reply, Setup, Worker
-from sheily_native import BuildInfo, NativeError, build_info, kernels
+from benchmarks.engine.worker import Reply, Setup, Worker
+from sheily_native import NativeError, kernels
 from sheily_native._threads import default_threads
-from tools.make_gguf import write_shape
 
-MODELS = ROOT / "build" / "bench-models"
-SCRATCH = ROOT / "build" / "peers"
 PEERS = (STOCK, LLAMA_BENCH, OPENVINO)
 AVX2_KERNEL = "avx2"
 FORMATS = ("Q4_K_M", "Q4_0", "Q6_K", "F16")
@@ -128,7 +125,6 @@ def _measure(options: argparse.Namespace) -> Report:
             peak = loaded.kernel or next(iter(kernels.usable()), None)
             turns = Turns(work, meter, options.noise)
             rounds = _rounds(turns, who, peak, options.rounds, descriptions)
-    info = build_info()
     all_rounds = [*rounds, *(round_ for one in formats for round_ in one.rounds)]
     return Report(
         model=model.name,
@@ -139,13 +135,7 @@ def _measure(options: argparse.Namespace) -> Report:
         long_tokens=options.long,
         n_sequences=options.sequences,
         n_rounds=options.rounds,
-        machine=Machine(
-            cpu=info.cpu_model,
-            cores=default_threads(),
-            system=f"{platform.system()} {platform.release()}",
-            python=platform.python_version(),
-            build=_build_line(info),
-        ),
+        machine=this_machine(),
         kernel=loaded.kernel,
         peers=descriptions,
         bounds=_bounds(meter, work),
@@ -299,23 +289,6 @@ def _quantized(program: Path, source: Path, folder: Path, name: str, threads: in
     return target
 
 
-def shape_file(name: str) -> Path:
-    """The model of that shape; made where it is missing, minutes and 3.4 GB for the 3B one."""
-    path = MODELS / f"llama3-{name}.gguf"
-    if not path.exists():
-        MODELS.mkdir(parents=True, exist_ok=True)
-        print(f"making {path}, once", file=sys.stderr)
-        write_shape(name, path, progress=sys.stderr.isatty())
-    return path
-
-
-def _build_line(info: BuildInfo) -> str:
-    return (
-        f"llama.cpp b{info.llama_cpp_build}, {info.compiler}, {info.build_type}, "
-        f"{' '.join(info.flags)}"
-    )
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.engine",
@@ -323,7 +296,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     whole = at_least(1)
     add = parser.add_argument
-    add("--model", type=_path, metavar="FILE", help="a GGUF; default: the 3B shape, made in build/")
+    add(
+        "--model",
+        type=absolute_path,
+        metavar="FILE",
+        help="a GGUF; default: the 3B shape, made in build/",
+    )
     add("--rounds", type=whole, default=3, help="rounds of all contestants (3)")
     add("--threads", type=at_least(0), default=0, help="0: all CPUs (default)")
     add("--prefill", type=whole, default=512, metavar="N", help="tokens of the prompt (512)")
@@ -337,25 +315,25 @@ def _parser() -> argparse.ArgumentParser:
     text = f"instead: {', '.join(FORMATS)} against the stock kernels; of --model or the 1B shape"
     add("--formats", action="store_true", help=text)
     text = "where peers are built and kept (build/peers)"
-    add("--scratch", type=_path, default=SCRATCH, metavar="DIR", help=text)
+    add("--scratch", type=absolute_path, default=SCRATCH, metavar="DIR", help=text)
     add("--with-openvino", action="store_true", help="install OpenVINO GenAI there from PyPI")
-    add("--openvino-python", type=_path, metavar="FILE", help="a Python that has it")
+    add("--openvino-python", type=absolute_path, metavar="FILE", help="a Python that has it")
     for name in ("llama-bench", "llama-bench-avx2", "llama-quantize"):
-        add(f"--{name}", type=_path, metavar="FILE", help="a program to use, not one built here")
+        add(
+            f"--{name}",
+            type=absolute_path,
+            metavar="FILE",
+            help="a program to use, not one built here",
+        )
     text = "time for each measure of a bound (0.4)"
     add("--bound-seconds", type=float, default=0.4, metavar="S", help=text)
     text = "memory read for a bound: far more than the caches hold (1024)"
     add("--bound-mib", type=whole, default=1024, metavar="N", help=text)
     text = "repeat a turn once in which other programs used more CPU than this (0.2)"
     add("--noise", type=float, default=0.2, metavar="CORES", help=text)
-    add("--plot", type=_path, metavar="FILE", help="draw the figures: .png or .svg")
-    add("--json", type=_path, metavar="FILE", help="write the JSON line there too")
+    add("--plot", type=absolute_path, metavar="FILE", help="draw the figures: .png or .svg")
+    add("--json", type=absolute_path, metavar="FILE", help="write the JSON line there too")
     return parser
-
-
-def _path(text: str) -> Path:
-    """Absolute, but no link followed: a Python behind one would forget its environment."""
-    return Path(os.path.abspath(text))
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ from types import MappingProxyType
 
 import msgspec
 
+from benchmarks.common.models import ROOT
 from benchmarks.common.report import BenchmarkError
 
-ROOT = Path(__file__).resolve().parents[2]
 LLAMA_CPP = ROOT / "vendor" / "llama.cpp"
 PIN = LLAMA_CPP / ".sheily-pin"
 OPENVINO_PEER = Path(__file__).with_name("openvino_peer.py")

@@ -5,25 +5,19 @@
 
 from __future__ import annotations
 
-import argparse
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from statistics import mean
-from typing import TypeVar
 
 import matplotlib
-import msgspec
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from benchmarks.engine.report import NAMES, OURS, OURS_AVX2, Kind, Report, Spread, spread
+from benchmarks.common.drawing import BAR_HEIGHT, INK, OWN, PEER, draw_saved
+from benchmarks.common.report import Spread, spread
+from benchmarks.engine.report import NAMES, OURS, OURS_AVX2, Kind, Report
 
-T = TypeVar("T")
-
-OWN, PEER, BOUND, INK = "#2563a8", "#b4bac2", "#c2410c", "#1f2430"
-BAR_HEIGHT = 0.62
+BOUND = "#c2410c"
 WIDTH_IN, ROW_IN, FRAME_IN = 11.5, 0.44, 2.0
 PANELS: tuple[tuple[Kind, str], ...] = (("decode", "Decode"), ("prefill", "Prefill"))
 
@@ -113,27 +107,6 @@ def _bound(report: Report, name: str, kind: Kind) -> Spread | None:
 def main(arguments: list[str] | None = None) -> int:
     """Run `python -m benchmarks.engine.plot`; the exit status is 1 when nothing could be drawn."""
     return draw_saved("benchmarks.engine", Report, draw, arguments)
-
-
-def draw_saved(
-    source: str,
-    kind: type[T],
-    draw: Callable[[T, Path], None],
-    arguments: list[str] | None,
-) -> int:
-    """The program `SOURCE.plot`, which draws a report that `source` wrote; its exit status."""
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {source}.plot", description=f"Draw a report of {source}."
-    )
-    parser.add_argument("report", type=Path, metavar="REPORT.json", help="of --json")
-    parser.add_argument("out", type=Path, metavar="OUT", help="a .png or .svg file")
-    options = parser.parse_args(arguments)
-    try:
-        draw(msgspec.json.decode(options.report.read_bytes(), type=kind), options.out)
-    except (OSError, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    return 0
 
 
 if __name__ == "__main__":

@@ -5,14 +5,14 @@ Knows nothing of models or processes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import mean, median
+from statistics import mean
 from typing import Literal
 
 import msgspec
 
-from benchmarks.common.report import Machine, Memory
+from benchmarks.common.report import Machine, Memory, Spread, Verdict, judge, spread
 
 OURS, STOCK, LLAMA_BENCH, OPENVINO = "ours", "stock", "llama-bench", "openvino"
 OURS_AVX2, LLAMA_BENCH_AVX2 = "ours-avx2", "llama-bench-avx2"
@@ -31,23 +31,6 @@ STEADY = 0.1
 """Bounds before and after that differ by more than this share say that the machine changed."""
 NOT_SLOWER = 0.97
 """A ratio of two equally fast sides comes out lower than 1 in half of all runs."""
-
-
-class Spread(msgspec.Struct, frozen=True):
-    """A median with the range it comes from."""
-
-    median: float
-    low: float
-    high: float
-
-    def text(self, digits: int = 2) -> str:
-        return f"{self.median:.{digits}f} ({self.low:.{digits}f} to {self.high:.{digits}f})"
-
-
-def spread(values: Iterable[float]) -> Spread | None:
-    """None where there is no value."""
-    found = list(values)
-    return Spread(median(found), min(found), max(found)) if found else None
 
 
 class Figure(msgspec.Struct, frozen=True):
@@ -124,18 +107,6 @@ class Comparison(msgspec.Struct, frozen=True):
     prefill: Spread | None
     decode: Spread | None
     long_decode: Spread | None
-
-
-class Verdict(msgspec.Struct, frozen=True):
-    """One thing that was asked for. `missed_by` is 0 where it was reached, else in its unit."""
-
-    name: str
-    at_least: bool
-    asked: float
-    seen: Spread
-    unit: str
-    reached: bool
-    missed_by: float
 
 
 class Bounds(msgspec.Struct, frozen=True):
@@ -279,20 +250,6 @@ def verdicts(rounds: Sequence[Round], formats: Sequence[FormatRounds] = ()) -> l
 def _verdict(aim: Aim, rounds: Sequence[Round]) -> Verdict | None:
     seen = spread(value for round_ in rounds if (value := aim.value(round_)) is not None)
     return None if seen is None else judge(aim.name, aim.asked, aim.at_least, seen, aim.unit)
-
-
-def judge(name: str, asked: float, at_least: bool, seen: Spread, unit: str = "") -> Verdict:
-    """What was asked for beside the median of what was seen."""
-    short = asked - seen.median if at_least else seen.median - asked
-    return Verdict(
-        name=name,
-        at_least=at_least,
-        asked=asked,
-        seen=seen,
-        unit=unit,
-        reached=short <= 0,
-        missed_by=max(short, 0.0),
-    )
 
 
 def summarize(turns: Sequence[Turn]) -> Summary:

@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from benchmarks.engine.report import (
-    NAMES,
-    STEADY,
-    Bounds,
-    Comparison,
-    FormatSummary,
-    Report,
-    Spread,
-    Verdict,
-)
+from benchmarks.common.report import Spread
+from benchmarks.common.table import columns, machine_lines, verdict_row
+from benchmarks.engine.report import NAMES, STEADY, Bounds, Comparison, FormatSummary, Report
 
 FAR_FROM_BOUND = 0.8
 """Formats that decode at less than this share of the memory bound get a line of their own."""
@@ -21,12 +14,10 @@ FAR_FROM_BOUND = 0.8
 
 def table(report: Report) -> str:
     """The report for people."""
-    machine = report.machine
     lines = [
         f"model    {report.model}, {report.model_bytes / 1e9:.2f} GB; {report.threads} threads; "
         f"kernel {report.kernel or 'stock'}",
-        f"machine  {machine.cpu}, {machine.cores} cores; {machine.system}; Python {machine.python}",
-        f"build    {machine.build}",
+        *machine_lines(report.machine),
         *(f"peer     {NAMES[name]}: {text}" for name, text in report.peers.items()),
     ]
     lines += _bounds(report.bounds)
@@ -41,19 +32,6 @@ def table(report: Report) -> str:
         lines += ["", f"asked {whom}, seen with {report.model}: median (range) of the rounds"]
         lines += columns(verdict_row(verdict) for verdict in report.verdicts)
     return "\n".join([*lines, "", *_notes(report)])
-
-
-def columns(rows: Iterable[Sequence[str]]) -> list[str]:
-    """Lines with the first column on the left and the others on the right."""
-    rows = list(rows)
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return [
-        "  ".join(
-            cell.rjust(width) if i else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    ]
 
 
 def _notes(report: Report) -> list[str]:
@@ -154,23 +132,6 @@ def _formats(formats: Sequence[FormatSummary]) -> list[str]:
         if share is not None and share.median < FAR_FROM_BOUND:
             far.append(f"{one.name} decodes at {share.median:.2f} of the memory bound")
     return [*columns(rows), *far]
-
-
-def verdict_row(verdict: Verdict) -> list[str]:
-    """The cells of a line: what was asked, what was seen, and how far that is from it."""
-    digits = 0 if verdict.unit else 2 if verdict.asked >= 0.1 else 3
-    unit = f" {verdict.unit}" if verdict.unit else ""
-    sign = ">=" if verdict.at_least else "<="
-    outcome = "reached"
-    if not verdict.reached:
-        percent = 100 * verdict.missed_by / verdict.asked
-        outcome = f"missed by {verdict.missed_by:.{max(digits, 2)}f}{unit} ({percent:.0f} %)"
-    return [
-        verdict.name,
-        f"{sign} {verdict.asked:.{digits}f}{unit}",
-        verdict.seen.text(digits) + unit,
-        outcome,
-    ]
 
 
 def _median(value: Spread | None, digits: int = 2) -> str:

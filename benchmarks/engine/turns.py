@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from benchmarks.common.usage import cpu_s, machine_cpu_s, memory
 from benchmarks.engine import peers
 from benchmarks.engine.report import Figure, Steps, Turn
 from benchmarks.engine.token_cost import TokenCost
@@ -25,7 +26,6 @@ from benchmarks.engine.worker import (
     Worker,
 )
 from benchmarks.engine.worker import Steps as StepsOrder
-from benchmarks.serve.server_process import cpu_s, machine_cpu_s, memory
 
 LEAST_N_CTX = 4096
 """The server's default for one conversation."""

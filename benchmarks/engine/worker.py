@@ -1,31 +1,25 @@
-"""One contestant of `benchmarks.engine`: a process that takes its orders as JSON lines and times
-itself, and its parent's handle on it. Knows nothing of who else is measured."""
+"""One contestant of `benchmarks.engine`: a process that takes orders and times itself, and its
+parent's handle on it. Knows nothing of who else is measured."""
 
 from __future__ import annotations
 
-import contextlib
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from statistics import median
-from types import TracebackType
 
 import msgspec
 
+from benchmarks.common.child import Child, answer_orders
 from benchmarks.common.report import BenchmarkError
 from sheily_native import Context, Entry, Model, Sampler, SamplingParams, kernels
 
-ROOT = Path(__file__).resolve().parents[2]
 WORKER = (sys.executable, "-m", "benchmarks.engine.worker")
 WARM_UP_TOKENS = 2
 STEP_PROMPT = 16
 BATCH = 512
 ORDINARY_TOKENS = 120_000
 """Llama 3's control tokens are above; smaller vocabularies are used up to their half."""
-_END_S = 10
 
 
 class Setup(msgspec.Struct, frozen=True, tag=True):
@@ -180,112 +174,39 @@ class Engine:
         return [7919 * (i + 1) % limit for i in range(n)]
 
 
-class Worker:
-    """The parent's handle on a contestant: starts it, gives orders, ends it with the `with` block.
+class Worker(Child[Reply]):
+    """The parent's handle on a contestant.
 
     `command` is the process to start; one that is not this module speaks the same lines.
     """
 
     def __init__(self, name: str, command: Sequence[str] = WORKER) -> None:
-        self.name = name
-        self._process = subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
-        self._replies = msgspec.json.Decoder(Reply)
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    def order(self, order: Order) -> Reply:
-        """Raises BenchmarkError when it cannot be done, or the process died."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        try:
-            self._process.stdin.write(msgspec.json.encode(order) + b"\n")
-            self._process.stdin.flush()
-            line = self._process.stdout.readline()
-        except BrokenPipeError:
-            line = b""
-        if not line:
-            raise BenchmarkError(f"the process of {self.name} died{self._how()}")
-        try:
-            reply = self._replies.decode(line)
-        except msgspec.MsgspecError:
-            raise BenchmarkError(f"{self.name} answered {line[:200]!r}") from None
-        if reply.error:
-            raise BenchmarkError(f"{self.name} failed: {reply.error}")
-        return reply
-
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
-        try:
-            self._process.wait(_END_S)
-        except BaseException as problem:
-            self._process.kill()
-            self._process.wait()
-            if not isinstance(problem, subprocess.TimeoutExpired):
-                raise
-        finally:
-            self._process.stdout.close()
-
-    def __enter__(self) -> Worker:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        if error is not None:
-            self._process.kill()  # it may be in the middle of an order
-        self.close()
-
-    def _how(self) -> str:
-        try:
-            status = self._process.wait(_END_S)
-        except subprocess.TimeoutExpired:
-            return ""
-        return f", killed by signal {-status}" if status < 0 else f" with status {status}"
+        super().__init__(name, command, Reply)
 
 
-def main() -> None:
-    """The child: one reply for each order, until its stdin is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C on the terminal is for the parent
-    orders = msgspec.json.Decoder(Order)
-    engine: Engine | None = None
-    for line in sys.stdin.buffer:
-        order = orders.decode(line)
-        try:
-            if isinstance(order, Setup):
-                engine = Engine(order)
-                reply = engine.loaded
-            else:
-                reply = _obey(engine, order)
-        except Exception as problem:
-            reply = Reply(error=f"{type(problem).__name__}: {problem}")
-        sys.stdout.buffer.write(msgspec.json.encode(reply) + b"\n")
-        sys.stdout.buffer.flush()
+class _Obeying:
+    """The child's part: the engine, once there is an order for one."""
 
+    def __init__(self) -> None:
+        self._engine: Engine | None = None
 
-def _obey(engine: Engine | None, order: Prefill | Decode | Steps | Bandwidth | Peak) -> Reply:
-    if isinstance(order, Bandwidth):
-        rate = kernels.memory_bandwidth(order.threads, order.n_bytes, order.seconds)
-        return Reply(rate=rate)
-    if isinstance(order, Peak):
-        return Reply(rate=kernels.integer_peak(order.kernel, order.threads, order.seconds))
-    if engine is None:
-        raise BenchmarkError("there is no model yet: the first order is a Setup")
-    if isinstance(order, Prefill):
-        return engine.prefill(order)
-    if isinstance(order, Decode):
-        return engine.decode(order)
-    return engine.steps(order)
+    def __call__(self, order: Order) -> Reply:
+        if isinstance(order, Bandwidth):
+            rate = kernels.memory_bandwidth(order.threads, order.n_bytes, order.seconds)
+            return Reply(rate=rate)
+        if isinstance(order, Peak):
+            return Reply(rate=kernels.integer_peak(order.kernel, order.threads, order.seconds))
+        if isinstance(order, Setup):
+            self._engine = Engine(order)
+            return self._engine.loaded
+        if self._engine is None:
+            raise BenchmarkError("there is no model yet: the first order is a Setup")
+        if isinstance(order, Prefill):
+            return self._engine.prefill(order)
+        if isinstance(order, Decode):
+            return self._engine.decode(order)
+        return self._engine.steps(order)
 
 
 if __name__ == "__main__":
-    main()
+    answer_orders(Order, _Obeying(), lambda problem: Reply(error=problem))

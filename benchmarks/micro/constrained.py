@@ -13,6 +13,7 @@ import statistics
 import time
 from pathlib import Path
 
+from benchmarks.common.models import shape_file
 from sheily_native import Context, Entry, Model, Sampler, SamplingParams
 from sheily_server.chat.grammar import schema_grammar
 from sheily_server.engine.__main__ import lexer_states
@@ -20,9 +21,7 @@ from sheily_server.engine.grammar.compiler import Verdict
 from sheily_server.engine.grammar.constraint import Constraint, Grammars
 from sheily_server.engine.grammar.trials import Trials
 from sheily_server.engine.tokenizer import Tokenizer
-from tools.make_gguf import write_shape
 
-SHAPE_3B = Path("build/bench-models/llama3-3b.gguf")
 # Long enough that it never ends by itself: strings and numbers, nested.
 SCHEMA = {
     "type": "array",
@@ -81,14 +80,12 @@ def trials_s(tokenizer: Tokenizer, n: int) -> list[float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.micro.constrained")
-    parser.add_argument("--model", type=Path, default=SHAPE_3B, help="default: the 3B shape")
+    parser.add_argument("--model", type=Path, help="default: the 3B shape")
     parser.add_argument("--tokens", type=int, default=24, help="tokens a round (24)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of both sides (5)")
     options = parser.parse_args()
-    if options.model == SHAPE_3B and not SHAPE_3B.exists():
-        SHAPE_3B.parent.mkdir(parents=True, exist_ok=True)
-        write_shape("3b", SHAPE_3B, progress=True)
-    with Model(options.model) as model, Context(model, n_ctx=2048) as context:
+    path: Path = options.model or shape_file("3b")
+    with Model(path) as model, Context(model, n_ctx=2048) as context:
         tokenizer = Tokenizer(model)
         grammars = Grammars(tokenizer.vocabulary, lexer_states(1), tokenizer.encode_bytes)
         grammar = schema_grammar(SCHEMA, "schema")
@@ -110,7 +107,7 @@ def main() -> None:
     )
     line = {
         "benchmark": "constrained",
-        "model": str(options.model),
+        "model": str(path),
         "free_tokens_per_s": 1 / statistics.median(free),
         "constrained_tokens_per_s": 1 / statistics.median(bound),
         "ratio": statistics.median(ratios),

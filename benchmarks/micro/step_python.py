@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import argparse
 import math
-import queue
 import socket
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -22,17 +21,13 @@ from typing import Any
 import msgspec
 
 from benchmarks.common.arguments import at_least
+from benchmarks.micro.engine_loop import EnoughError, run_engine
 from sheily_native import Model, NativeError, context
 from sheily_server.engine.admission import Job
-from sheily_server.engine.inbox import Inbox
-from sheily_server.engine.kvcache.answers import Answers
 from sheily_server.engine.runner import Runner
 from sheily_server.engine.scheduling.scheduler import Plan, Scheduler
 from sheily_server.engine.scheduling.sequence import Sequence
 from sheily_server.engine.tokenizer import Tokenizer
-from sheily_server.engine.vitals import Vitals
-from sheily_server.engine.worker import Engine
-from sheily_server.protocol.channel import Channel
 from sheily_server.protocol.messages import Sampling, Segment, Submit
 
 PROMPT_TOKENS = 16
@@ -48,10 +43,6 @@ class Figures(msgspec.Struct, frozen=True):
     step_ms: float
     python_ms: float
     part: float
-
-
-class _EnoughError(Exception):
-    pass
 
 
 class _TimedRunner(Runner):
@@ -74,7 +65,7 @@ class _TimedRunner(Runner):
             self._received.recv(1 << 20)
             self.steps.append((now - self._began, self.native_s))
             if len(self.steps) == self._n_steps:
-                raise _EnoughError
+                raise EnoughError
         full = sum(bool(work.sequence.generated) for work in plan.work) == self._n_sequences
         self._began = time.perf_counter() if full else 0.0
         self.native_s = 0.0
@@ -114,25 +105,13 @@ def _timed(runner: _TimedRunner) -> Iterator[None]:
 
 def measure(path: Path, n_sequences: int, n_steps: int) -> Figures:
     """Raises NativeError."""
-    inbox: Inbox = queue.SimpleQueue()
     with Model(path) as model, ExitStack() as stack:
         ours, theirs = map(stack.enter_context, socket.socketpair())
         runner = _TimedRunner(model, n_sequences, n_steps, ours)
         scheduler = Scheduler(n_sequences, CONTEXT_SIZE, runner.n_sequences)
-        for i in range(n_sequences):
-            inbox.put(_job(i, model.info.n_vocab))
-        engine = Engine(
-            Channel(theirs),
-            Tokenizer(model),
-            runner,
-            scheduler,
-            Answers(1000),
-            None,
-            inbox,
-            Vitals(),
-        )
-        with _timed(runner), suppress(_EnoughError):
-            engine.run()
+        jobs = [_job(i, model.info.n_vocab) for i in range(n_sequences)]
+        with _timed(runner):
+            run_engine(theirs, Tokenizer(model), runner, scheduler, jobs)
     step = median(whole for whole, _ in runner.steps)
     python = median(whole - native for whole, native in runner.steps)
     return Figures(

@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
-import platform
 import signal
 import sys
 import time
@@ -22,10 +21,17 @@ from typing import Protocol
 import msgspec
 from tqdm import tqdm
 
-from benchmarks.common.arguments import above, at_least
-from benchmarks.common.report import (
-    BenchmarkError,
-    Machine,
+from benchmarks.common.arguments import above, absolute_path, at_least
+from benchmarks.common.machine import this_machine
+from benchmarks.common.models import SCRATCH, shape_file
+from benchmarks.common.report import BenchmarkError
+from benchmarks.common.usage import cpu_s, machine_cpu_s, memory
+from benchmarks.micro.engine_loop import engine_python_s
+from benchmarks.serve import against
+from benchmarks.serve import table as table_of_servers
+from benchmarks.serve.bare_loop import BareLoop, Setup
+from benchmarks.serve.contestants import Load, Server, ours
+from benchmarks.serve.loop_report import (
     Report,
     Round,
     Scenario,
@@ -35,23 +41,12 @@ from benchmarks.common.report import (
     side,
     table,
 )
-from benchmarks.serve import against
-from benchmarks.serve import table as table_of_servers
-from benchmarks.serve.bare_loop import ROOT, BareLoop, Setup
+from benchmarks.serve.over_http import OverHttp
 from benchmarks.serve.report import SCENARIOS
-from benchmarks.serve.server_process import (
-    ServerProcess,
-    cpu_s,
-    engine_python_s,
-    machine_cpu_s,
-    memory,
-)
-from sheily_native import BuildInfo, NativeError, build_info
+from sheily_native import NativeError
 from sheily_native._threads import default_threads
-from tools.make_gguf import SHAPES, write_shape
+from tools.make_gguf import SHAPES
 
-MODELS = ROOT / "build" / "bench-models"
-SCRATCH = ROOT / "build" / "peers"
 SETTLE_S = 0.3
 WARM_UP_TOKENS = 4
 MAX_DISCARDED = 10
@@ -71,9 +66,7 @@ class Runnable(Protocol):
 class Comparison:
     """The two sides, and the prompts they are given: each is used once."""
 
-    def __init__(
-        self, bare: BareLoop, server: ServerProcess, prompt_tokens: int, noise: float
-    ) -> None:
+    def __init__(self, bare: BareLoop, server: OverHttp, prompt_tokens: int, noise: float) -> None:
         """`noise`: rounds in which other programs used more than that many cores are not kept."""
         self._bare = bare
         self._server = server
@@ -185,7 +178,7 @@ def _servers(options: argparse.Namespace) -> bool:
 def _measure_servers(options: argparse.Namespace) -> tuple[msgspec.Struct, str]:
     if options.plot is not None and importlib.util.find_spec("matplotlib") is None:
         raise BenchmarkError("--plot needs matplotlib: pip install -e '.[bench]'")
-    model: Path = options.model or _shape_file(options.shape)
+    model: Path = options.model or shape_file(options.shape)
     wanted = against.Options(
         model=model.absolute(),
         threads=options.threads or default_threads(),
@@ -204,7 +197,7 @@ def _measure_servers(options: argparse.Namespace) -> tuple[msgspec.Struct, str]:
         llama_server=options.llama_server,
         llama_cpp_python=options.llama_cpp_python,
     )
-    report = against.measure(wanted, _machine(build_info()))
+    report = against.measure(wanted, this_machine())
     if options.plot is not None:
         from benchmarks.serve.plot import draw
 
@@ -215,24 +208,22 @@ def _measure_servers(options: argparse.Namespace) -> tuple[msgspec.Struct, str]:
 def _measure(options: argparse.Namespace) -> tuple[msgspec.Struct, str]:
     if options.plot is not None:
         raise BenchmarkError("--plot draws servers side by side: it needs --against or --scenarios")
-    model: Path = options.model or _shape_file(options.shape)
+    model: Path = options.model or shape_file(options.shape)
     context_size: int = options.context_size
     parallel = max(LEAST_PARALLEL, *options.clients)
     setup = Setup(os.path.abspath(model), context_size, parallel, options.threads)
-    server = ServerProcess(
-        model,
-        context_size=context_size,
-        max_tokens=options.tokens,
-        parallel=parallel,
-        threads=options.threads,
-    )
-    with server, BareLoop(setup) as bare:
-        comparison = Comparison(bare, server, options.prompt_tokens, options.noise)
+    load = Load(model, context_size, parallel, options.threads)
+    with (
+        Server(ours(load, max_tokens=options.tokens)) as server,
+        BareLoop(setup) as bare,
+    ):
+        http = OverHttp(server)
+        comparison = Comparison(bare, http, options.prompt_tokens, options.noise)
         scenarios = [
             comparison.scenario(clients, options.tokens, options.rounds or ROUNDS)
             for clients in options.clients
         ]
-        pids = {**server.pids, **bare.pids}
+        pids = {**http.pids, **bare.pids}
         memories = {name: memory(pid) for name, pid in pids.items()}
     report = Report(
         model=model.name,
@@ -240,39 +231,11 @@ def _measure(options: argparse.Namespace) -> tuple[msgspec.Struct, str]:
         threads=options.threads or default_threads(),
         context_size=context_size,
         parallel=parallel,
-        machine=_machine(build_info()),
+        machine=this_machine(),
         scenarios=scenarios,
         memory=memories,
     )
     return report, table(report)
-
-
-def _machine(info: BuildInfo) -> Machine:
-    return Machine(
-        cpu=info.cpu_model,
-        cores=default_threads(),
-        system=f"{platform.system()} {platform.release()}",
-        python=platform.python_version(),
-        build=_build_line(info),
-    )
-
-
-def _shape_file(name: str) -> Path:
-    """The model of that shape; made where it is missing, minutes and 3.4 GB for the 3B one."""
-    path = MODELS / f"llama3-{name}.gguf"
-    if not path.exists():
-        MODELS.mkdir(parents=True, exist_ok=True)
-        print(f"making {path}, once", file=sys.stderr)
-        write_shape(name, path, progress=sys.stderr.isatty())
-    return path
-
-
-def _build_line(info: BuildInfo) -> str:
-    on = " ".join(f"{name}={value}" for name, value in info.options.items())
-    return (
-        f"llama.cpp b{info.llama_cpp_build}, {info.compiler}, {info.build_type}, "
-        f"{' '.join(info.flags)}; {on}"
-    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -329,16 +292,11 @@ def _add_servers(group: argparse._ArgumentGroup) -> None:
     add("--rate", type=above(0), metavar="N", help="instead of --load: arrivals a second")
     add("--seed", type=at_least(0), default=1, help="of texts and arrivals (1)")
     text = "where peers are built and kept (build/peers)"
-    add("--scratch", type=_path, default=SCRATCH, metavar="DIR", help=text)
-    add("--llama-server", type=_path, metavar="FILE", help="a program, not one built here")
+    add("--scratch", type=absolute_path, default=SCRATCH, metavar="DIR", help=text)
+    add("--llama-server", type=absolute_path, metavar="FILE", help="a program, not one built here")
     text = "a Python that has llama-cpp-python[server]"
-    add("--llama-cpp-python", type=_path, metavar="FILE", help=text)
-    add("--plot", type=_path, metavar="FILE", help="draw the figures: .png or .svg")
-
-
-def _path(text: str) -> Path:
-    """Absolute, but no link followed: a Python behind one would forget its environment."""
-    return Path(os.path.abspath(text))
+    add("--llama-cpp-python", type=absolute_path, metavar="FILE", help=text)
+    add("--plot", type=absolute_path, metavar="FILE", help="draw the figures: .png or .svg")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from benchmarks.common.prompt_ids import prompt_ids
 from benchmarks.common.report import BenchmarkError, Machine
+from benchmarks.common.usage import cpu_s, machine_cpu_s
 from benchmarks.engine import peers
 from benchmarks.serve import aims, contestants
 from benchmarks.serve.contestants import Load, Recipe, Server
@@ -39,7 +40,6 @@ from benchmarks.serve.report import (
     memories,
 )
 from benchmarks.serve.scenarios import RUN, RUN_PAIR, Pair, Subject
-from benchmarks.serve.server_process import cpu_s, machine_cpu_s
 from benchmarks.serve.texts import N_CLIENTS, Plan, mean_tokens, visits, write_plan
 from sheily_native import Model
 from sheily_server.engine.tokenizer import Tokenizer

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from benchmarks.engine.report import Verdict, judge, spread
+from benchmarks.common.report import Verdict, judge, spread
 from benchmarks.serve.report import (
     CLIENTS_8,
     COPY_HEAVY,

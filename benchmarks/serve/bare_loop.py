@@ -1,23 +1,21 @@
-"""Decoding in a bare loop on `sheily_native`: a process of its own, which takes its orders as JSON
-lines, and its parent's handle on it. The server's prompts are borrowed, nothing else of it."""
+"""Decoding in a bare loop on `sheily_native`: a process of its own, which takes orders, and its
+parent's handle on it. The server's prompts are borrowed, nothing else of it."""
 
 from __future__ import annotations
 
 import datetime
 import random
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
-from types import TracebackType
 
 import msgspec
 
+from benchmarks.common.child import Child, answer_orders
 from benchmarks.common.prompt_ids import prompt_ids
-from benchmarks.common.report import BenchmarkError, Stream, UnusableRoundError
+from benchmarks.common.report import BenchmarkError
 from benchmarks.common.words import WORDS
+from benchmarks.serve.loop_report import Stream, UnusableRoundError
 from sheily_native import Context, Entry, Model, Sampler, SamplingParams
 from sheily_server.engine.kvcache.prefix_tree import common_prefix
 from sheily_server.engine.runner import CHUNK
@@ -26,7 +24,6 @@ from sheily_server.engine.tokenizer import Tokenizer
 from sheily_server.templates.base import Message
 from sheily_server.templates.registry import recognize, render
 
-ROOT = Path(__file__).resolve().parents[2]
 _REQUEST = "Write a long story with all of these words."
 
 
@@ -167,99 +164,53 @@ class Loop:
         return Stream(sent, arrivals, len(tokens), n_prompt, n_cached, "".join(pieces))
 
 
-class BareLoop:
-    """The parent's handle: starts the process, gives orders, ends it with the `with` block."""
+class BareLoop(Child[Reply]):
+    """The parent's handle."""
 
     def __init__(self, setup: Setup) -> None:
         """Raises BenchmarkError when the model cannot be loaded."""
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.serve.bare_loop"],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        self._replies = msgspec.json.Decoder(Reply)
+        command = (sys.executable, "-m", "benchmarks.serve.bare_loop")
+        super().__init__("the bare loop", command, Reply)
         try:
-            self._order(setup)
+            self.order(setup)
         except BaseException:
             self.close()
             raise
 
     @property
     def pids(self) -> dict[str, int]:
-        return {"bare loop": self._process.pid}
+        return {"bare loop": self.pid}
 
     def write_prompt(self, seed: int, n_tokens: int) -> str:
-        return self._order(WritePrompt(seed, n_tokens)).prompt
+        return self.order(WritePrompt(seed, n_tokens)).prompt
 
     def run(self, messages: Sequence[str], n_tokens: int) -> list[Stream]:
         """Raises UnusableRoundError when one of the answers is of no use."""
-        return self._order(Run(list(messages), n_tokens)).streams
-
-    def close(self) -> None:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.close()
-        try:
-            self._process.wait(10)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-        self._process.stdout.close()
-
-    def __enter__(self) -> BareLoop:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def _order(self, order: Order) -> Reply:
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        try:
-            self._process.stdin.write(msgspec.json.encode(order) + b"\n")
-            self._process.stdin.flush()
-            line = self._process.stdout.readline()
-        except BrokenPipeError:
-            line = b""
-        if not line:
-            raise BenchmarkError("the bare loop's process died")
-        reply = self._replies.decode(line)
-        if reply.error:
-            raise BenchmarkError(f"the bare loop failed: {reply.error}")
+        reply = self.order(Run(list(messages), n_tokens))
         if reply.unusable:
             raise UnusableRoundError(reply.unusable)
-        return reply
+        return reply.streams
 
 
-def main() -> None:
-    """The child: one reply for each order, until its stdin is closed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C on the terminal is for the parent
-    orders = msgspec.json.Decoder(Order)
-    loop: Loop | None = None
-    for line in sys.stdin.buffer:
-        order = orders.decode(line)
+class _Obeying:
+    """The child's part: the loop, once there is a model."""
+
+    def __init__(self) -> None:
+        self._loop: Loop | None = None
+
+    def __call__(self, order: Order) -> Reply:
+        if isinstance(order, Setup):
+            self._loop = Loop(order)
+            return Reply()
+        if self._loop is None:
+            raise BenchmarkError("there is no model yet: the first order is a Setup")
+        if isinstance(order, WritePrompt):
+            return Reply(prompt=self._loop.write_prompt(order))
         try:
-            if isinstance(order, Setup):
-                loop, reply = Loop(order), Reply()
-            elif loop is None:
-                raise BenchmarkError("there is no model yet: the first order is a Setup")
-            elif isinstance(order, Run):
-                reply = Reply(streams=loop.run(order))
-            else:
-                reply = Reply(prompt=loop.write_prompt(order))
+            return Reply(streams=self._loop.run(order))
         except UnusableRoundError as problem:
-            reply = Reply(unusable=str(problem))
-        except Exception as problem:
-            reply = Reply(error=f"{type(problem).__name__}: {problem}")
-        sys.stdout.buffer.write(msgspec.json.encode(reply) + b"\n")
-        sys.stdout.buffer.flush()
+            return Reply(unusable=str(problem))
 
 
 if __name__ == "__main__":
-    main()
+    answer_orders(Order, _Obeying(), lambda problem: Reply(error=problem))

@@ -148,13 +148,17 @@ class Stream(threading.Thread):
         """Ends the answer with what comes next, by closing the connection."""
         self._stopped.set()
 
-    def result(self) -> Answer:
-        """Waits for the end. Raises BenchmarkError."""
+    def arrivals(self) -> tuple[float, list[Arrival]]:
+        """Waits for the end; when the request was sent, and what came. Raises BenchmarkError."""
         self.join()
         if self._error is not None:
             raise self._error
+        return self._sent, self._arrivals
+
+    def result(self) -> Answer:
+        """Waits for the end. Raises BenchmarkError."""
         # Parsed here and not as it comes: that would take time from the server on a small machine.
-        return read_answer(self._sent, self._arrivals, self._ask.n_tokens)
+        return read_answer(*self.arrivals(), self._ask.n_tokens)
 
     def run(self) -> None:
         try:

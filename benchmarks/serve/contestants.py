@@ -3,36 +3,29 @@ usual fields, and a process that is gone when its `with` block ends. Knows nothi
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import http.client
-import json
-import os
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import MappingProxyType, TracebackType
+from types import MappingProxyType
 from typing import Any
 
 from benchmarks.common.report import BenchmarkError, Memory
+from benchmarks.common.usage import memory
 from benchmarks.serve.client import Address
 from benchmarks.serve.report import LLAMA_CPP_PYTHON, LLAMA_SERVER, NAMES, OURS, OURS_PLAIN
-from benchmarks.serve.server_process import memory
 from sheily_server.config import Config
+from tools.server_process import ServerProcess, ServerProcessError, environment
 
 HOST = "127.0.0.1"
 SPECULATION = "speculation"
 START_S = 600.0
 _STOP_S = 15.0
-_POLL_S = 0.1
 _REQUEST_TIMEOUT_S = 3600
-_LOG_BYTES = 4000
 _LOG_LINES = 5
 _SETTINGS = ("LLM_", "LLAMA_ARG_")
 """What the names of environment variables begin with that would change a contestant."""
@@ -67,13 +60,13 @@ def has_speculation() -> bool:
     return any(setting.name == SPECULATION for setting in dataclasses.fields(Config))
 
 
-def ours(load: Load, speculation: bool | None = None) -> Recipe:
-    """Our server; `speculation` None leaves that setting as it is. A queue for everyone, as the
-    others have it."""
+def ours(load: Load, speculation: bool | None = None, max_tokens: int | None = None) -> Recipe:
+    """Our server; `speculation` None leaves that setting as it is, `max_tokens` None allows answers
+    of half a context. A queue for everyone, as the others have it."""
     flags: dict[str, object] = {
         "model-path": load.model,
         "context-size": load.context_size,
-        "max-tokens": load.context_size // 2,
+        "max-tokens": max_tokens or load.context_size // 2,
         "parallel": load.parallel,
         "queue": 400,
         "threads": load.threads,
@@ -114,37 +107,28 @@ def llama_cpp_python(python: Path, load: Load) -> Recipe:
     return Recipe(LLAMA_CPP_PYTHON, command, health="/v1/models", side_by_side=False)
 
 
-class Server:
-    """A contestant's process for as long as the `with` block lasts."""
+class Server(ServerProcess):
+    """A contestant's process, in a session of its own: Ctrl-C is for the benchmark alone, which
+    then ends all of them."""
 
     def __init__(self, recipe: Recipe) -> None:
         """Returns once the model is loaded. Raises BenchmarkError when it cannot be."""
         self.recipe = recipe
         self.address: Address = (HOST, _free_port())
-        self._log = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - closed with the process
         flags = _flags({"host": HOST, "port": self.address[1]})
+        command = [*recipe.command, *flags]
         try:
-            self._process = subprocess.Popen(
-                [*recipe.command, *flags],
-                env={k: v for k, v in os.environ.items() if not k.startswith(_SETTINGS)},
-                stdin=subprocess.DEVNULL,
-                stdout=self._log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # Ctrl-C is for the benchmark, which then ends all of them
-            )
-        except OSError as error:
-            self._log.close()
-            raise BenchmarkError(f"{recipe.command[0]} cannot be run: {error.strerror}") from error
+            super().__init__(command, env=environment(*_SETTINGS), own_session=True)
+        except ServerProcessError as error:
+            raise BenchmarkError(f"{recipe.command[0]} {error}") from error
         try:
-            self._await_ready()
+            self.wait_until_ready(*self.address, recipe.health, START_S)
+        except ServerProcessError as error:
+            self.stop()
+            raise self.failure(str(error)) from error
         except BaseException:
-            self.close()
+            self.stop()
             raise
-
-    @property
-    def pids(self) -> list[int]:
-        """Its process and all that came of it."""
-        return [self._process.pid, *descendants(self._process.pid)]
 
     def memory(self) -> Memory:
         """The sum over its processes."""
@@ -157,65 +141,16 @@ class Server:
 
     def failure(self, problem: str) -> BenchmarkError:
         """An error with the last lines of the log."""
-        return BenchmarkError(f"{NAMES[self.recipe.name]} {problem}; its log ends: {self._tail()}")
+        lines = [line.strip() for line in self.log.split("\n") if line.strip()]
+        end = " | ".join(lines[-_LOG_LINES:]) or "(empty)"
+        return BenchmarkError(f"{NAMES[self.recipe.name]} {problem}; its log ends: {end}")
 
-    def close(self) -> None:
+    def stop(self, seconds: float = _STOP_S) -> int:
         """Ends the process, politely at first; nothing of it is left."""
-        self._process.send_signal(signal.SIGTERM)
         try:
-            self._process.wait(_STOP_S)
+            return super().stop(seconds)
         except subprocess.TimeoutExpired:
-            pass
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-            self._log.close()
-
-    def __enter__(self) -> Server:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
-
-    def _await_ready(self) -> None:
-        end = time.monotonic() + START_S
-        while time.monotonic() < end:
-            if self._process.poll() is not None:
-                raise self.failure("did not start")
-            if self._is_ready():
-                return
-            time.sleep(_POLL_S)
-        raise self.failure(f"was not ready after {START_S:.0f} s")
-
-    def _is_ready(self) -> bool:
-        connection = http.client.HTTPConnection(*self.address, timeout=10)
-        try:
-            connection.request("GET", self.recipe.health)
-            response = connection.getresponse()
-            body = response.read()
-        except (OSError, http.client.HTTPException):
-            return False
-        finally:
-            connection.close()
-        with contextlib.suppress(ValueError, AttributeError):
-            health = json.loads(body)
-            if health.get("state") == "failed":
-                raise self.failure(f"says: {health['reason']}")
-        return response.status == 200
-
-    def _tail(self) -> str:
-        log = self._log.fileno()
-        # Read in place: where the file stands is where the process writes.
-        end = os.pread(log, _LOG_BYTES, max(0, os.fstat(log).st_size - _LOG_BYTES))
-        text = end.decode("utf-8", "replace")
-        lines = [line.strip() for line in text.split("\n") if line.strip()]
-        return " | ".join(lines[-_LOG_LINES:]) or "(empty)"
+            return -signal.SIGKILL
 
 
 def _flags(values: Mapping[str, object]) -> list[str]:
@@ -228,16 +163,3 @@ def _free_port() -> int:
         probe.bind((HOST, 0))
         port: int = probe.getsockname()[1]
         return port
-
-
-def descendants(pid: int) -> list[int]:
-    """All processes that came of one, whichever of its threads started them. Linux alone."""
-    found: list[int] = []
-    for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
-            children = [int(child) for child in path.read_text().split()]
-        except OSError:
-            continue
-        for child in children:
-            found += [child, *descendants(child)]
-    return found

@@ -14,8 +14,8 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from benchmarks.engine.plot import BAR_HEIGHT, INK, OWN, PEER, draw_saved
-from benchmarks.engine.report import spread
+from benchmarks.common.drawing import BAR_HEIGHT, INK, OWN, PEER, draw_saved
+from benchmarks.common.report import spread
 from benchmarks.serve.report import (
     CLIENTS_8,
     FOUR_TURNS,

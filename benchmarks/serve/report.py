@@ -11,8 +11,7 @@ from statistics import median
 
 import msgspec
 
-from benchmarks.common.report import Machine, Memory
-from benchmarks.engine.report import Verdict
+from benchmarks.common.report import Machine, Memory, Verdict
 
 OURS, OURS_PLAIN = "ours", "ours-plain"
 LLAMA_SERVER, LLAMA_CPP_PYTHON = "llama-server", "llama-cpp-python"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from benchmarks.common.report import Memory
-from benchmarks.engine.table import columns, verdict_row
+from benchmarks.common.table import columns, machine_lines, verdict_row
 from benchmarks.serve.report import (
     CLIENTS_8,
     COPY_HEAVY,
@@ -45,12 +45,10 @@ _HEADER = (
 
 def table(report: Report) -> str:
     """The report for people."""
-    machine = report.machine
     lines = [
         f"model    {report.model}, {report.model_bytes / 1e9:.2f} GB; {report.threads} threads; "
         f"KV cache of {report.parallel} x {report.context_size} tokens",
-        f"machine  {machine.cpu}, {machine.cores} cores; {machine.system}; Python {machine.python}",
-        f"build    {machine.build}",
+        *machine_lines(report.machine),
         *(f"server   {NAMES[name]}: {text}" for name, text in report.contestants.items()),
         *(f"note     {note}" for note in report.notes),
         f"figures  medians of the rounds: {len(report.rounds)}",

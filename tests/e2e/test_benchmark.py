@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from benchmarks.common.report import Stream, UnusableRoundError, steady_rate
 from benchmarks.serve import bare_loop
+from benchmarks.serve.loop_report import Stream, UnusableRoundError, steady_rate
 from tests.support.models import ROOT, tiny_llama3
 
 pytestmark = [pytest.mark.e2e, pytest.mark.native, pytest.mark.http]

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from benchmarks.common.report import BenchmarkError, Machine, Memory
+from benchmarks.common.report import BenchmarkError, Machine, Memory, Spread
 from benchmarks.engine import peers, token_cost
 from benchmarks.engine import report as figures
 from benchmarks.engine.report import (
@@ -26,7 +26,6 @@ from benchmarks.engine.report import (
     FormatRounds,
     Report,
     Round,
-    Spread,
     Steps,
     Turn,
 )

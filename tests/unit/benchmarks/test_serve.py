@@ -12,9 +12,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from benchmarks.common.report import BenchmarkError, Machine, Memory
+from benchmarks.common.report import BenchmarkError, Machine, Memory, Verdict
 from benchmarks.engine import peers
-from benchmarks.engine.report import Verdict
 from benchmarks.serve import contestants, texts
 from benchmarks.serve.against import choose
 from benchmarks.serve.aims import AIMS, verdicts
