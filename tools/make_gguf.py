@@ -223,21 +223,20 @@ def _fields(name: str, shape: Shape) -> dict[str, Value]:
     fields |= _vocabulary(_source(VOCABULARY))
     fields["tokenizer.ggml.bos_token_id"] = encode(BOS_TOKEN)
     fields["tokenizer.ggml.eos_token_id"] = encode(EOS_TOKEN)
-    fields["tokenizer.chat_template"] = encode(_source(TEMPLATE).decode("utf-8"))
+    fields["tokenizer.chat_template"] = encode(_source(TEMPLATE).read_text(encoding="utf-8"))
     return fields
 
 
-def _source(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except FileNotFoundError as error:
+def _source(path: Path) -> Path:
+    if not path.exists():
         raise FileNotFoundError(
             f"{path} is missing: bring llama.cpp's source with `python vendor/fetch.py`"
-        ) from error
+        )
+    return path
 
 
-def _vocabulary(data: bytes) -> dict[str, Value]:
-    fields = read_metadata(data)
+def _vocabulary(path: Path) -> dict[str, Value]:
+    fields = read_metadata(path)
     try:
         tokens = decode_strings(fields["tokenizer.ggml.tokens"])
         kept = {

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
-import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from tools.gguf_file import ALIGNMENT, read_metadata
-
-HEADER_BYTES = 1 << 27
-"""More than any header here takes: a vocabulary of 128,256 tokens with its merges is 8 MB."""
+from tools.gguf_file import read_layout
 
 _EMBEDDING, _OUTPUT = "token_embd.weight", "output.weight"
 
@@ -63,27 +59,12 @@ def token_cost(path: Path) -> TokenCost:
 
 def read_tensors(path: Path) -> list[Tensor]:
     """The tensors of a GGUF file, in the file's order. Raises ValueError, OSError."""
-    with path.open("rb") as file:
-        data = file.read(HEADER_BYTES)
-    fields = read_metadata(data)
-    position = 24 + sum(12 + len(key.encode()) + len(value.raw) for key, value in fields.items())
-    alignment = ALIGNMENT
-    if "general.alignment" in fields:
-        (alignment,) = struct.unpack("<I", fields["general.alignment"].raw)
-    found: list[tuple[str, int, int]] = []
-    try:
-        for _ in range(struct.unpack_from("<Q", data, 8)[0]):
-            (length,) = struct.unpack_from("<Q", data, position)
-            position += 8
-            name = data[position : position + length].decode("utf-8")
-            position += length
-            (n_sizes,) = struct.unpack_from("<I", data, position)
-            *sizes, _, offset = struct.unpack_from(f"<{n_sizes}QIQ", data, position + 4)
-            position += 4 + 8 * n_sizes + 12
-            found.append((name, math.prod(sizes), offset))
-    except (struct.error, UnicodeDecodeError) as error:
-        raise ValueError(f"damaged GGUF tensors at byte {position}") from error
-    size = path.stat().st_size - (position + -position % alignment)
-    ends = sorted({offset for _, _, offset in found} | {size})
+    layout = read_layout(path)
+    ends = sorted(
+        {tensor.offset for tensor in layout.tensors} | {path.stat().st_size - layout.data_begin}
+    )
     following = dict(itertools.pairwise(ends))
-    return [Tensor(name, weights, following[offset] - offset) for name, weights, offset in found]
+    return [
+        Tensor(tensor.name, math.prod(tensor.sizes), following[tensor.offset] - tensor.offset)
+        for tensor in layout.tensors
+    ]

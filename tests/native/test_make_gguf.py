@@ -79,7 +79,7 @@ def test_vocabulary_is_complete(tiny: GGUFReader) -> None:
     assert set(types[:128000]) == {1}
     assert set(types[128000:]) == {3}
     assert len(_contents(tiny, "tokenizer.ggml.merges")) == 280147
-    source = gguf_file.read_metadata(make_gguf.VOCABULARY.read_bytes())
+    source = gguf_file.read_metadata(make_gguf.VOCABULARY)
     assert tokens[:128000] == gguf_file.decode_strings(source["tokenizer.ggml.tokens"])[:128000]
 
 
@@ -241,13 +241,17 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 
 @pytest.mark.parametrize("cut", [0, 3, 23, 24, 60, 100, 1000])
-def test_damaged_metadata_is_refused(tiny_path: Path, cut: int) -> None:
-    with pytest.raises(ValueError, match="GGUF"):
-        gguf_file.read_metadata(tiny_path.read_bytes()[:cut])
+def test_damaged_metadata_is_refused(tiny_path: Path, tmp_path: Path, cut: int) -> None:
+    path = tmp_path / "cut.gguf"
+    path.write_bytes(tiny_path.read_bytes()[:cut])
+    with pytest.raises(ValueError, match=r"cut\.gguf (is empty|is no GGUF file|ends in|says that)"):
+        gguf_file.read_metadata(path)
 
 
-def test_unknown_value_type_is_refused() -> None:
+def test_unknown_value_type_is_refused(tmp_path: Path) -> None:
     data = b"GGUF" + bytes([3, 0, 0, 0]) + bytes(8) + bytes([1] + [0] * 7)
     data += bytes([1] + [0] * 7) + b"k" + bytes([99, 0, 0, 0]) + bytes(8)
-    with pytest.raises(ValueError, match="damaged"):
-        gguf_file.read_metadata(data)
+    path = tmp_path / "odd.gguf"
+    path.write_bytes(data)
+    with pytest.raises(ValueError, match="a value of type 99"):
+        gguf_file.read_metadata(path)

@@ -48,7 +48,7 @@ def smollm2_q8_0() -> Path:
     source = models.smollm2()
     made_by = max(Path(__file__).stat().st_mtime, source.stat().st_mtime)
     if not SMOLLM2_Q8_0.exists() or SMOLLM2_Q8_0.stat().st_mtime < made_by:
-        fields = read_metadata(source.read_bytes())
+        fields = read_metadata(source)
         fields["general.file_type"] = encode(_FILE_MOSTLY_Q8_0)
         tensors = [
             (t.name, t.tensor_type, np.asarray(t.data))
@@ -69,7 +69,7 @@ def write_floats(source: Path, path: Path) -> Path:
         (t.name, F32, np.asarray(dequantize(t.data, t.tensor_type), np.float32))
         for t in _tensors(source)
     ]
-    _write(path, read_metadata(source.read_bytes()), tensors)
+    _write(path, read_metadata(source), tensors)
     return path
 
 

@@ -60,7 +60,7 @@ def _write_hollow(name: str, path: Path) -> None:
         "attention.value_length": shape.head,
         "rope.dimension_count": shape.head,
     }
-    fields = read_metadata(models.tiny_llama3().read_bytes())
+    fields = read_metadata(models.tiny_llama3())
     fields |= {f"llama.{key}": encode(size) for key, size in sizes.items()}
     infos = [tensor.info for tensor in make_gguf.plan(shape)]
     with path.open("wb") as file:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sheily_server.backend.gguf import GGUF, GGUFError, check
+from sheily_server.backend.gguf import GGUF, GGUFError, Tensor, check, layout
 from tests.support.models import EMPTY_GGUF, VOCABULARY
 
 
@@ -51,6 +51,23 @@ def checked(folder: Path, data: bytes) -> GGUF:
     path = folder / "m.gguf"
     path.write_bytes(data)
     return check(path)
+
+
+def test_the_parts_of_a_file_are_where_the_layout_says(tmp_path: Path) -> None:
+    path = tmp_path / "m.gguf"
+    path.write_bytes(GOOD)
+    found = layout(path)
+    assert found.tensors == [Tensor("a", (64, 2), 8, 0), Tensor("b", (3,), 0, 160)]
+    assert found.data_begin == len(GOOD) - len(DATA)
+    whole_file = check(path)
+    assert list(found.values) == [*whole_file.metadata, *whole_file.lengths]
+    values = {key: (span.kind, GOOD[span.begin : span.end]) for key, span in found.values.items()}
+    assert values["general.architecture"] == (8, text("llama"))
+    assert values["llama.block_count"] == (4, struct.pack("<I", 28))
+    assert values["tokenizer.scores"] == (9, struct.pack("<IQ", 6, 3) + bytes(12))
+    path.write_bytes(GOOD[:-1])
+    with pytest.raises(GGUFError, match="its download was cut off"):
+        layout(path)
 
 
 def refused(folder: Path, data: bytes) -> str:

@@ -275,7 +275,7 @@ def test_a_prompt_needs_the_output_matrix_for_its_last_token(tmp_path: Path) -> 
 
 
 def test_tensors_are_read_behind_any_alignment(tmp_path: Path) -> None:
-    path = write_gguf(tmp_path / "m.gguf", "token_embd.weight", "a", alignment=512)
+    path = write_gguf(tmp_path / "m.gguf", "token_embd.weight", "a", alignment=64)
     assert [tensor.nbytes for tensor in token_cost.read_tensors(path)] == [128, 128]
 
 
@@ -286,7 +286,7 @@ def test_experts_and_strange_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"no token_embd\.weight"):
         token_cost.token_cost(write_gguf(tmp_path / "m.gguf", "a"))
     path.write_bytes(b"GGUF" + struct.pack("<IQQ", 3, 5, 0))
-    with pytest.raises(ValueError, match="damaged GGUF tensors"):
+    with pytest.raises(ValueError, match="says that it has 5 tensors"):
         token_cost.token_cost(path)
 
 
