@@ -1,1 +1,1 @@
-"""Model files with real shapes and random weights, for tests and benchmarks."""
+"""What tests and benchmarks share: model files with random weights, and servers as processes."""

@@ -8,14 +8,11 @@ import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
-from types import TracebackType
 
 import msgspec
 from tqdm import tqdm
 
-from benchmarks.common.prompt_ids import prompt_ids
 from benchmarks.common.report import BenchmarkError, Machine
 from benchmarks.common.usage import cpu_s, machine_cpu_s
 from benchmarks.engine import peers
@@ -41,10 +38,7 @@ from benchmarks.serve.report import (
 )
 from benchmarks.serve.scenarios import RUN, RUN_PAIR, Pair, Subject
 from benchmarks.serve.texts import N_CLIENTS, Plan, mean_tokens, visits, write_plan
-from sheily_native import Model
-from sheily_server.engine.tokenizer import Tokenizer
-from sheily_server.templates.base import Message
-from sheily_server.templates.registry import recognize, render
+from benchmarks.serve.token_counter import TokenCounter
 
 PEERS = (LLAMA_SERVER, LLAMA_CPP_PYTHON)
 ALL = "all"
@@ -82,31 +76,6 @@ class Options:
     scratch: Path
     llama_server: Path | None
     llama_cpp_python: Path | None
-
-
-class TokenCounter:
-    """How many tokens the prompt with a user message has; of the model, the vocabulary is loaded
-    alone."""
-
-    def __init__(self, path: Path) -> None:
-        self._model = Model(path, vocab_only=True)
-        self._tokenizer = Tokenizer(self._model)
-        self._dialect = recognize(self._model.metadata)
-
-    def __call__(self, text: str) -> int:
-        segments = render(self._dialect, [Message("user", text)], date=date.today())
-        return len(prompt_ids(self._tokenizer, segments))
-
-    def __enter__(self) -> TokenCounter:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self._model.close()
 
 
 class Comparison:

@@ -3,7 +3,6 @@ parent's handle on it. The server's prompts are borrowed, nothing else of it."""
 
 from __future__ import annotations
 
-import datetime
 import random
 import sys
 import time
@@ -12,7 +11,7 @@ from collections.abc import Sequence
 import msgspec
 
 from benchmarks.common.child import Child, answer_orders
-from benchmarks.common.prompt_ids import prompt_ids
+from benchmarks.common.prompt_ids import user_prompt_ids
 from benchmarks.common.report import BenchmarkError
 from benchmarks.common.words import WORDS
 from benchmarks.serve.loop_report import Stream, UnusableRoundError
@@ -21,8 +20,7 @@ from sheily_server.engine.kvcache.prefix_tree import common_prefix
 from sheily_server.engine.runner import CHUNK
 from sheily_server.engine.text import TextStream
 from sheily_server.engine.tokenizer import Tokenizer
-from sheily_server.templates.base import Message
-from sheily_server.templates.registry import recognize, render
+from sheily_server.templates.registry import recognize
 
 _REQUEST = "Write a long story with all of these words."
 
@@ -117,9 +115,7 @@ class Loop:
         ]
 
     def _encode(self, message: str) -> list[int]:
-        date = datetime.date.today()
-        segments = render(self._dialect, [Message("user", message)], date=date)
-        return prompt_ids(self._tokenizer, segments)
+        return user_prompt_ids(self._tokenizer, self._dialect, message)
 
     def _prefill(
         self, prompts: Sequence[list[int]], samplers: Sequence[Sampler]
