@@ -53,9 +53,9 @@ $(BIN)/python:
 	@sh cmake/check_machine.sh '$(PYTHON)' '$(VENV)'
 	'$(PYTHON)' -m venv '$(VENV)'
 
-# One stamp for all that is installed. It holds the set of packages, the options, and a sum of the list
-# of our modules, which an editable package has; where one of them is another than now, all is
-# installed again. That takes seconds where nothing is to be compiled.
+# One stamp for all that is installed. It holds the set of packages, the options, and a checksum of
+# the list of our modules, which an editable package has. Where one of them differs from now, all is
+# installed again: seconds, where nothing is to be compiled.
 STAMP := $(VENV)/.installed
 MODULES := $(shell find sheily_native sheily_server -name '*.py' | sort | cksum)
 
