@@ -28,8 +28,8 @@ endif
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: help serve test test-optimized test-browser sanitize fuzz soak torture check lint types format \
-	format-check test-packaging clean FORCE
+.PHONY: help serve develop test test-optimized test-browser sanitize fuzz soak torture nightly check \
+	lint types format format-check test-packaging clean FORCE
 
 help:
 	@echo 'make serve           build, fetch a small model, start the server on port $(LLM_PORT)'
@@ -41,8 +41,10 @@ help:
 	@echo 'make fuzz-NAME       one of them: $(FUZZ)'
 	@echo 'make soak            a server under mixed traffic: MINUTES=60, MODEL=FILE'
 	@echo 'make torture         every fault in full (half an hour); MODEL_3B=FILE for a large model'
+	@echo 'make nightly         fuzz, soak and torture, all in full: what is too long for every run'
 	@echo 'make check           lint, types, format-check'
 	@echo 'make format          format Python and C++ files'
+	@echo 'make develop         build, install the packages of all targets'
 	@echo 'make test-packaging  build and install sdist and wheels (minutes)'
 	@echo 'make clean           remove what was built (not .venv, models and vendor/llama.cpp)'
 
@@ -52,61 +54,52 @@ $(BIN)/python:
 	@sh cmake/check_machine.sh '$(PYTHON)' '$(VENV)'
 	'$(PYTHON)' -m venv '$(VENV)'
 
-# pip 23.1 and newer know -C; build isolation is off below, so that a second build is a matter of
-# seconds, and its requirements are installed here.
-$(VENV)/.tools: | $(BIN)/python
-	@echo 'Installing the build tools in $(VENV).'
-	$(PIP) install --quiet --upgrade 'pip>=23.1' 'scikit-build-core>=1.0' 'cffi>=2.1' \
-		'cmake>=3.26' 'ninja>=1.11'
-	@touch $@
+# One stamp for all that is installed. It holds the set of packages, the options, and a checksum of
+# the list of our modules, which an editable package has. Where one of them differs from now, all is
+# installed again: seconds, where nothing is to be compiled.
+STAMP := $(VENV)/.installed
+MODULES := $(shell find sheily_native sheily_server -name '*.py' | sort | cksum)
 
-# Changed only when the options are others than last time; CMake then forgets the former ones.
-$(VENV)/.build-options: FORCE | $(BIN)/python
-	@echo '$(BUILD_OPTIONS)' | cmp -s - $@ || \
-		{ echo '$(BUILD_OPTIONS)' > $@; rm -f '$(BUILD)/CMakeCache.txt'; }
+# The packages that the goals need. What is there already is kept: a larger set has all of a smaller.
+FOR_TESTS := test test-optimized sanitize fuzz fuzz-% soak torture nightly
+FOR_BROWSER := test-browser
+FOR_DEVELOPERS := develop check lint types format format-check test-packaging
+HAD := $(shell sed -n 1p '$(STAMP)' 2>/dev/null)
+HAD_OPTIONS := $(shell sed -n 2p '$(STAMP)' 2>/dev/null)
+WANTED := run $(HAD) $(if $(filter $(FOR_TESTS),$(MAKECMDGOALS)),test) \
+	$(if $(filter $(FOR_BROWSER),$(MAKECMDGOALS)),browser) \
+	$(if $(filter $(FOR_DEVELOPERS),$(MAKECMDGOALS)),dev)
+PACKAGES := $(lastword $(filter $(WANTED),run test browser dev))
 
-# Changed only when there are other modules than last time: an editable package lists them.
-$(VENV)/.modules: FORCE | $(BIN)/python
-	@find sheily_native sheily_server -name '*.py' | sort | cmp -s - $@ || \
-		find sheily_native sheily_server -name '*.py' | sort > $@
+ifneq ($(strip $(shell cat '$(STAMP)' 2>/dev/null)),$(strip $(PACKAGES) $(BUILD_OPTIONS) $(MODULES)))
+$(STAMP): FORCE
+endif
 
-# One build for all: a stamp for each set of extras, the larger set standing for the smaller. The
-# first line shows the compiler's progress; the second finds everything compiled.
-NEEDS := $(VENV)/.tools $(VENV)/.build-options $(VENV)/.modules $(BUILT_FROM)
+# pip 23.1 and newer know -C. Build isolation is off, so that a second build is a matter of seconds,
+# and its requirements are installed here. CMake forgets options that are no longer given. The first
+# of the two builds shows the compiler's progress; the second finds everything compiled.
 INSTALL := $(PIP) install --no-build-isolation -C build-dir='$(BUILD)' $(BUILD_OPTIONS)
-define install
-@echo 'Building in $(BUILD): minutes the first time, then seconds.'
-$(INSTALL) --verbose --no-deps --editable .
-$(INSTALL) --quiet --editable '$(1)'
-endef
+$(STAMP): $(BUILT_FROM) | $(BIN)/python
+	@echo 'Building in $(BUILD): minutes the first time, then seconds.'
+	$(PIP) install --quiet 'pip>=23.1' 'scikit-build-core>=1.0' 'cffi>=2.1' 'cmake>=3.26' 'ninja>=1.11'
+	$(if $(subst <$(HAD_OPTIONS)>,,<$(BUILD_OPTIONS)>),rm -f '$(BUILD)/CMakeCache.txt')
+	$(INSTALL) --verbose --no-deps --editable .
+	$(INSTALL) --quiet --editable '.$(if $(filter-out run,$(PACKAGES)),[$(PACKAGES)])'
+	@printf '%s\n' '$(PACKAGES)' '$(BUILD_OPTIONS)' '$(MODULES)' > $@
 
-$(VENV)/.installed: $(NEEDS)
-	$(call install,.)
-	@touch $@
+develop: $(STAMP)
 
-$(VENV)/.installed-test: $(NEEDS)
-	$(call install,.[test])
-	@touch $(VENV)/.installed $@
-
-$(VENV)/.installed-browser: $(NEEDS)
-	$(call install,.[browser])
-	@touch $(VENV)/.installed $(VENV)/.installed-test $@
-
-$(VENV)/.installed-dev: $(NEEDS)
-	$(call install,.[dev])
-	@touch $(VENV)/.installed $(VENV)/.installed-test $(VENV)/.installed-browser $@
-
-$(SMOLLM2): | $(VENV)/.installed
+$(SMOLLM2): | $(STAMP)
 	$(BIN)/python -m sheily_server.cli.fetch fetch smollm2
 
 # --- first run ------------------------------------------------------------------------------------
 
 ifdef LLM_MODEL_PATH
 SERVED := $(LLM_MODEL_PATH)
-serve: $(VENV)/.installed
+serve: $(STAMP)
 else
 SERVED := $(SMOLLM2)
-serve: $(VENV)/.installed $(SMOLLM2)
+serve: $(STAMP) $(SMOLLM2)
 endif
 	@echo
 	@echo 'The server starts; ask it from another terminal:'
@@ -117,84 +110,89 @@ endif
 	@echo
 	@LLM_PORT='$(LLM_PORT)' LLM_MODEL_PATH='$(SERVED)' exec $(BIN)/python -m sheily_server
 
-# The library with hooks aborts or hangs where tests/faults tells it to; nobody else has it.
+# The library with hooks aborts or hangs where tests/robustness/faults tells it to; nobody else has it.
 HOOKS = $(BIN)/cmake --build '$(BUILD)' --target _native_hooks
 WITH_HOOKS = SHEILY_HOOKS_LIBRARY="$$(echo '$(BUILD)'/hooks/_native*.so)"
 
-test: $(VENV)/.installed-test $(SMOLLM2)
+test: $(STAMP) $(SMOLLM2)
 	$(HOOKS)
 	$(WITH_HOOKS) $(BIN)/python -m pytest --timeout=600 -m 'not packaging and not browser'
 
 # Without the asserts of what is tested: none of them guards anything. Those of the tests are kept,
 # as pytest writes them, which it doubts.
-test-optimized: $(VENV)/.installed-test
+test-optimized: $(STAMP)
 	$(BIN)/python -O -m pytest -W 'ignore:assertions not in test modules:pytest.PytestConfigWarning' \
 		tests/unit
 
-test-browser: $(VENV)/.installed-browser $(SMOLLM2)
+test-browser: $(STAMP) $(SMOLLM2)
 	$(BIN)/python -m pytest -m browser tests/browser
 
 # Our own native code is compiled once more, for addresses and undefined behaviour; llama.cpp is not.
 # The runtime of the sanitizers has to be there before Python, and the C++ library before the first
 # exception; a report ends pytest, which is not to hold it back. The files that are left out run no
 # native code, or run it in processes of their own.
-sanitize: $(VENV)/.installed-test $(SMOLLM2)
+sanitize: $(STAMP) $(SMOLLM2)
 	$(BIN)/cmake --build '$(BUILD)' --target _native_sanitized
 	library=$$(echo '$(BUILD)'/sanitized/_native*.so) && \
 	LD_PRELOAD="$$(ldd "$$library" | awk '/lib(asan|stdc\+\+)\.so/ {print $$3}' | xargs)" \
 	SHEILY_SANITIZED_LIBRARY="$$library" \
 	ASAN_OPTIONS=detect_leaks=0:halt_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
-	$(BIN)/python -m pytest -p tests.sanitized -p no:faulthandler --capture=sys --timeout=600 \
-		tests/native --ignore=tests/native/test_shapes.py --ignore=tests/native/test_tune.py \
+	$(BIN)/python -m pytest -p tests.support.sanitized -p no:faulthandler --capture=sys --timeout=600 \
+		tests/native --ignore=tests/native/test_make_gguf.py --ignore=tests/native/test_tune.py \
 		--ignore=tests/native/test_compilers.py
 
 # --- what takes long ------------------------------------------------------------------------------
 
-# Each target's last line is JSON; tests/fuzz/targets.py has the full amounts.
+# Each target's last line is JSON; tests/robustness/fuzz/targets.py has the full amounts.
 FUZZ := bodies http grammars text gguf gguf-native neighbours
 FUZZ_OPTIONS = $(if $(CASES),--cases $(CASES)) $(if $(MINUTES),--minutes $(MINUTES)) \
 	$(if $(SEED),--seed $(SEED))
 
 # All of them, whether one fails or not.
-fuzz: $(VENV)/.installed-test
+fuzz: $(STAMP)
 	@$(MAKE) --no-print-directory --keep-going $(addprefix fuzz-,$(FUZZ))
 
-fuzz-%: $(VENV)/.installed-test
-	$(BIN)/python -m tests.fuzz $* $(FUZZ_OPTIONS)
+fuzz-%: $(STAMP)
+	$(BIN)/python -m tests.robustness.fuzz $* $(FUZZ_OPTIONS)
 
-soak: $(VENV)/.installed-test $(SMOLLM2)
-	$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),60) $(if $(MODEL),--model '$(MODEL)')
+soak: $(STAMP) $(SMOLLM2)
+	$(BIN)/python -m tests.robustness.soak --minutes $(or $(MINUTES),60) \
+		$(if $(MODEL),--model '$(MODEL)')
 
 # Figures that are over a limit fail it; the table is printed all the same.
-torture: $(VENV)/.installed-test $(SMOLLM2)
+torture: $(STAMP) $(SMOLLM2)
 	$(HOOKS)
 	rm -f build/faults/report.jsonl
 	SHEILY_TORTURE=1 $(if $(MODEL_3B),MODEL_3B='$(abspath $(MODEL_3B))') $(WITH_HOOKS) \
-		$(BIN)/python -m pytest tests/faults; status=$$?; \
-		$(BIN)/python -m tests.faults.report; exit $$status
+		$(BIN)/python -m pytest tests/robustness/faults; status=$$?; \
+		$(BIN)/python -m tests.robustness.faults.report; exit $$status
+
+# One after the other, whether one fails or not.
+nightly: $(STAMP) $(SMOLLM2)
+	@$(MAKE) --no-print-directory --keep-going --jobs=1 fuzz soak torture
 
 # --- for developers -------------------------------------------------------------------------------
 
 check: lint types format-check
 
-lint: $(VENV)/.installed-dev
+lint: $(STAMP)
 	$(BIN)/ruff check .
 
-types: $(VENV)/.installed-dev
+types: $(STAMP)
 	$(BIN)/mypy
 
-format: $(VENV)/.installed-dev
+format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(CSRC)
 
-format-check: $(VENV)/.installed-dev
+format-check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run -Werror $(CSRC)
 
-test-packaging: $(VENV)/.installed-dev
+test-packaging: $(STAMP)
 	$(BIN)/python -m pytest -m packaging tests/packaging
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	rm -f $(VENV)/.installed $(VENV)/.installed-*
+	rm -f $(STAMP)
 	find . -name __pycache__ -not -path './$(VENV)/*' -not -path './vendor/*' -prune -exec rm -rf {} +

@@ -1,1 +1,1 @@
-"""Measurements of the server and of the binding, and the model files that they run on."""
+"""Measurements of the engine, of the server, and of single parts."""

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests import processes
+from tests.support import processes
 
 # A timing never decides a test: machines are busy and differ.
 settings.register_profile("sheily", deadline=None)

@@ -71,7 +71,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     if options.model is None:
         return _refuse(
-            "name a GGUF file; in the source folder `python -m benchmarks.shapes 3b 3b.gguf` makes "
+            "name a GGUF file; in the source folder `python -m tools.make_gguf 3b 3b.gguf` makes "
             "one of Llama 3.2 3B's shape with random weights",
             2,
         )

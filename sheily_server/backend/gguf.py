@@ -6,10 +6,11 @@ the size of the file, and no memory is allocated for what the file only claims t
 
 from __future__ import annotations
 
+import math
 import os
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import BinaryIO
@@ -97,11 +98,54 @@ class GGUF:
         return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A metadata value: its GGUF type, and where in the file its bytes begin and end."""
+
+    kind: int
+    begin: int
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class Tensor:
+    """A tensor's name, sizes (the row's length first), ggml type, and offset in the data."""
+
+    name: str
+    sizes: tuple[int, ...]
+    kind: int
+    offset: int
+
+
+@dataclass(slots=True)
+class Layout:
+    """Where the parts of a file are: metadata values by key, tensors in the file's order, and the
+    byte at which the data begin, from which offsets count."""
+
+    values: dict[str, Span] = field(default_factory=dict)
+    tensors: list[Tensor] = field(default_factory=list)
+    data_begin: int = 0
+
+
 def check(path: Path) -> GGUF:
-    """Reads everything but the tensor data. Raises GGUFError, or OSError when reading fails."""
+    """Reads everything but the tensors. Raises GGUFError, and OSError when it cannot be read."""
+    return _read_file(path, None)
+
+
+def layout(path: Path) -> Layout:
+    """Checks the file, and says where its parts are. Raises GGUFError, OSError.
+
+    For programs that copy values or count weights; memory grows with the number of tensors.
+    """
+    found = Layout()
+    _read_file(path, found)
+    return found
+
+
+def _read_file(path: Path, into: Layout | None) -> GGUF:
     with open(path, "rb") as file:
         reader = _Reader(file, os.fstat(file.fileno()).st_size)
-        return _read(reader)
+        return _read(reader, into)
 
 
 class _Reader:
@@ -168,7 +212,7 @@ def _cut_off(what: str) -> GGUFError:
     return GGUFError(f"ends in the middle of {what}: it is damaged, or its download was cut off")
 
 
-def _read(reader: _Reader) -> GGUF:
+def _read(reader: _Reader, into: Layout | None) -> GGUF:
     if not reader.size:
         raise GGUFError("is empty")
     magic = reader.take(min(4, reader.size), "its first bytes")
@@ -188,22 +232,31 @@ def _read(reader: _Reader) -> GGUF:
         kind = reader.number(_U32, f"the type of {_named(key)}")
         if key in metadata or key in lengths:
             raise GGUFError(f"has the metadata key {_named(key)} twice")
+        begin = reader.position
         if kind == _ARRAY:
             lengths[key] = _skip_array(reader, key)
         elif kind == _STRING:
             metadata[key] = _string(reader, f"the value of {_named(key)}")
         else:
             metadata[key] = reader.number(_scalar(kind, key), f"the value of {_named(key)}")
+        if into is not None:
+            into.values[key] = Span(kind, begin, reader.position)
     alignment = metadata.get("general.alignment", 32)
     if not isinstance(alignment, int) or not 1 <= alignment <= 1 << 20:
         raise GGUFError(f"has an alignment of {_named(str(alignment))}")
-    ends = [_tensor_end(reader, i, alignment) for i in range(n_tensors)]
-    tensor_bytes = max(ends, default=0)
-    begin = -(-reader.position // alignment) * alignment
-    if n_tensors and begin + tensor_bytes > reader.size:
+    tensor_bytes = 0
+    for i in range(n_tensors):
+        tensor = _tensor(reader, i, alignment)
+        tensor_bytes = max(tensor_bytes, _end(tensor))
+        if into is not None:
+            into.tensors.append(tensor)
+    data_begin = -(-reader.position // alignment) * alignment
+    if into is not None:
+        into.data_begin = data_begin
+    if n_tensors and data_begin + tensor_bytes > reader.size:
         raise GGUFError(
-            f"has {reader.size:,} bytes, and its tensors would end at {begin + tensor_bytes:,}: "
-            "its download was cut off, or it is damaged"
+            f"has {reader.size:,} bytes, and its tensors would end at "
+            f"{data_begin + tensor_bytes:,}: its download was cut off, or it is damaged"
         )
     header = GGUF(
         file_bytes=reader.size,
@@ -263,8 +316,7 @@ def _skip_array(reader: _Reader, key: str) -> int:
     return n
 
 
-def _tensor_end(reader: _Reader, i: int, alignment: int) -> int:
-    """Returns where a tensor's data end, counted from the start of all data."""
+def _tensor(reader: _Reader, i: int, alignment: int) -> Tensor:
     what = f"the description of tensor {i}"
     name = _string(reader, what, _MOST_KEY_BYTES)
     if len(name.encode()) > _MOST_NAME_BYTES:
@@ -277,10 +329,13 @@ def _tensor_end(reader: _Reader, i: int, alignment: int) -> int:
     offset = reader.number(_U64, what)
     if offset % alignment:
         raise GGUFError(f"has the tensor {_named(name)} at {offset:,}, which is not aligned")
-    n_elements = 1
-    for size in sizes:
-        n_elements *= size
-    n_block, n_bytes = _BLOCKS.get(kind, (1, 0))
-    if sizes and sizes[0] % n_block:
-        raise GGUFError(f"has the tensor {_named(name)} with rows of {sizes[0]:,}, no whole blocks")
-    return offset + n_elements // n_block * n_bytes
+    return Tensor(name, tuple(sizes), kind, offset)
+
+
+def _end(tensor: Tensor) -> int:
+    """Where a tensor's data end, from the beginning of all data."""
+    n_block, n_bytes = _BLOCKS.get(tensor.kind, (1, 0))
+    if tensor.sizes and tensor.sizes[0] % n_block:
+        name, row = _named(tensor.name), tensor.sizes[0]
+        raise GGUFError(f"has the tensor {name} with rows of {row:,}, no whole blocks")
+    return tensor.offset + math.prod(tensor.sizes) // n_block * n_bytes

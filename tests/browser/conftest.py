@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests import models
 from tests.browser import dashboard
 from tests.browser.dashboard import Dashboard
-from tests.real_server import RealServer
+from tests.support import models
+from tests.support.real_server import RealServer
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import os
 import re
-import signal
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from tests.models import ROOT
+from tests.support.models import ROOT
+from tests.support.waiting import WAIT
+from tools.server_process import ServerProcess
 
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
@@ -26,27 +26,10 @@ def running(llm_url: str) -> Iterator[str]:
     """A backend for the LLM server at `llm_url`, on a free port; its URL. Its end has to be clean,
     and its log without an error."""
     environment = os.environ | {"PORT": "0", "LLM_URL": llm_url}
-    process = subprocess.Popen(
-        ["node", "server.js"],
-        cwd=FOLDER,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert process.stdout is not None
-    try:
-        first = process.stdout.readline()
-        found = re.search(r"dashboard on (\S+)", first)
-        assert found, first
-        yield found[1]
-        process.send_signal(signal.SIGTERM)
-        rest = process.stdout.read()
-        assert (process.wait(15), rest) == (0, "")
-    finally:
-        process.kill()
-        process.wait()
-        process.stdout.close()
+    with ServerProcess(["node", "server.js"], cwd=FOLDER, env=environment) as backend:
+        yield backend.wait_for_line(r"dashboard on (\S+)", WAIT)[1]
+        assert backend.stop() == 0
+        assert len(backend.lines) == 1, backend.log
 
 
 class Dashboard:

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from tests import models
 from tests.browser.conftest import OpenDashboard
-from tests.real_server import RealServer, wait_for
+from tests.support import models
+from tests.support.real_server import RealServer
+from tests.support.waiting import until
 
 
 def test_an_answer_streams_in(open_dashboard: OpenDashboard, smollm2_server: RealServer) -> None:
@@ -88,9 +89,9 @@ def test_stopping_frees_the_slot(
         dashboard.page.locator("#new-chat").click()
     else:
         dashboard.page.close()
-    wait_for(lambda: endless_server.health()["active_requests"] == 0, 5)
+    until(lambda: endless_server.health()["active_requests"] == 0, 5)
     # It did not end by itself; the line is written behind the slot, and read on another thread.
-    wait_for(lambda: "client gone" in endless_server.log, 5)
+    until(lambda: "client gone" in endless_server.log, 5)
     if way in ("button", "escape"):
         turn = dashboard.wait_for_outcome("stopped")
         assert dashboard.answer() != ""

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests import models
 from tests.browser.conftest import FOREIGN_HOST, OpenPage
-from tests.real_server import RealServer
+from tests.support import models
+from tests.support.real_server import RealServer
 
 # What a page's script can make of a chat call: the status, a header and the body, or the error.
 CALL = """async ([url, stream]) => {

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests import fake_server
 from tests.browser.conftest import OpenDashboard
 from tests.browser.dashboard import Dashboard
-from tests.fake_server import DONE, FakeServer, event
+from tests.support import fake_server
+from tests.support.fake_server import DONE, FakeServer, event
 
 HEALTH = {
     "state": "ready",

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import models
-from tests.real_server import RealServer
+from tests.support import models
+from tests.support.real_server import RealServer
 
 # Three requests at once and a queue that nothing here fills.
 SETTINGS = {"context_size": 1024, "parallel": 3, "queue": 64}

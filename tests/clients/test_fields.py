@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.real_server import RealServer
+from tests.support.real_server import RealServer
 
 COMPLETIONS = "/v1/chat/completions"
 QUESTION = [{"role": "user", "content": "Name a river."}]
@@ -168,7 +168,7 @@ def test_a_prediction_makes_the_answer_no_other(real: Asker) -> None:
     said = plain["choices"][0]["message"]["content"]
     assert NUMBERS in said.lower()
     # Whether anything is drafted goes by what steps take on this machine, beside other programs:
-    # that it is, where it saves time, is shown by tests/unit/test_drafts.py.
+    # that it is, where it saves time, is shown by tests/unit/engine/scheduling/test_drafts.py.
     for n in (1, 1, 2, 2):
         answer = real.ask(**question, n=n, prediction={"type": "content", "content": said})
         texts = [choice["message"]["content"].lower() for choice in answer["choices"]]

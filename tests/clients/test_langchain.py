@@ -12,7 +12,7 @@ from langchain_openai import ChatOpenAI
 from openai import DefaultHttpxClient
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from tests.real_server import RealServer
+from tests.support.real_server import RealServer
 
 WORDS = "SmolLM2-135M-Instruct.Q4_1"
 TOOLS = "llama3-tiny"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.models import ROOT
-from tests.real_server import RealServer
+from tests.support.models import ROOT
+from tests.support.real_server import RealServer
 
 SCRIPT = Path(__file__).with_name("node")
 FILES = ("package.json", "package-lock.json")

@@ -13,7 +13,8 @@ from openai.types.chat import ChatCompletion, ParsedChatCompletion
 from openai.types.completion_usage import CompletionTokensDetails
 from pydantic import BaseModel, Field
 
-from tests.real_server import RealServer, wait_for
+from tests.support.real_server import RealServer
+from tests.support.waiting import until
 
 WORDS = "SmolLM2-135M-Instruct.Q4_1"
 TOOLS = "llama3-tiny"
@@ -292,4 +293,4 @@ def test_an_async_client_that_stops_reading_frees_its_place(tools: RealServer) -
                 break
 
     asyncio.run(leave())
-    wait_for(lambda: tools.health()["active_requests"] == 0, 10)
+    until(lambda: tools.health()["active_requests"] == 0, 10)

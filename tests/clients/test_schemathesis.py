@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from sheily_server.api import openapi
 from sheily_server.api.routes import ROUTES
-from tests.real_server import RealServer
+from tests.support.real_server import RealServer
 
 schemathesis = pytest.importorskip("schemathesis", reason="schemathesis needs Python 3.11")
 checks = pytest.importorskip("schemathesis.specs.openapi.checks")

@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from tests.real_server import RealServer
+from tests.support.real_server import RealServer
 
 WAIT = 100.0
 """Seconds after which a request is given up."""

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from openai import OpenAI
 
-from tests import models
-from tests.real_server import RealServer
+from tests.support import models
+from tests.support.real_server import RealServer
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

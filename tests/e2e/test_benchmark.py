@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from benchmarks import bare_loop
-from benchmarks.report import Stream, UnusableRoundError, steady_rate
-from tests.models import ROOT, tiny_llama3
+from benchmarks.serve import bare_loop
+from benchmarks.serve.loop_report import Stream, UnusableRoundError, steady_rate
+from tests.support.models import ROOT, tiny_llama3
 
 pytestmark = [pytest.mark.e2e, pytest.mark.native, pytest.mark.http]
 

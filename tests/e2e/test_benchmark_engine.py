@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from benchmarks.engine_worker import Decode, Peak, Prefill, Setup, Steps, Worker
-from benchmarks.report import BenchmarkError
+from benchmarks.common.report import BenchmarkError
+from benchmarks.engine.worker import Decode, Peak, Prefill, Setup, Steps, Worker
 from sheily_native import kernels
-from tests.models import ROOT, tiny_llama3
+from tests.support.models import ROOT, tiny_llama3
 
 pytestmark = [pytest.mark.e2e, pytest.mark.native, pytest.mark.timeout(300)]
 

@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
-from benchmarks.serve_contestants import descendants, has_speculation
-from benchmarks.serve_report import SCENARIOS
-from tests import processes
-from tests.models import ROOT, tiny_llama3
+from benchmarks.serve.contestants import has_speculation
+from benchmarks.serve.report import SCENARIOS
+from tests.support import processes
+from tests.support.models import ROOT, tiny_llama3
+from tools.server_process import descendants
 
 pytestmark = [pytest.mark.e2e, pytest.mark.native, pytest.mark.http, pytest.mark.timeout(300)]
 

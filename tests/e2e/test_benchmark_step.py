@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from benchmarks import step_python
-from tests import models
+from benchmarks.micro import step_python
+from tests.support import models
 
 
 def test_python_s_part_of_a_step(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests import models
 from tests.e2e.asking import WAIT
-from tests.real_server import RealServer
+from tests.support import models
+from tests.support.real_server import RealServer
 
 KEYS = ("first-key", "second-key")
 ASKED = [{"role": "user", "content": "Say it."}]

@@ -1,4 +1,4 @@
-"""What breaks, and what the caller is told; tests/faults breaks the engine under load."""
+"""What breaks, and what the caller is told; robustness/faults breaks the engine under load."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from sheily_server.client import LLMAPIError
-from tests import models
 from tests.e2e.asking import complete
-from tests.processes import heaps_of_threads
-from tests.real_server import RealServer, wait_for
+from tests.support import models
+from tests.support.processes import heaps_of_threads
+from tests.support.real_server import RealServer
+from tests.support.waiting import until
 
 
 def test_health_says_that_the_engine_is_restarting() -> None:
@@ -21,7 +22,7 @@ def test_health_says_that_the_engine_is_restarting() -> None:
         server.wait_for_state("ready")
         states = set()
         os.kill(server.engine_pid(), signal.SIGKILL)
-        wait_for(lambda: states.add(server.health()["state"]) or "restarting" in states)  # type: ignore[func-returns-value]
+        until(lambda: states.add(server.health()["state"]) or "restarting" in states)  # type: ignore[func-returns-value]
         health = server.health()
         if health["state"] == "restarting":
             assert "SIGKILL" in health["reason"]
@@ -40,7 +41,7 @@ def test_sigterm_ends_both_processes() -> None:
     server.wait_for_state("ready")
     engine = server.engine_pid()
     assert server.stop() == 0
-    wait_for(lambda: not Path(f"/proc/{engine}").exists())
+    until(lambda: not Path(f"/proc/{engine}").exists())
 
 
 def test_a_model_with_an_unknown_template(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.asking import Answer, assert_alive, complete, post, stream, tokens_of
-from tests.real_server import RealServer
+from tests.support.real_server import RealServer
 
 # Whose greedy answer has no two tokens that are nearly as good: it is the same in a batch, with a
 # cached prompt and with a fresh one.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.real_server import RealServer
+from tests.support.real_server import RealServer
 
 LONG = "word " * 400
 

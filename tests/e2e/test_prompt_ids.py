@@ -10,14 +10,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from benchmarks.prompt_ids import prompt_ids
+from benchmarks.common.prompt_ids import prompt_ids
 from sheily_native import Model
 from sheily_server.engine.tokenizer import Tokenizer
 from sheily_server.protocol.commands import PromptFormat, Segment
 from sheily_server.templates.base import Message
 from sheily_server.templates.registry import render
-from tests import models
-from tests.unit.prompts.test_templates import messages_of_any_kind, tools_strategy
+from tests.support import models
+from tests.unit.templates.test_templates import messages_of_any_kind, tools_strategy
 
 LLAMA3 = PromptFormat("llama3")
 DATE = datetime.date(2024, 7, 26)

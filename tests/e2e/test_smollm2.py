@@ -14,8 +14,9 @@ from openai import OpenAI
 from sheily_native import Context, Entry, Model, Sampler, SamplingParams
 from sheily_server.templates.base import Message
 from sheily_server.templates.registry import recognize, render
-from tests import models
-from tests.real_server import RealServer, wait_for
+from tests.support import models
+from tests.support.real_server import RealServer
+from tests.support.waiting import until
 
 MODEL = "SmolLM2-135M-Instruct.Q4_1"
 QUESTIONS = [
@@ -187,7 +188,7 @@ def test_a_client_that_goes_away_frees_its_place(smollm2_server: RealServer) -> 
     assert smollm2_server.health()["active_requests"] == 3
     for stream in streams:
         stream.close()
-    wait_for(lambda: smollm2_server.health()["active_requests"] == 0)
+    until(lambda: smollm2_server.health()["active_requests"] == 0)
 
 
 def test_a_waiting_client_that_goes_away_is_noticed_too(smollm2_server: RealServer) -> None:
@@ -200,9 +201,9 @@ def test_a_waiting_client_that_goes_away_is_noticed_too(smollm2_server: RealServ
     connection.request(
         "POST", "/v1/chat/completions", json.dumps(body), {"Content-Type": "application/json"}
     )
-    wait_for(lambda: smollm2_server.health()["active_requests"] == 1)
+    until(lambda: smollm2_server.health()["active_requests"] == 1)
     connection.close()
-    wait_for(lambda: smollm2_server.health()["active_requests"] == 0)
+    until(lambda: smollm2_server.health()["active_requests"] == 0)
 
 
 def test_a_long_prompt_beside_a_stream_leaves_it_running(smollm2_server: RealServer) -> None:
@@ -237,7 +238,7 @@ def test_the_pipeline_answers_from_documents(smollm2_server: RealServer) -> None
 
 def test_the_log_has_a_line_for_each_request(smollm2_server: RealServer) -> None:
     smollm2_server.client.chat("Log me.", max_tokens=3, temperature=0)
-    wait_for(lambda: "completion=3" in smollm2_server.log)
+    until(lambda: "completion=3" in smollm2_server.log)
     line = [line for line in smollm2_server.lines if "completion=3" in line][-1]
     for part in ("req_", " 200 ", "prompt=", "cached=", "first_token=", "tok/s"):
         assert part in line

@@ -7,8 +7,8 @@ from random import Random
 
 import pytest
 
-from tests import models
-from tests.soak import request, slope, soak
+from tests.robustness.soak import request, slope, soak
+from tests.support import models
 
 MIB = 1 << 20
 

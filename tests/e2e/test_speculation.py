@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from tests import models
 from tests.e2e.asking import complete, stream
 from tests.e2e.test_smollm2 import CLOSE, parting_gap
-from tests.real_server import RealServer, wait_for
+from tests.support import models
+from tests.support.real_server import RealServer
+from tests.support.waiting import until
 
 Answered = dict[str, Any]
 
@@ -50,7 +51,7 @@ def asked_until(right: Callable[[Answered], bool], ask: Callable[[], Answered]) 
         found.append(ask())
         return right(found[-1])
 
-    wait_for(enough, what="for enough drafts")
+    until(enough, what="for enough drafts")
     return found[-1]
 
 

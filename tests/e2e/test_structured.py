@@ -17,7 +17,7 @@ from openai import OpenAI
 from pydantic import BaseModel, Field
 
 from tests.e2e.asking import Answer, assert_alive, complete, post, stream, tokens_of
-from tests.real_server import RealServer
+from tests.support.real_server import RealServer
 
 FORMATS = jsonschema.FormatChecker(["uuid", "email", "ipv4"])
 

@@ -8,8 +8,9 @@ import pytest
 
 from sheily_native import kernels
 from sheily_native.cpu import current_cpu
-from tests import models, tuned_files
-from tests.real_server import RealServer, wait_for
+from tests.support import models, tuned_files
+from tests.support.real_server import RealServer
+from tests.support.waiting import until
 
 TUNED = {"kernel": "off", "threads": 1, "chunk": 17, "kv_type": "q8_0"}
 
@@ -25,7 +26,7 @@ def ready_line(server: RealServer) -> str:
     def found() -> list[str]:
         return [line for line in server.lines if " ready: " in line or " KV cache: " in line]
 
-    wait_for(lambda: len(found()) == 2, what=f"for the lines {server.log}")
+    until(lambda: len(found()) == 2, what=f"for the lines {server.log}")
     return " ".join(found())
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sheily_native import Model
-from tests import models
+from tests.support import models
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

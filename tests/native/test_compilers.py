@@ -26,7 +26,7 @@ from sheily_server.engine.grammar.follower import Follower
 from sheily_server.engine.grammar.trials import Trials
 from sheily_server.engine.tokenizer import Tokenizer
 from sheily_server.protocol.commands import Grammar
-from tests import models
+from tests.support import models
 
 PATIENCE_S = 100
 N_STATES = lexer_states(parallel=1)

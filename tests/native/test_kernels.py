@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import shutil
 import subprocess
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +14,7 @@ from hypothesis import strategies as st
 
 from sheily_native import InvalidArgumentError, kernels
 from sheily_native.cpu import current_cpu
+from tests.support.models import ROOT
 
 BLOCK = kernels.BLOCK
 GROUP = 16
@@ -357,7 +357,7 @@ def test_bounds_can_be_measured(kernel: str) -> None:
 def test_the_linker_can_share_nothing_of_a_kernel() -> None:
     """An inline function that is kept from a file for AVX-512 would be called on every CPU."""
     nm = shutil.which("nm")
-    folder = Path(__file__).parents[2] / "build" / "editable" / "CMakeFiles" / "_native.dir"
+    folder = ROOT / "build" / "editable" / "CMakeFiles" / "_native.dir"
     objects = sorted(folder.glob("**/kernels/*_avx*.o"))
     if nm is None or not objects:
         pytest.skip("needs nm and the objects of a build in build/editable")

@@ -28,8 +28,8 @@ from sheily_native import (
     build_info,
     kernels,
 )
-from tests import models
-from tests.gguf_files import Llama, smollm2_q8_0, write_floats, write_llama
+from tests.support import models
+from tests.support.gguf_files import Llama, smollm2_q8_0, write_floats, write_llama
 
 FILES = {"smollm2": smollm2_q8_0, "tiny": models.tiny_llama3}
 PROSE = ["README.md", "docs/architecture.md", "README.es.md"]

@@ -9,7 +9,7 @@ import pytest
 from sheily_native import AbortedError, ClosedError, Model, ModelLoadError, build_info
 from sheily_native import model as model_module
 from sheily_native._library import library
-from tests import models
+from tests.support import models
 
 
 def test_metadata_and_shape(tiny: Model) -> None:

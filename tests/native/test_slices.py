@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from sheily_native import Model, TooManyTokensError
 from sheily_server.engine import tokenizer as module
 from sheily_server.engine.tokenizer import SLICE, Tokenizer
-from tests import models
+from tests.support import models
 
 
 @pytest.fixture(scope="module", params=["llama3", "smollm2"])

@@ -9,7 +9,7 @@ import pytest
 from sheily_native import InvalidArgumentError, Model, NativeError, TooManyTokensError
 from sheily_native import model as model_module
 from sheily_native._library import library
-from tests.models import VOCABULARY
+from tests.support.models import VOCABULARY
 
 TEXT = "one two three " * 100
 SEPARATOR = "\n__ggml_vocab_test__\n"

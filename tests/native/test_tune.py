@@ -16,9 +16,8 @@ from sheily_native.tune.__main__ import main
 from sheily_native.tune.measure import Bench
 from sheily_native.tune.plan import Settings
 from sheily_server.config import load
-from tests import models, processes
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support import models, processes
+from tests.support.models import ROOT
 
 
 def test_the_whole_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -107,7 +106,7 @@ def test_a_file_that_cannot_be_written_is_told_before_anything_is_timed(
 def test_arguments_that_cannot_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model, out = str(models.tiny_llama3()), str(tmp_path / "t.json")
     assert main(["--out", out]) == 2
-    assert "benchmarks.shapes 3b" in capsys.readouterr().err
+    assert "tools.make_gguf 3b" in capsys.readouterr().err
     assert main([model, "--out", out, "--kernels", "off,mmx"]) == 2
     [line] = capsys.readouterr().err.splitlines()
     assert "cannot run the kernel 'mmx'" in line

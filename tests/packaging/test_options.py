@@ -12,12 +12,13 @@ from typing import Any
 
 import pytest
 
+from tests.support.models import ROOT
+
 pytestmark = [
     pytest.mark.packaging,
     pytest.mark.skipif(platform.machine() != "x86_64", reason="the options are for x86"),
 ]
 
-ROOT = Path(__file__).resolve().parents[2]
 BASELINE = {"GGML_SSE42", "GGML_AVX", "GGML_AVX2", "GGML_FMA", "GGML_F16C", "GGML_BMI2"}
 AVX512 = {"avx512f", "avx512cd", "avx512dq", "avx512bw", "avx512vl"}
 

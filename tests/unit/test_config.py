@@ -21,7 +21,7 @@ from sheily_server.config import (
 )
 from sheily_server.keys import read_keys
 from sheily_server.tuned import read
-from tests import tuned_files
+from tests.support import tuned_files
 
 KEYS = Path(__file__).with_name("api_keys.txt")
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.support.models import ROOT
+
 TABLE = re.compile(r"^\| `(\w+)` \|([^|]*)\|", re.MULTILINE)
 C_SUFFIXES = {".c", ".cpp", ".h"}
 

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from sheily_server import logs
+from tests.support.models import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 WAIT = 100.0
 HOSTILE = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, 0x202E, 0xD800)]
 

@@ -28,15 +28,15 @@ from sheily_server.engine.tokenizer import UnusableModelError
 from sheily_server.engine.vitals import Vitals
 from sheily_server.protocol.channel import Channel
 from sheily_server.protocol.commands import Command, Grammar, Tokenize
-from tests.models import ROOT
-from tests.unit.test_worker import LINE, job, running
+from tests.support.models import ROOT
+from tests.unit.engine.test_worker import LINE, job, running
 
 PATIENCE_S = 100
 PACKAGE = ROOT / "sheily_server"
 
 # In which file how many threads are begun, and which test has the end of each.
 THREADS = {
-    "__main__.py": (2, "http: tests/http/test_main.py; drain: here"),
+    "__main__.py": (2, "tests/server/test_main.py; drain: here"),
     "backend/outbox.py": (1, "test_outbox.py"),
     "backend/process.py": (2, "test_supervisor.py"),
     "backend/supervisor.py": (1, "test_supervisor.py"),

@@ -15,7 +15,7 @@ from sheily_server.engine.settled import settled
 from sheily_server.protocol.commands import PromptFormat, Start
 from sheily_server.protocol.events import Ready
 from sheily_server.tuned import Tuned, read
-from tests import tuned_files
+from tests.support import tuned_files
 
 SETTINGS = tuned_files.settings()
 DEFAULTS: dict[str, int | str] = {"threads": 0, "chunk": 128, "kernel": "auto", "kv_type": "f16"}

@@ -1,0 +1,1 @@
+"""How fast the engine decodes, beside peers and the bounds of the machine."""

@@ -1,0 +1,1 @@
+"""What HTTP and the scheduler cost, and our server beside its peers."""

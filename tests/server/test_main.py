@@ -1,0 +1,481 @@
+"""`python -m sheily_server` as a process: its start, its log, its signals, its end."""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import os
+import platform
+import re
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sheily_server.client import LLMClient
+from tests.server.conftest import Start
+from tests.support import tuned_files
+from tests.support.models import ROOT
+from tests.support.processes import heaps_of_threads
+from tests.support.program import PROGRAM, Program
+from tests.support.serving import completion, read_to_end, read_until
+from tests.support.waiting import until
+
+pytestmark = pytest.mark.http
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended, be it unburied."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def test_flags_and_variables(start: Start) -> None:
+    program = start("--port=0", "--context-size", "512", LLM_PORT="1", LLM_PARALLEL="3")
+    health = program.listening().health()
+    assert (health["context_size"], health["parallel"]) == (512, 3)
+    assert health["model_path"] == str(program.model)
+    assert program.complete("hi").status == 200
+
+
+def test_flags_variables_and_a_tuned_file(start: Start, tmp_path: Path) -> None:
+    tuned = tuned_files.write(tmp_path / "t.json", cpu="This CPU")
+    program = start("--port=0", "--threads=1", LLM_TUNED=str(tuned), LLM_CHUNK="64").listening()
+    told = json.loads(program.engine_lines("start ")[0].split(maxsplit=2)[2])
+    names = ("threads", "chunk", "kernel", "kv_type")
+    assert [told[name] for name in names] == [1, 64, "avx2", "q8_0"]
+    assert told["tuned"] == {
+        "path": str(tuned),
+        "cpu": "This CPU",
+        "model": "a-model.gguf",
+        "settings": {"kernel": "avx2", "kv_type": "q8_0"},
+        "otherwise": {"kernel": "auto", "kv_type": "f16"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables", "words"),
+    [
+        (["--port", "x"], {}, "--port is 'x', not a whole number."),
+        ([], {"LLM_CONTEXT_SIZE": "1"}, "LLM_CONTEXT_SIZE is 1, not in 64 to 1048576."),
+        (["--cors-origins", "me"], {}, "--cors-origins has 'me'"),
+        (["--tuned", "/none.json"], {}, "--tuned is '/none.json', which is not a file."),
+    ],
+)
+def test_a_bad_setting_ends_the_program_with_one_sentence(
+    start: Start, arguments: list[str], variables: dict[str, str], words: str
+) -> None:
+    program = start(*arguments, **variables)
+    assert program.ended() == 2
+    (line,) = program.log.splitlines()
+    assert line.startswith(f"sheily_server: {words}")
+
+
+def test_a_port_in_use_ends_the_program_with_one_sentence(start: Start) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        program = start("--port", str(port))
+        assert program.ended() == 1
+    (line,) = program.log.splitlines()
+    assert line.startswith(
+        f"sheily_server: cannot listen on 127.0.0.1:{port} (LLM_HOST, LLM_PORT): "
+    )
+    assert "in use" in line
+    assert not program.engine_lines("start")
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no.such.host.invalid"])
+def test_a_host_that_is_not_there_ends_the_program_with_one_sentence(
+    start: Start, host: str
+) -> None:
+    program = start("--port", "0", "--host", host)
+    assert program.ended() == 1
+    warning, line = program.log.splitlines()
+    assert "no API key is set" in warning
+    assert line.startswith(f"sheily_server: cannot listen on {host}:0 (LLM_HOST, LLM_PORT): ")
+    assert not line.endswith("..")
+
+
+def test_a_host_with_two_addresses(start: Start) -> None:
+    """As localhost has them on most machines."""
+    program = start("--port=0", "--host", "127.0.0.1+127.0.0.2").listening()
+    assert "listening on http://127.0.0.2:" in program.log
+    assert program.complete("hi").status == 200
+
+
+def test_unknown_variables_are_warned_of(start: Start) -> None:
+    program = start("--port=0", LLM_MODELPATH="x").listening()
+    assert "WARNING LLM_MODELPATH is not a setting" in program.log
+    assert "did you mean LLM_MODEL_PATH?" in program.log
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signals_end_both_processes(start: Start, number: signal.Signals) -> None:
+    program = start("--port=0").listening()
+    engine = program.engine_pid()
+    program.process.send_signal(number)
+    assert program.ended() == 0
+    assert gone(engine)
+    assert "Traceback" not in program.log
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_what_was_admitted_end(start: Start, number: signal.Signals) -> None:
+    program = start("--port=0").listening()
+    engine = program.engine_pid()
+    with program.opened("slow 10 0.05", stream=True) as streamed:
+        read_until(streamed, b"w0 ")
+        program.process.send_signal(number)
+        health = program.wait_for("draining")
+        assert health["status"] == "unavailable"
+        refused = program.complete("hi")
+        assert (refused.status, refused.error()["code"]) == (503, "shutting_down")
+        assert int(refused.headers["retry-after"]) > 0
+        rest = read_to_end(streamed)
+    assert b"w9 " in rest
+    assert b"[DONE]" in rest
+    assert program.ended() == 0
+    assert gone(engine)
+
+
+def test_a_second_signal_does_not_wait(start: Start) -> None:
+    program = start("--port=0").listening()
+    with program.opened("hang-late", stream=True) as streamed:
+        read_until(streamed, b"once")
+        program.process.terminate()
+        program.wait_for("draining")
+        program.process.terminate()
+        assert b"shutting_down" in read_to_end(streamed)
+    assert program.ended() == 0
+
+
+def test_requests_that_do_not_end_in_time_are_ended(start: Start) -> None:
+    program = start("--port=0", "--drain-timeout=0.3").listening()
+    engine = program.engine_pid()
+    with program.opened("hang-late", stream=True) as streamed, program.opened("hang") as waiting:
+        read_until(streamed, b"once")
+        program.wait_for_engine("submit", 2)
+        program.process.terminate()
+        assert program.ended() == 0
+        assert gone(engine)
+        rest = read_to_end(streamed)
+        assert b"[DONE]" not in rest
+        assert b"shutting_down" in rest
+        assert b"shutting_down" in read_to_end(waiting)
+
+
+def test_the_engine_ends_when_its_server_is_killed(start: Start) -> None:
+    program = start("--port=0").listening()
+    engine = program.engine_pid()
+    with program.opened("slow 1000000 0.01", stream=True) as connection:
+        read_until(connection, b"w1 ")
+        program.process.kill()
+        program.ended()
+        until(lambda: gone(engine))
+
+
+def test_the_engine_killed_from_outside_in_the_middle_of_a_stream(start: Start) -> None:
+    program = start("--port=0").listening()
+    engine = program.engine_pid()
+    with program.opened("slow 1000000 0.01", stream=True) as connection:
+        read_until(connection, b"w1 ")
+        os.kill(engine, signal.SIGKILL)
+        rest = read_to_end(connection)
+    assert b"engine_crashed" in rest
+    assert b"[DONE]" not in rest
+    program.wait_for("ready")
+    assert program.complete("next").status == 200
+    assert program.engine_pid() != engine
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("order", ["hang-early", "hang-late", "slow 1000000 0.01"])
+def test_a_client_that_goes_away(program: Program, order: str, stream: bool) -> None:
+    n_submits, n_cancels = (len(program.engine_lines(word)) for word in ("submit", "cancel"))
+    with program.opened(order, stream=stream):
+        program.wait_for_engine("submit", n_submits + 1)
+    program.wait_for_engine("cancel", n_cancels + 1)
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Program]:
+    """A process that tests share."""
+    program = Program(tmp_path_factory.mktemp("program"), "--port=0")
+    try:
+        yield program.listening()
+    finally:
+        program.stop()
+
+
+def test_the_log_of_requests(start: Start) -> None:
+    program = start("--port=0").listening()
+    answer = program.complete("one two three")
+    program.complete("one two", stream=True)
+    program.simple(message="one")
+    program.complete("x", temperature=9)
+    program.complete("too-long 300 1")
+    program.complete("fail engine_error", stream=True)
+    program.get("/health")
+    with program.opened("hang"):
+        program.wait_for_engine("submit", 6)
+    lines = program.request_lines(7)
+    n_prompt = answer.json()["usage"]["prompt_tokens"]
+    assert lines[0].startswith(answer.headers["x-request-id"])
+    assert f" prompt={n_prompt} " in lines[0]
+    counts = r"prompt=\d+ cached=1 completion=%d finish=stop first_token=\d\.\d{3}s%s"
+    speed = r" speed=\d+\.\d\dtok/s"
+    expected = [
+        "200 " + counts % (3, speed),
+        "200 " + counts % (2, speed),
+        "200 " + counts % (1, ""),
+        r"400 \(invalid_value\)",
+        r"400 \(context_length_exceeded\)",
+        r"500 prompt=\d+ \(engine_error\)",
+        r"499 \(client gone\)",
+    ]
+    assert len(lines) == len(expected)
+    for line, pattern in zip(lines, expected, strict=True):
+        assert re.fullmatch(f"req_[0-9a-f]{{16}} {pattern}", line), line
+
+
+@pytest.fixture
+def port() -> int:
+    """One that was free just now, for a server that cannot say which it has."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        return int(taken.getsockname()[1])
+
+
+def answering(program: Program, port: int) -> Program:
+    """Waits for a server whose log nobody reads."""
+    program.port = port
+
+    def ready() -> bool:
+        try:
+            return bool(program.health()["state"] == "ready")
+        except OSError:
+            assert program.process.poll() is None
+            return False
+
+    until(ready)
+    return program
+
+
+def test_a_log_that_nobody_reads_stops_nothing(start: Start, port: int) -> None:
+    """A pipe has room for a few hundred lines."""
+    reader, writer = os.pipe()
+    try:
+        fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, 4096)
+        program = answering(start(f"--port={port}", stderr=writer), port)
+        for _ in range(200):
+            assert program.complete("x", temperature=9).status == 400
+        assert program.complete("one two").status == 200
+        program.process.terminate()
+        assert program.ended() == 0
+    finally:
+        os.close(reader)
+        os.close(writer)
+
+
+def test_a_log_that_breaks_stops_nothing(start: Start, port: int) -> None:
+    reader, writer = os.pipe()
+    program = start(f"--port={port}", stderr=writer)
+    os.close(writer)
+    os.close(reader)
+    answering(program, port)
+    assert program.complete("x", temperature=9).status == 400
+    assert program.complete("one two").status == 200
+    program.process.terminate()
+    assert program.ended() == 0
+
+
+def test_standard_descriptors_that_are_closed(start: Start, port: int) -> None:
+    """None of them becomes a connection to which the log is written."""
+    wrapper = ("sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh")
+    program = answering(start(f"--port={port}", wrapper=wrapper), port)
+    assert program.complete("one two").status == 200
+    folder = Path(f"/proc/{program.process.pid}/fd")
+    assert [os.readlink(folder / str(fd)) for fd in range(3)] == ["/dev/null"] * 3
+    program.process.terminate()
+    assert program.ended() == 0
+
+
+def test_no_path_can_forge_a_line_of_the_log(start: Start) -> None:
+    """Of a client that has left when it is answered, waitress logs the path as it was asked for."""
+    script = PROGRAM.replace(
+        "sys.exit(",
+        "import time\n"
+        "call = program.App.__call__\n"
+        "def late(app, environ, start_response):\n"
+        "    gone = environ['waitress.client_disconnected']\n"
+        "    while 'forged' in environ['PATH_INFO'] and not gone():\n"
+        "        time.sleep(0.01)\n"
+        "    return call(app, environ, start_response)\n"
+        "program.App.__call__ = late\n"
+        "sys.exit(",
+    )
+    program = start("--port=0", "--log-level=debug", program=script).listening()
+    body = json.dumps(completion("slow 1000000 0.001", stream=True))
+    path = "/v1/chat/completions%0a2026-01-01%20CRITICAL%20forged%1b%5b2J%e2%80%a8/.."
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    head += f"Content-Length: {len(body)}\r\n\r\n"
+    for _ in range(5):
+        with socket.create_connection(("127.0.0.1", program.port)) as connection:
+            connection.sendall((head + body).encode())
+    program.complete("x", temperature=9)
+    program.request_lines(1)
+    until(lambda: "forged" in program.log)
+    program.process.terminate()
+    assert program.ended() == 0
+    for line in program.log.splitlines():
+        assert re.match(r"20\d\d-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} [A-Z]+ |  \| ", line), line
+    assert "\x1b" not in program.log
+
+
+@pytest.mark.parametrize(
+    ("how", "words"),
+    [
+        ("MemoryError('no room left')", "no room left"),
+        ("SystemExit(0)", "the HTTP server ended by itself"),
+    ],
+)
+def test_the_end_of_the_http_server_is_a_failure(start: Start, how: str, words: str) -> None:
+    """Whoever starts the server again when it fails has to see it."""
+    script = PROGRAM.replace(
+        "sys.exit(",
+        "create = program.http_server.create\n"
+        "def failing(app, config):\n"
+        "    server = create(app, config)\n"
+        "    def run():\n"
+        f"        raise {how}\n"
+        "    server.asyncore = type('', (), {'loop': staticmethod(lambda **_: run())})\n"
+        "    return server\n"
+        "program.http_server.create = failing\n"
+        "sys.exit(",
+    )
+    program = start("--port=0", program=script)
+    assert program.ended() == 1
+    assert words in program.log
+    assert " CRITICAL the HTTP server ended by " in program.log
+
+
+def test_the_log_has_no_words_of_a_conversation(start: Start) -> None:
+    program = start("--port=0", "--log-level=debug").listening()
+    program.complete("secretword", user="secretuser")
+    program.complete("secretword", stream=True)
+    program.complete("secretword", temperature=9)
+    program.request_lines(3)
+    assert "secret" not in program.log
+
+
+def test_a_missing_model_at_the_default_path(tmp_path: Path, start: Start) -> None:
+    program = start("--port=0", LLM_MODEL_PATH="models/none.gguf")
+    reason = program.listening("failed").health()["reason"]
+    assert str(tmp_path / "models" / "none.gguf") in reason
+    until(lambda: reason in program.log)
+    assert program.complete("hi").status == 500
+    program.process.terminate()
+    assert program.ended() == 0
+
+
+def test_our_client_with_the_program(program: Program) -> None:
+    with LLMClient(program.url) as client:
+        assert client.chat("one two").text == "one two"
+
+
+def test_the_server_process_loads_no_native_code() -> None:
+    script = (
+        "import sys, sheily_server.__main__\n"
+        "print([m for m in sys.modules if m.startswith(('sheily_native', 'numpy', '_cffi'))])"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert found.stdout.strip() == "[]"
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the heaps of glibc")
+def test_no_thread_has_a_heap_of_its_own(program: Program) -> None:
+    for _ in range(3):
+        assert program.complete("hi").status == 200
+    assert heaps_of_threads(program.process.pid) == 0
+
+
+_HEAPS = """
+import ctypes, os, threading
+from tests.support.processes import heaps_of_threads
+from sheily_server.heap import use_one_heap
+use_one_heap()
+libc = ctypes.CDLL(None)
+gate = threading.Barrier(9)
+
+def allocate():
+    libc.malloc(1000)
+    gate.wait()
+    gate.wait()
+
+for _ in range(8):
+    threading.Thread(target=allocate).start()
+gate.wait()
+libc.malloc_stats()
+print(heaps_of_threads(os.getpid()))
+gate.wait()
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the heaps of glibc")
+@pytest.mark.parametrize(("variables", "one"), [({}, True), ({"MALLOC_ARENA_MAX": "4"}, False)])
+def test_threads_share_one_heap(variables: dict[str, str], one: bool) -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "MALLOC_ARENA_MAX"}
+    command = [sys.executable, "-c", _HEAPS]
+    done = subprocess.run(
+        command, env=environment | variables, cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert (done.stderr.count("Arena ") == 1) == one, done.stderr
+    assert (int(done.stdout) == 0) == one
+
+
+_BLOCKS = """
+import ctypes
+from sheily_server.heap import give_back_large_blocks
+
+class Info(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in (
+        "arena", "ordblks", "smblks", "hblks", "hblkhd",
+        "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")]
+
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.malloc.argtypes = [ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
+libc.mallinfo2.restype = Info
+give_back_large_blocks()
+libc.free(libc.malloc(30 << 20))
+before = libc.mallinfo2().hblks
+libc.malloc(2 << 20)
+print(libc.mallinfo2().hblks - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the heap of glibc")
+@pytest.mark.parametrize(
+    ("variables", "apart"), [({}, "1"), ({"MALLOC_MMAP_THRESHOLD_": str(16 << 20)}, "0")]
+)
+def test_a_large_block_is_the_system_s_when_it_is_free(
+    variables: dict[str, str], apart: str
+) -> None:
+    """Though a larger one was freed before."""
+    if not hasattr(ctypes.CDLL(None), "mallinfo2"):
+        pytest.skip("this glibc does not tell")
+    environment = {k: v for k, v in os.environ.items() if k != "MALLOC_MMAP_THRESHOLD_"}
+    command = [sys.executable, "-c", _BLOCKS]
+    done = subprocess.run(
+        command, env=environment | variables, cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == apart

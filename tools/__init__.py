@@ -1,0 +1,1 @@
+"""What tests and benchmarks share: model files with random weights, and servers as processes."""
