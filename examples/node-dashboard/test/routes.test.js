@@ -56,7 +56,10 @@ test("the page and its files", async (t) => {
     ["/", "text/html; charset=utf-8"],
     ["/?anything", "text/html; charset=utf-8"],
     ["/main.js", "text/javascript; charset=utf-8"],
-    ["/style.css", "text/css; charset=utf-8"],
+    ["/frame.css", "text/css; charset=utf-8"],
+    ["/panel.css", "text/css; charset=utf-8"],
+    ["/conversation.css", "text/css; charset=utf-8"],
+    ["/wide.css", "text/css; charset=utf-8"],
     ["/icon.svg", "image/svg+xml"],
   ]) {
     const answer = await fetch(url + path);
