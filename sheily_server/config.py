@@ -165,8 +165,11 @@ class Config:
     max_tokens: int = _setting(
         2048, _integer(1, 1_048_576), "default and cap of an answer's length in tokens"
     )
-    max_history: int = _setting(
-        10, _integer(1, 100_000), "most messages kept of a conversation, system messages aside"
+    max_history: int | None = _setting(  # noqa: RUF009
+        None,
+        _integer(1, 100_000),
+        "most messages kept of a conversation, system messages aside; default: 10 on /chat, all "
+        "of them on the other routes",
     )
     host: str = _setting("127.0.0.1", _host, "address to listen on")
     port: int = _setting(8005, _integer(0, 65_535), "port to listen on; 0 takes a free one")

@@ -22,6 +22,9 @@ from .openai_chat.protocol import MAX_MESSAGES, ChatMessage, FinishReason, Optio
 from .openai_chat.routes import HELLO
 from .route import WORK, Asked, Route, Service, Whole, collect, whole
 
+HISTORY = 10
+"""Messages kept where LLM_MAX_HISTORY is not set: scripts send all they have."""
+
 
 class SimpleChatRequest(Options, frozen=True, kw_only=True):
     """The body of POST /chat: a message with its history, or messages as OpenAI has them."""
@@ -55,9 +58,9 @@ def read(data: bytes) -> SimpleChatRequest:
     return request
 
 
-def generation(request: SimpleChatRequest) -> Generation:
-    """Returns what a body asks for. Raises InvalidRequestError."""
-    return asked(request, messages_of(request), Offer())
+def generation(request: SimpleChatRequest, history: int | None) -> Generation:
+    """What a body asks for. Raises InvalidRequestError."""
+    return asked(request, messages_of(request), Offer(), history=history or HISTORY)
 
 
 def answer(turn: Turn, pieces: Sequence[Piece]) -> SimpleChatResponse:
@@ -108,7 +111,7 @@ def chat(service: Service, asked: Asked) -> Whole:
     request = asked.read(read)
     service.chat.check_model(request.model)
     try:
-        turn = service.chat.begin(generation(request), asked.caller)
+        turn = service.chat.begin(generation(request, service.config.max_history), asked.caller)
     except ServiceError as error:
         error.param = place(request, error.param)
         raise

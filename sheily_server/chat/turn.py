@@ -129,8 +129,10 @@ class Chat:
         syntax = template_of(engine.prompt_format).calls
         scope = caller.scope
         segments = self._renderer(engine.prompt_format, asked.messages, asked.offer, scope)
-        kept, n_dropped = limit_history(asked.messages, self._config.max_history)
-        if n_dropped:  # reports a fault in any message, by its place among all
+        kept, n_dropped = asked.messages, 0
+        if asked.history is not None:
+            kept, n_dropped = limit_history(kept, asked.history)
+        if n_dropped:  # a fault in any message is told, by its place in all of them
             segments(asked.messages)
         submit = Submit(
             id=0,

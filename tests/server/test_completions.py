@@ -308,6 +308,28 @@ def test_dropped_messages_are_counted_everywhere(serve: Serve) -> None:
     assert server.simple(message="show", history=TALK[:2]).json()["dropped_messages"] == 0
 
 
+def test_scripts_have_a_limit_of_messages_and_openais_routes_have_none(server: Server) -> None:
+    """An agent's only question and examples that come as messages are never cut by default."""
+    talk = TALK[:14]
+    asked = {"role": "user", "content": "show"}
+    body = server.ask("POST", "/v1/chat/completions", {"messages": [*talk, asked]}).json()
+    assert body["sheily"] == {}
+    assert server.simple(message="show", history=talk).json()["dropped_messages"] == 6
+
+
+def test_the_turn_that_is_answered_is_never_cut(serve: Serve) -> None:
+    server = serve("--dialect", "llama3", max_history=4)
+    server.wait_for("ready")
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    step = [
+        {"role": "assistant", "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c", "content": "r"},
+    ]
+    messages = [*TALK[:2], {"role": "user", "content": "show"}, *step * 30]
+    body = server.ask("POST", "/v1/chat/completions", {"messages": messages}).json()
+    assert body["sheily"] == {"dropped_messages": 2}
+
+
 def test_a_prompt_that_is_too_long(server: Server) -> None:
     for stream in (False, True):
         answer = server.complete("too-long 250 20", stream=stream)

@@ -84,6 +84,12 @@ def http11(head: str, body: str = "") -> bytes:
     return f"{head}\r\nHost: localhost\r\nConnection: close\r\n\r\n{body}".encode()
 
 
+HISTORY = [
+    {"role": "system", "content": "Be brief."},
+    *[{"role": role, "content": "a"} for role in ("user", "assistant") * 8],
+    {"role": "user", "content": [{"type": "text", "text": text} for text in ("b ", "c")]},
+]
+
 EXCHANGES = [
     # Every endpoint.
     get("ready", "health", "/health"),
@@ -125,12 +131,8 @@ EXCHANGES = [
         {"role": "user", "content": "trim 20"},
         truncation="trim",
     ),
-    messages(
-        "history-cut",
-        {"role": "system", "content": "Be brief."},
-        *[{"role": role, "content": "a"} for role in ("user", "assistant") * 8],
-        {"role": "user", "content": [{"type": "text", "text": text} for text in ("b ", "c")]},
-    ),
+    messages("history-whole", *HISTORY),
+    post("history-cut", "/chat", messages=HISTORY),
     chat("llama3", "call", CALL, tools=[WEATHER]),
     chat("llama3", "call-stream", CALL, tools=[WEATHER], **STREAM),
     chat("llama3", "calls", f"{CALL}; {CALL}", tools=[WEATHER], parallel_tool_calls=True),

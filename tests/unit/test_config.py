@@ -119,7 +119,7 @@ def test_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     config = load([], {})
     assert config.model_path == tmp_path / "models" / "Llama-3.2-3B-Instruct-Q8_0.gguf"
-    assert (config.context_size, config.max_tokens, config.max_history) == (4096, 2048, 10)
+    assert (config.context_size, config.max_tokens, config.max_history) == (4096, 2048, None)
     assert (config.host, config.port, config.parallel) == ("127.0.0.1", 8005, 4)
     assert config.cors_origins == ()
 

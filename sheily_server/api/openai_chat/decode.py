@@ -38,12 +38,13 @@ def read(data: bytes) -> wire.ChatRequest:
     return request
 
 
-def generation(request: wire.ChatRequest) -> Generation:
-    """Returns what a body asks for. Raises InvalidRequestError."""
+def generation(request: wire.ChatRequest, history: int | None) -> Generation:
+    """What a body asks for, with at most so many messages. Raises InvalidRequestError."""
     return asked(
         request,
         request.messages,
         offer(request),
+        history=history,
         n=request.n or 1,
         top_logprobs=request.wanted_logprobs(),
     )
@@ -54,6 +55,7 @@ def asked(
     messages: Sequence[wire.ChatMessage],
     offered: Offer,
     *,
+    history: int | None,
     n: int = 1,
     top_logprobs: int | None = None,
 ) -> Generation:
@@ -70,6 +72,7 @@ def asked(
         offer=offered,
         schema=_answer_schema(options.response_format),
         prediction=options.predicted(),
+        history=history,
         trims=options.truncation == "trim",
     )
 

@@ -22,7 +22,7 @@ WEATHER = {
 def completions(service: Service, asked: Asked) -> Whole | Stream:
     request = asked.read(decode.read)
     service.chat.check_model(request.model)
-    turn = service.chat.begin(decode.generation(request), asked.caller)
+    turn = service.chat.begin(decode.generation(request, service.config.max_history), asked.caller)
     logprobs = request.wanted_logprobs() is not None
     if request.stream:
         include_usage = bool(request.stream_options and request.stream_options.include_usage)

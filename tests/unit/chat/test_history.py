@@ -38,7 +38,6 @@ def kept(letters: str, limit: int) -> str:
 
 limits = st.integers(1, 12)
 any_conversation = st.text("suact", max_size=40)
-without_tools = st.text("ua", max_size=40)
 # As clients send them: every call followed by its results.
 with_tools = st.lists(st.sampled_from(["s", "u", "a", "ct", "ctt", "ctttt"]), max_size=20).map(
     "".join
@@ -57,24 +56,26 @@ with_tools = st.lists(st.sampled_from(["s", "u", "a", "ct", "ctt", "ctttt"]), ma
         ("suauau", 4, "suau"),
         ("usasu", 1, "ssu"),
         ("uauau", 1, "u"),
-        ("uauau", 2, "au"),
-        # the cut falls on a result: its call and the results go with it
-        ("uctau", 4, "au"),
-        ("uctttau", 4, "au"),
-        # a cut before the call keeps all of it
-        ("uactau", 4, "ctau"),
-        # nothing but results would stay, so the cut moves back to the call
-        ("uct", 1, "ct"),
-        ("uctttt", 2, "ctttt"),
-        ("uactttttt", 3, "ctttttt"),
-        # system messages between results change nothing
-        ("ucstst", 2, "cstst"),
-        # results that follow no call stay with what they follow
-        ("uuttt", 2, "uttt"),
+        # whole turns go: the answer with its question
+        ("uauau", 2, "u"),
+        ("uuuuu", 2, "uu"),
+        # what stands before the first question goes first
+        ("aaua", 3, "ua"),
+        # the turn that is being answered stays, however long it is
+        ("uct", 1, "uct"),
+        ("uctctctct", 2, "uctctctct"),
+        ("uauctctctct", 4, "uctctctct"),
+        ("suctau", 4, "su"),
+        ("uctauct", 4, "uct"),
+        # where the last message is an answer to be continued, its question is there
+        ("uauaua", 1, "ua"),
+        # system messages in a turn change nothing
+        ("uaucstst", 2, "ucstst"),
+        # without a question nobody knows what could go
         ("ttt", 1, "ttt"),
-        ("ttu", 2, "u"),
-        # nothing to drop
+        ("acta", 1, "acta"),
         ("tu", 5, "tu"),
+        ("ttu", 2, "u"),
     ],
 )
 def test_what_stays(letters: str, limit: int, expected: str) -> None:
@@ -111,24 +112,19 @@ def test_nothing_is_dropped_within_the_limit(letters: str, limit: int) -> None:
     assert dropped == 0 or others > limit
 
 
-@given(without_tools, limits)
-def test_without_tools_between_half_and_all_of_the_limit_stays(letters: str, limit: int) -> None:
-    result, dropped = limit_history(conversation(letters), limit)
+@given(st.integers(0, 30), limits)
+def test_of_a_plain_talk_between_half_and_all_of_the_limit_stays(turns: int, limit: int) -> None:
+    result, dropped = limit_history(conversation("ua" * turns + "u"), limit)
     assert len(result) <= limit
-    assert dropped % max(1, limit // 2) == 0
+    assert dropped % 2 == 0
     if dropped:
-        assert len(result) > limit - max(1, limit // 2)
+        assert len(result) + 1 > limit - max(1, limit // 2)
 
 
-@given(without_tools, limits)
-def test_without_tools_the_cut_stands_while_a_block_is_added(letters: str, limit: int) -> None:
-    block = max(1, limit // 2)
-    _, dropped = limit_history(conversation(letters), limit)
-    _, later = limit_history(conversation(letters + "u" * block), limit)
-    assert later in (dropped, dropped + block)
-    cuts = {
-        limit_history(conversation(letters + "u" * more), limit)[1] for more in range(block + 1)
-    }
+@given(st.integers(0, 30), st.integers(4, 40))
+def test_in_a_plain_talk_the_cut_stands_while_a_block_is_added(turns: int, limit: int) -> None:
+    later = range(limit // 4)
+    cuts = {limit_history(conversation("ua" * (turns + n) + "u"), limit)[1] for n in later}
     assert len(cuts) <= 2
 
 
@@ -141,24 +137,18 @@ def test_the_cut_never_moves_back_when_a_message_is_added(
     assert later >= dropped
 
 
-@given(with_tools, limits)
-def test_no_call_is_parted_from_its_results(letters: str, limit: int) -> None:
-    others = kept(letters, limit).replace("s", "")
-    assert not others.startswith("t")
-
-
 @given(any_conversation, limits)
-def test_something_beside_results_stays_if_there_was_any(letters: str, limit: int) -> None:
+def test_the_turn_that_is_answered_stays_whole(letters: str, limit: int) -> None:
     others = letters.replace("s", "")
     result = kept(letters, limit).replace("s", "")
-    assert bool(result) == bool(others)
-    assert bool(result.strip("t")) == bool(others.strip("t"))
+    assert result.endswith(others[max(others.rfind("u"), 0) :])
+    assert result == others or result.startswith("u")
 
 
 @given(any_conversation, limits)
-def test_more_than_the_limit_stays_only_as_one_last_group(letters: str, limit: int) -> None:
+def test_more_than_the_limit_stays_only_as_one_turn(letters: str, limit: int) -> None:
     result = kept(letters, limit).replace("s", "")
-    assert len(result) <= limit or result[1:].strip("t") == ""
+    assert len(result) <= limit or "u" not in result[1:]
 
 
 def left(letters: str, count: int) -> str:
@@ -173,20 +163,18 @@ def left(letters: str, count: int) -> str:
         ("u", 1, "u"),
         ("su", 5, "su"),
         ("suau", 0, "suau"),
-        ("suau", 1, "sau"),
+        ("suau", -1, "suau"),
+        ("suau", 1, "su"),
         ("suau", 2, "su"),
-        ("suau", 3, "su"),
         ("suau", 100, "su"),
-        ("usas", 1, "sas"),
-        # a call goes with its results, and results with their call
-        ("uctau", 2, "au"),
-        ("uctau", 1, "ctau"),
+        ("suauau", 2, "suau"),
+        ("suauau", 3, "su"),
+        ("usau", 1, "su"),
+        ("uctau", 1, "u"),
+        ("uauct", 2, "uct"),
+        ("uauct", 4, "uct"),
         ("cttu", 1, "u"),
-        # the last group stays whole
-        ("uctt", 3, "ctt"),
-        ("uctt", 1, "ctt"),
         ("ctt", 2, "ctt"),
-        ("ttt", 1, "ttt"),
     ],
 )
 def test_dropping_the_oldest(letters: str, count: int, expected: str) -> None:
@@ -208,11 +196,6 @@ def test_dropping_leaves_the_end_and_all_system_messages(letters: str, count: in
 def test_dropping_one_more_never_leaves_more(letters: str) -> None:
     lengths = [len(left(letters, count)) for count in range(len(letters) + 1)]
     assert lengths == sorted(lengths, reverse=True)
-
-
-@given(with_tools, st.integers(0, 50))
-def test_dropping_parts_no_call_from_its_results(letters: str, count: int) -> None:
-    assert not left(letters, count).replace("s", "").startswith("t")
 
 
 @given(with_tools, st.integers(1, 50))

@@ -164,7 +164,7 @@ def ask(
 ) -> Turn:
     """As the routes do."""
     subject.check_model(options.model)
-    return subject.begin(decode.asked(options, messages, Offer()), by)
+    return subject.begin(decode.asked(options, messages, Offer(), history=CONFIG.max_history), by)
 
 
 def chat_request(**fields: Any) -> openai.ChatRequest:
@@ -176,7 +176,7 @@ def begin_request(supervisor: Supervisor, **fields: Any) -> tuple[Chat, Turn]:
     """A turn of POST /v1/chat/completions."""
     request = chat_request(**fields)
     subject = Chat(CONFIG, supervisor, today=lambda: datetime.date(2026, 3, 1))
-    return subject, subject.begin(decode.generation(request), caller())
+    return subject, subject.begin(decode.generation(request, CONFIG.max_history), caller())
 
 
 def refused_request(dialect: str = "llama3", **fields: Any) -> ServiceError:
@@ -660,7 +660,7 @@ def test_two_grammars_contradict_each_other() -> None:
 LONG_TALK: list[openai.ChatMessage] = [
     openai.SystemMessage(content="S"),
     user("u" * 100),
-    assistant("a" * 100),
+    user("a" * 100),
     user("last"),
 ]
 
