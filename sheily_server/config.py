@@ -165,7 +165,7 @@ class Config:
     max_tokens: int = _setting(
         2048, _integer(1, 1_048_576), "default and cap of an answer's length in tokens"
     )
-    max_history: int | None = _setting(  # noqa: RUF009
+    max_history: int | None = _setting(
         None,
         _integer(1, 100_000),
         "most messages kept of a conversation, system messages aside; default: 10 on /chat, all "

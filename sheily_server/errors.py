@@ -47,17 +47,16 @@ class UnknownModelError(InvalidRequestError):
 
 
 class ContextExceededError(InvalidRequestError):
-    """Prompt and answer together do not fit into the context. Counts are in tokens; `at_least` says
-    that the prompt was not counted to its end."""
+    """The prompt leaves no room for an answer in the context. Counts are in tokens; `at_least` says
+    that the prompt was not counted to its end. The message begins with OpenAI's words, which
+    clients look for."""
 
-    def __init__(
-        self, *, n_context: int, n_prompt: int, n_completion: int, at_least: bool = False
-    ) -> None:
+    def __init__(self, *, n_context: int, n_prompt: int, at_least: bool = False) -> None:
         least = "at least " if at_least else ""
         super().__init__(
-            f"This model's context holds {n_context} tokens, but this request needs {least}"
-            f"{n_prompt + n_completion} ({least}{n_prompt} in the messages, {n_completion} for the "
-            "completion). Shorten the messages or the completion.",
+            f"This model's maximum context length is {n_context} tokens. However, your messages "
+            f"resulted in {least}{n_prompt} tokens, which leaves no room for an answer. Shorten "
+            'the messages, or send "truncation": "trim" to have the oldest left out.',
             "messages",
             "context_length_exceeded",
         )

@@ -137,7 +137,6 @@ def _job(id: int, n_vocab: int) -> Job:
         segments=[Segment("\n", False)],
         sampling=sampling,
         max_tokens=n_tokens,
-        max_tokens_cap=n_tokens,
         stop=[],
         deadline=math.inf,
     )

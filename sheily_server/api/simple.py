@@ -59,7 +59,7 @@ def read(data: bytes) -> SimpleChatRequest:
 
 
 def generation(request: SimpleChatRequest, history: int | None) -> Generation:
-    """What a body asks for. Raises InvalidRequestError."""
+    """Returns what a body asks for. Raises InvalidRequestError."""
     return asked(request, messages_of(request), Offer(), history=history or HISTORY)
 
 

@@ -14,11 +14,12 @@ from .grammar import AnswerSchema
 class Generation:
     """A request for `n` answers to a conversation.
 
-    `max_tokens` None: as many as the server gives. `stop` are texts that end an answer.
-    `top_logprobs` None: no log-probabilities, else how many alternatives of each token. `schema` is
-    what the answers follow, `prediction` a text that they may repeat. `history` None: all
-    messages are kept, else at most so many beside the system's. `trims`: the oldest messages go
-    until the rest fits. `max_tokens_place` is what the request calls that field.
+    `max_tokens` None means as many as the server gives; `max_tokens_place` is what the request
+    calls that field. `stop` holds texts that end an answer. `top_logprobs` is how many alternatives
+    of each token to return; None means no logprobs. The answers follow `schema`, and may repeat
+    `prediction`. At most `history` messages are kept besides the system's; None keeps all. `trims`
+    means that the oldest turns are dropped until the rest fits. `ignored` are the places of fields
+    without effect.
     """
 
     messages: Sequence[Message]
@@ -33,3 +34,4 @@ class Generation:
     prediction: str | None = None
     history: int | None = None
     trims: bool = False
+    ignored: Sequence[str] = ()

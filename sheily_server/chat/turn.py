@@ -48,6 +48,8 @@ FIRST_GRACE_S = 0.2
 """Seconds after its deadline that a request without a token waits for the engine to report it."""
 ENGINE_GRACE_S = 10.0
 """The same for a request with a token, whose answer the engine ends between two steps."""
+ANSWER_SHARE = 4
+"""Trimming leaves one part in ANSWER_SHARE of the context for an answer of unknown length."""
 TRIMMED_SHARE = 8
 """A prompt that was not counted to its end loses at least one part in TRIMMED_SHARE."""
 
@@ -71,11 +73,17 @@ class Caller:
 @dataclass(slots=True, kw_only=True)
 class Turn:
     """A chat turn in the engine. `finished` is set once `pieces` has ended by itself. `created` is
-    in Unix seconds, `began` in time.monotonic() seconds."""
+    in Unix seconds, `began` in time.monotonic() seconds.
+
+    Three fields say where the answer differs from what was asked. `dropped_messages` are not in the
+    prompt, `clamped` maps fields to the values that were used, `ignored` fields have no effect.
+    """
 
     model: str
     fingerprint: str
     dropped_messages: int
+    clamped: dict[str, int]
+    ignored: Sequence[str]
     began: float
     ticket: Ticket
     n: int
@@ -125,6 +133,7 @@ class Chat:
         Raises ServiceError for whatever keeps the request from being answered, and ClientGoneError.
         """
         self._check_limits(asked)
+        limit = min(asked.max_tokens or self._config.max_tokens, self._config.max_tokens)
         engine = self._supervisor.engine()
         syntax = template_of(engine.prompt_format).calls
         scope = caller.scope
@@ -132,14 +141,14 @@ class Chat:
         kept, n_dropped = asked.messages, 0
         if asked.history is not None:
             kept, n_dropped = limit_history(kept, asked.history)
-        if n_dropped:  # a fault in any message is told, by its place in all of them
+        if n_dropped:  # reports a fault in any message, by its place among all
             segments(asked.messages)
         submit = Submit(
             id=0,
             segments=segments(kept),
             sampling=asked.sampling,
-            max_tokens=asked.max_tokens,
-            max_tokens_cap=self._config.max_tokens,
+            max_tokens=limit,
+            room=self._room(asked, limit),
             stop=asked.stop,
             deadline=caller.arrived + self._config.timeout,
             n=asked.n,
@@ -154,22 +163,27 @@ class Chat:
         try:
             while not isinstance(event := self._first_event(ticket, caller), Admitted):
                 long = _expected(event, TooLong)
-                cut = drop_oldest(kept, _excess(kept, long, self._config.context_size))
-                if not asked.trims or cut == kept:
+                excess = _excess(kept, long, self._config.context_size) if asked.trims else 0
+                cut = drop_oldest(kept, excess)
+                if cut != kept:
+                    n_dropped += len(kept) - len(cut)
+                    kept = cut
+                    submit = msgspec.structs.replace(submit, segments=segments(kept))
+                elif submit.room > 1:  # rather a short answer than none
+                    submit = msgspec.structs.replace(submit, room=1)
+                else:
                     raise ContextExceededError(
                         n_context=self._config.context_size,
                         n_prompt=long.prompt_tokens,
-                        n_completion=long.completion_tokens,
                         at_least=long.at_least,
                     )
-                n_dropped += len(kept) - len(cut)
-                kept = cut
-                submit = msgspec.structs.replace(submit, segments=segments(kept))
                 self._supervisor.submit_again(ticket, submit)
             return Turn(
                 model=self.model,
                 fingerprint=engine.fingerprint,
                 dropped_messages=n_dropped,
+                clamped=self._clamped(asked, limit, event.prompt_tokens),
+                ignored=asked.ignored,
                 began=caller.arrived,
                 ticket=ticket,
                 n=asked.n,
@@ -245,18 +259,24 @@ class Chat:
             raise UnknownModelError(name or "", self.model)
 
     def _check_limits(self, asked: Generation) -> None:
-        if asked.max_tokens is not None and asked.max_tokens > self._config.max_tokens:
-            raise InvalidRequestError(
-                f"{asked.max_tokens} tokens are too many for an answer; this server gives at most "
-                f"{self._config.max_tokens} (LLM_MAX_TOKENS).",
-                asked.max_tokens_place,
-            )
         if asked.n > self._config.parallel:
             raise InvalidRequestError(
                 f"n is {asked.n}; this server gives at most {self._config.parallel} answers to a "
                 "request (LLM_PARALLEL).",
                 "n",
             )
+
+    def _room(self, asked: Generation, limit: int) -> int:
+        """Returns the tokens that the prompt must leave for the answer."""
+        if not asked.trims:
+            return 1
+        return limit if asked.max_tokens else min(limit, self._config.context_size // ANSWER_SHARE)
+
+    def _clamped(self, asked: Generation, limit: int, n_prompt: int) -> dict[str, int]:
+        """Returns the length that an answer was limited to, if the request asked for more."""
+        limit = min(limit, self._config.context_size - n_prompt)
+        more = asked.max_tokens is not None and asked.max_tokens > limit
+        return {asked.max_tokens_place: limit} if more else {}
 
     def _renderer(
         self, prompt_format: PromptFormat, messages: Sequence[Message], offer: Offer, scope: str
@@ -339,7 +359,7 @@ def _excess(kept: Sequence[Message], event: TooLong, context_size: int) -> int:
     The length of a prompt that was not counted to its end is unknown. The known part is too little,
     so a fixed share goes each time: a long prompt then needs no hundreds of tries.
     """
-    excess = event.prompt_tokens + event.completion_tokens - context_size
+    excess = event.prompt_tokens + event.room - context_size
     length = sum(len(message.text) for message in kept)
     left = excess * length / max(1, event.prompt_tokens)
     if event.at_least:

@@ -152,8 +152,7 @@ class Admission:
         self._end(Tokenized(command.id, tokens, [self._tokenizer.name(token) for token in tokens]))
 
     def _admit(self, submit: Submit) -> _Readings:
-        wanted = 1 if submit.max_tokens is None else submit.max_tokens
-        most = self._context_size - wanted
+        most = self._context_size - submit.room
         reading = Reading(
             self._tokenizer,
             submit.segments,
@@ -169,14 +168,14 @@ class Admission:
                 TooLong(
                     id=submit.id,
                     prompt_tokens=error.least,
-                    completion_tokens=wanted,
+                    room=submit.room,
                     at_least=not reading.at_end,
                 )
             )
             return
         prompt = reading.tokens
         if len(prompt) > most:
-            self._end(TooLong(id=submit.id, prompt_tokens=len(prompt), completion_tokens=wanted))
+            self._end(TooLong(id=submit.id, prompt_tokens=len(prompt), room=submit.room))
             return
         for token in submit.sampling.logit_bias:
             if not 0 <= token < self._tokenizer.n_vocab:
@@ -210,9 +209,7 @@ class Admission:
         job.prediction = array("i", ids)
 
     def _job(self, submit: Submit, prompt: list[int], n_before_last: int) -> Job:
-        max_tokens = min(
-            self._context_size - len(prompt), submit.max_tokens or submit.max_tokens_cap
-        )
+        max_tokens = min(self._context_size - len(prompt), submit.max_tokens)
         controls = [self._tokenizer.control_token(text) for text in submit.visible]
         # Of a conversation's text, only the last segment is still needed.
         kept = msgspec.structs.replace(submit, segments=submit.segments[-1:], prediction=None)

@@ -82,19 +82,19 @@ class Grammar(msgspec.Struct, frozen=True):
 class Submit(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     """A request: its prompt as segments, its sampling parameters and its limits.
 
-    `max_tokens` None means as many tokens as fit into the context, at most `max_tokens_cap`.
-    `arrived` and `deadline` are times of time.monotonic(), a clock that both processes share. `n`
-    is the number of answers, each with its own seed. `top_logprobs` is the number of alternatives
-    per token; None means no logprobs. `visible` lists control tokens whose text is part of the
-    answer. `prediction` is a text that the answer may repeat. `scope` identifies the caller as far
-    as callers are told apart: one caller's text never affects another's.
+    An answer ends after `max_tokens`, or earlier when the context is full. If the context has no
+    room for `room` tokens after the prompt, the request is TooLong. `arrived` and `deadline` are
+    times of time.monotonic(), a clock that both processes share. `n` is the number of answers, each
+    with its own seed. `top_logprobs` is the number of alternatives per token; None means no
+    logprobs. `visible` lists control tokens whose text is part of the answer. `prediction` is a
+    text that the answer may repeat. `scope` identifies the caller as far as callers are told apart:
+    one caller's text never affects another's.
     """
 
     id: int
     segments: list[Segment]
     sampling: Sampling
-    max_tokens: int | None
-    max_tokens_cap: int
+    max_tokens: int
     stop: list[str]
     deadline: float
     n: int = 1
@@ -104,6 +104,7 @@ class Submit(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     prediction: str | None = None
     arrived: float = 0.0
     scope: str = ""
+    room: int = 1
 
 
 class Tokenize(msgspec.Struct, tag=True, frozen=True):

@@ -74,12 +74,13 @@ class Started(msgspec.Struct, tag=True, frozen=True):
 
 
 class TooLong(msgspec.Struct, tag=True, frozen=True, kw_only=True):
-    """The only event of a request that does not fit into the context. `at_least` means that the
-    prompt was not read to its end and has more tokens than `prompt_tokens`."""
+    """The only event of a request that does not fit into the context: its prompt tokens, and the
+    `room` for its answer. `at_least` means that the prompt was not read to its end and has more
+    tokens than `prompt_tokens`."""
 
     id: int
     prompt_tokens: int
-    completion_tokens: int
+    room: int
     at_least: bool = False
 
 

@@ -413,15 +413,15 @@ def test_forged_markers_stay_text_in_chatml(smollm2_server: RealServer) -> None:
 def test_trimming_makes_room(llama3_server: RealServer) -> None:
     messages = [
         {"role": "system", "content": "Be brief."},
-        {"role": "user", "content": "one " * 500},
-        {"role": "assistant", "content": "two " * 400},
-        {"role": "user", "content": "three"},
+        {"role": "user", "content": "one " * 700},
+        {"role": "assistant", "content": "one"},
+        {"role": "user", "content": "two " * 400 + "three"},
     ]
     refused = complete(llama3_server, messages=messages, max_tokens=100)
     assert (refused.status, refused.error["code"]) == (400, "context_length_exceeded")
     answer = complete(llama3_server, messages=messages, max_tokens=100, truncation="trim")
     assert answer.status == 200
-    assert answer.body["sheily"] == {"dropped_messages": 1}
+    assert answer.body["sheily"] == {"dropped_messages": 2}
     assert 400 < answer.body["usage"]["prompt_tokens"] <= 924
     last = [{"role": "user", "content": "one " * 1200}]
     answer = complete(llama3_server, messages=last, truncation="trim")

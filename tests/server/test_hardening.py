@@ -163,7 +163,6 @@ def test_one_too_many_of_each(server: Server) -> None:
         "logit_bias": {str(token): 1 for token in range(openai.MAX_LOGIT_BIAS + 1)},
         "messages": [user] * (openai.MAX_MESSAGES + 1),
         "tools": [tool] * (openai.MAX_TOOLS + 1),
-        "max_tokens": server.config.max_tokens + 1,
         "top_logprobs": openai.MAX_TOP_LOGPROBS + 1,
     }.items():
         body = completion("hi", logprobs=True) | {field: value}

@@ -165,7 +165,7 @@ EXCHANGES = [
     chat("ready", "model-of-others", "a", model="gpt-4o"),
     chat("llama3", "tool-choice", "a", tools=[WEATHER], tool_choice="sometimes"),
     # What the engine says.
-    chat("ready", "context", "too-long 300 20"),
+    chat("ready", "context", "too-long 300 1"),
     chat("ready", "refused", "refuse response_format It is too large."),
     chat("ready", "failed", "fail engine_error"),
     chat("ready", "failed-stream", "fail engine_error", stream=True),

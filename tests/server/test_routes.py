@@ -219,7 +219,7 @@ def test_bodies_that_are_no_request(server: Server, path: str, name: str) -> Non
         ({"messages": [{"role": "bob", "content": "x"}]}, "messages[0].role", "invalid_value"),
         (completion("x", temperature="hot"), "temperature", "invalid_type"),
         (completion("x", temperature=3), "temperature", "invalid_value"),
-        (completion("x", max_tokens=101), "max_tokens", "invalid_value"),
+        (completion("x", max_tokens=0), "max_tokens", "invalid_value"),
         (completion("x", top_k=-1), "top_k", "invalid_value"),
         (completion("x", logit_bias={"9" * 5000: 1}), "logit_bias", "invalid_type"),
         (completion("x", functions=[{}]), "functions", "unsupported_parameter"),

@@ -196,7 +196,7 @@ class Answer:
 
     def _tokens(self, words: Sequence[str], pause: float = 0.0) -> int:
         """Sends words, to each choice, until max_tokens or a Cancel; how many of them."""
-        limit = self._submit.max_tokens or self._submit.max_tokens_cap
+        limit = self._submit.max_tokens
         for i, word in enumerate(words[:limit]):
             if self._cancelled.wait(pause) if pause else self._cancelled.is_set():
                 return i
@@ -249,13 +249,9 @@ class Answer:
         self._answer([msgspec.json.encode(self._submit).decode()])
 
     def _measure(self, arguments: list[str]) -> None:
-        n_answer = self._submit.max_tokens or 1
+        n_answer = self._submit.room
         if self._n_prompt + n_answer > self._context_size:
-            self._send(
-                TooLong(
-                    id=self._submit.id, prompt_tokens=self._n_prompt, completion_tokens=n_answer
-                )
-            )
+            self._send(TooLong(id=self._submit.id, prompt_tokens=self._n_prompt, room=n_answer))
         else:
             self._show(arguments)
 
@@ -281,11 +277,7 @@ class Answer:
     def _trim(self, arguments: list[str]) -> None:
         limit = int(arguments[0])
         if self._n_prompt > limit:
-            self._send(
-                TooLong(
-                    id=self._submit.id, prompt_tokens=limit + 1, completion_tokens=1, at_least=True
-                )
-            )
+            self._send(TooLong(id=self._submit.id, prompt_tokens=limit + 1, room=1, at_least=True))
         else:
             self._show(arguments)
 
@@ -301,7 +293,7 @@ class Answer:
             TooLong(
                 id=self._submit.id,
                 prompt_tokens=int(arguments[0]),
-                completion_tokens=int(arguments[1]),
+                room=int(arguments[1]),
             )
         )
 

@@ -39,7 +39,8 @@ def read(data: bytes) -> wire.ChatRequest:
 
 
 def generation(request: wire.ChatRequest, history: int | None) -> Generation:
-    """What a body asks for, with at most so many messages. Raises InvalidRequestError."""
+    """Returns what a body asks for, with at most `history` messages. Raises
+    InvalidRequestError."""
     return asked(
         request,
         request.messages,
@@ -60,12 +61,12 @@ def asked(
     top_logprobs: int | None = None,
 ) -> Generation:
     """Returns what messages with these options ask for. Raises InvalidRequestError."""
-    older = options.max_completion_tokens is None
+    max_tokens, max_tokens_place = options.completion_limit()
     return Generation(
         messages=[to_message(message, i) for i, message in enumerate(messages)],
         sampling=sampling(options),
-        max_tokens=options.completion_limit(),
-        max_tokens_place="max_tokens" if older else "max_completion_tokens",
+        max_tokens=max_tokens,
+        max_tokens_place=max_tokens_place,
         stop=options.stops(),
         n=n,
         top_logprobs=top_logprobs,
@@ -79,6 +80,9 @@ def asked(
 
 def check_options(options: wire.Options) -> None:
     """Checks what the types of the options do not. Raises InvalidRequestError."""
+    max_tokens, max_tokens_place = options.completion_limit()
+    if max_tokens == 0:
+        raise InvalidRequestError(f"{max_tokens_place} must be at least 1.", max_tokens_place)
     _check_stops(options.stop)
     _check_prediction(options.predicted() or "")
     form = options.response_format

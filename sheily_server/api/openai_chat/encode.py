@@ -170,7 +170,12 @@ def usage(turn: Turn) -> wire.Usage:
 
 
 def extension(turn: Turn) -> wire.Extension:
-    return wire.Extension(turn.dropped_messages, turn.timed_out)
+    return wire.Extension(
+        dropped_messages=turn.dropped_messages,
+        timed_out=turn.timed_out,
+        clamped=turn.clamped,
+        ignored=list(turn.ignored),
+    )
 
 
 def timings(turn: Turn) -> wire.Timings:

@@ -20,7 +20,8 @@ MAX_TOOLS = 128
 Probability = Annotated[float, Meta(ge=1e-6, le=1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
 Temperature = Annotated[float, Meta(ge=0, le=2)]
-TokenCount = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+TokenCount = Annotated[int, Meta(ge=-1, le=2**63 - 1)]
+"""-1 asks for as many tokens as the server gives."""
 # The part after $ is there because Python's $ also matches before a final line break.
 FunctionName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}$(?!\n)")]
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
@@ -218,11 +219,12 @@ class Options(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
         """Returns the text of `prediction`, or None without any."""
         return None if self.prediction is None else plain(self.prediction.content) or None
 
-    def completion_limit(self) -> int | None:
-        """Returns `max_completion_tokens`, or else `max_tokens`, its older name."""
-        if self.max_completion_tokens is not None:
-            return self.max_completion_tokens
-        return self.max_tokens
+    def completion_limit(self) -> tuple[int | None, str]:
+        """Returns the value and the name of `max_completion_tokens`, or else of `max_tokens`, its
+        older name. None means as many tokens as the server gives."""
+        name = "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
+        value = getattr(self, name)
+        return (None if value == -1 else value), name
 
 
 class ChatRequest(Options, frozen=True, kw_only=True):
@@ -268,15 +270,18 @@ class Usage(Struct, frozen=True, kw_only=True):
     completion_tokens_details: CompletionTokensDetails
 
 
-class Extension(Struct, frozen=True, omit_defaults=True):
+class Extension(Struct, frozen=True, omit_defaults=True, kw_only=True):
     """The field `sheily` of responses and first chunks, for what OpenAI's format lacks.
 
     `dropped_messages` is how many messages LLM_MAX_HISTORY or `truncation` left out of the prompt.
-    `timed_out` marks an answer that LLM_TIMEOUT cut short.
+    `timed_out` marks an answer that LLM_TIMEOUT cut short. `clamped` maps fields that asked for too
+    much to the values that were used. `ignored` lists the places of fields without effect.
     """
 
     dropped_messages: int = 0
     timed_out: bool = False
+    clamped: dict[str, int] = {}
+    ignored: list[str] = []
 
 
 class AnswerCall(Struct, frozen=True):

@@ -126,8 +126,7 @@ def request(text: str, **fields: Any) -> Submit:
         id=0,
         segments=segments,
         sampling=Sampling(),
-        max_tokens=None,
-        max_tokens_cap=64,
+        max_tokens=64,
         stop=[],
         deadline=100.0,
     )
@@ -208,7 +207,7 @@ def test_the_engine_is_told_the_settings(bench: Bench) -> None:
         if isinstance(event, Text)
     ]
     submit = json.loads(shown)
-    assert (submit["max_tokens"], submit["max_tokens_cap"]) == (5, 64)
+    assert (submit["max_tokens"], submit["room"]) == (5, 1)
     assert (submit["stop"], submit["deadline"]) == (["X"], 100.0)
 
 
@@ -223,7 +222,7 @@ def test_each_ticket_gets_its_own_events(bench: Bench) -> None:
 def test_too_long_ends_a_request(bench: Bench) -> None:
     supervisor = bench.ready()
     found = events(supervisor.submit(request("too-long 200 5")))
-    assert found == [TooLong(id=1, prompt_tokens=200, completion_tokens=5)]
+    assert found == [TooLong(id=1, prompt_tokens=200, room=5)]
     assert in_flight(supervisor) == 0
 
 

@@ -15,7 +15,6 @@ SUBMIT = Submit(
     segments=[Segment("a secret", False)],
     sampling=Sampling(seed=1),
     max_tokens=5,
-    max_tokens_cap=64,
     stop=["x"],
     deadline=10.0,
     arrived=5.0,

@@ -108,13 +108,13 @@ def test_a_request_that_may_trim_keeps_its_place() -> None:
     tickets = Tickets(parallel=1, queue=0)
     ticket = tickets.open(lambda id: None, trims=True)
     for _ in range(2):
-        assert tickets.deliver(TooLong(id=ticket.id, prompt_tokens=9, completion_tokens=1))
+        assert tickets.deliver(TooLong(id=ticket.id, prompt_tokens=9, room=1))
         assert isinstance(ticket.next(0), TooLong)
         with pytest.raises(ServiceError):
             tickets.check_room()
     assert tickets.deliver(finished(ticket.id))
     other = tickets.open(lambda id: None)
-    assert tickets.deliver(TooLong(id=other.id, prompt_tokens=9, completion_tokens=1))
+    assert tickets.deliver(TooLong(id=other.id, prompt_tokens=9, room=1))
     assert not tickets
 
 

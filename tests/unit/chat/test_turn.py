@@ -215,7 +215,7 @@ def test_a_turn_from_its_beginning_to_its_end() -> None:
             accepted_prediction_tokens=0, rejected_prediction_tokens=0, text_tokens=3
         ),
     )
-    assert encode.extension(turn) == openai.Extension(0, False)
+    assert encode.extension(turn) == openai.Extension()
     assert turn.model == "tiny.Q8_0"
     assert encode.timings(turn) == openai.Timings(
         queued_ms=0.0,
@@ -255,7 +255,7 @@ def test_the_request_for_the_engine() -> None:
     supervisor = ScriptedSupervisor([ADMITTED])
     begin(supervisor, max_tokens=7, stop="END", temperature=0, top_p=0.5, seed=3)
     request = supervisor.request
-    assert (request.max_tokens, request.max_tokens_cap) == (7, CONFIG.max_tokens)
+    assert (request.max_tokens, request.room) == (7, 1)
     assert request.stop == ["END"]
     assert request.deadline == request.arrived + CONFIG.timeout
     assert request.scope == "them"
@@ -279,7 +279,7 @@ def test_a_prediction_goes_to_the_engine_as_text() -> None:
 def test_a_prediction_stays_when_messages_are_left_out() -> None:
     talk: list[openai.ChatMessage] = [user("a"), assistant("b"), user("c")]
     supervisor = ScriptedSupervisor(
-        [], scripts=[[TooLong(id=1, prompt_tokens=300, completion_tokens=10)], [ADMITTED]]
+        [], scripts=[[TooLong(id=1, prompt_tokens=300, room=10)], [ADMITTED]]
     )
     begin(supervisor, talk, truncation="trim", prediction=openai.Prediction("content", "a"))
     first, second = supervisor.commands
@@ -326,13 +326,25 @@ def test_another_model_is_not_found() -> None:
 
 
 @pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
-def test_an_answer_longer_than_the_cap(name: str) -> None:
+def test_an_answer_longer_than_the_cap_is_clamped_and_said(name: str) -> None:
     options: dict[str, Any] = {name: 100}
-    begin(ScriptedSupervisor([ADMITTED]), **options)
-    error = refused(ScriptedSupervisor([ADMITTED]), **{name: 101})
-    assert (kind(error).status, error.param) == (400, name)
-    assert "101" in error.message
-    assert "100" in error.message
+    _, turn = begin(ScriptedSupervisor([ADMITTED]), **options)
+    assert turn.clamped == {}
+    for more in (101, 64_000, 2**63 - 1):
+        supervisor = ScriptedSupervisor([ADMITTED])
+        options = {name: more}
+        _, turn = begin(supervisor, **options)
+        assert turn.clamped == {name: 100}
+        assert supervisor.request.max_tokens == 100
+        assert encode.extension(turn).clamped == {name: 100}
+
+
+def test_an_answer_longer_than_the_room_left_is_clamped_and_said() -> None:
+    """The context of 256 tokens has 16 left behind a prompt of 240."""
+    scripts: dict[Any, dict[str, int]] = {16: {}, 17: {"max_tokens": 16}, None: {}}
+    for wanted, clamped in scripts.items():
+        _, turn = begin(ScriptedSupervisor([Admitted(1, 240)]), max_tokens=wanted)
+        assert turn.clamped == clamped
 
 
 def test_a_long_history_is_cut_and_counted() -> None:
@@ -357,11 +369,14 @@ def test_what_the_dialect_cannot_say_is_named_by_its_place_as_sent() -> None:
 
 
 def test_a_prompt_that_is_too_long_names_both_numbers() -> None:
-    supervisor = ScriptedSupervisor([TooLong(id=1, prompt_tokens=250, completion_tokens=20)])
+    """In OpenAI's words, which clients look for."""
+    supervisor = ScriptedSupervisor([TooLong(id=1, prompt_tokens=270, room=1)])
     error = refused(supervisor)
     assert (kind(error).status, error.code) == (400, "context_length_exceeded")
-    assert "256" in error.message
-    assert "270" in error.message
+    assert error.message.startswith(
+        "This model's maximum context length is 256 tokens. However, your messages resulted in 270 "
+        "tokens"
+    )
 
 
 @pytest.mark.parametrize(
@@ -502,7 +517,7 @@ def test_what_is_admitted_just_before_the_server_ends_is_answered() -> None:
                 raise NotReadyError("The server is shutting down.", "shutting_down", 5)
             return super().engine()
 
-    too_long = TooLong(id=1, prompt_tokens=300, completion_tokens=10)
+    too_long = TooLong(id=1, prompt_tokens=300, room=10)
     supervisor = Draining([ADMITTED, Text(1, 0, "x"), STOPPED, FINISHED], scripts=[[too_long]])
     subject, turn = begin(supervisor, LONG_TALK, truncation="trim")
     assert [piece.text for piece in subject.pieces(turn, caller()) if piece] == ["x", ""]
@@ -522,9 +537,7 @@ def test_an_error_after_admission_frees_the_slot(
         raise RuntimeError("no such luck")
 
     scripts = (
-        [[ADMITTED]]
-        if fails == "time.time"
-        else [[TooLong(id=1, prompt_tokens=300, completion_tokens=10)]]
+        [[ADMITTED]] if fails == "time.time" else [[TooLong(id=1, prompt_tokens=300, room=10)]]
     )
     supervisor = Failing([], scripts=scripts)
     with pytest.raises(RuntimeError, match="no such luck"):
@@ -667,7 +680,7 @@ LONG_TALK: list[openai.ChatMessage] = [
 
 def test_trimming_drops_the_oldest_until_it_fits() -> None:
     supervisor = ScriptedSupervisor(
-        [ADMITTED], scripts=[[TooLong(id=1, prompt_tokens=300, completion_tokens=10)], [ADMITTED]]
+        [ADMITTED], scripts=[[TooLong(id=1, prompt_tokens=300, room=10)], [ADMITTED]]
     )
     _, turn = begin(supervisor, LONG_TALK, truncation="trim")
     first, second = (text_of(command) for command in supervisor.commands)
@@ -680,8 +693,8 @@ def test_trimming_drops_the_oldest_until_it_fits() -> None:
 def test_trimming_drops_as_much_as_it_takes() -> None:
     """The lengths of texts are a guess: the engine has the last word."""
     too_long = [
-        [TooLong(id=1, prompt_tokens=300, completion_tokens=10)],
-        [TooLong(id=1, prompt_tokens=270, completion_tokens=10)],
+        [TooLong(id=1, prompt_tokens=300, room=10)],
+        [TooLong(id=1, prompt_tokens=270, room=10)],
     ]
     supervisor = ScriptedSupervisor([ADMITTED], scripts=too_long)
     _, turn = begin(supervisor, LONG_TALK, truncation="trim")
@@ -695,8 +708,8 @@ def test_trimming_drops_as_much_as_it_takes() -> None:
 
 def test_trimming_keeps_the_place_in_the_queue() -> None:
     too_long = [
-        [TooLong(id=1, prompt_tokens=300, completion_tokens=10)],
-        [TooLong(id=1, prompt_tokens=270, completion_tokens=10)],
+        [TooLong(id=1, prompt_tokens=300, room=10)],
+        [TooLong(id=1, prompt_tokens=270, room=10)],
     ]
     supervisor = ScriptedSupervisor([ADMITTED], scripts=too_long)
     begin(supervisor, LONG_TALK, truncation="trim")
@@ -710,7 +723,7 @@ def test_trimming_keeps_the_place_in_the_queue() -> None:
 
 
 def test_trimming_ends_with_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    supervisor = ScriptedSupervisor([TooLong(id=1, prompt_tokens=300, completion_tokens=10)])
+    supervisor = ScriptedSupervisor([TooLong(id=1, prompt_tokens=300, room=10)])
 
     def gone() -> bool:
         """Asked when an event has come: then the time is over."""
@@ -724,16 +737,12 @@ def test_trimming_ends_with_the_deadline(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_prompt_that_was_not_counted_to_its_end_says_so() -> None:
-    error = refused(
-        ScriptedSupervisor([TooLong(id=1, prompt_tokens=251, completion_tokens=20, at_least=True)])
-    )
+    error = refused(ScriptedSupervisor([TooLong(id=1, prompt_tokens=251, room=20, at_least=True)]))
     assert error.code == "context_length_exceeded"
-    assert "needs at least 271 (at least 251 in the messages, 20 for" in error.message
+    assert "resulted in at least 251 tokens" in error.message
     assert (
         "at least"
-        not in refused(
-            ScriptedSupervisor([TooLong(id=1, prompt_tokens=251, completion_tokens=20)])
-        ).message
+        not in refused(ScriptedSupervisor([TooLong(id=1, prompt_tokens=251, room=20)])).message
     )
 
 
@@ -750,7 +759,7 @@ def test_a_prompt_of_unknown_length_is_trimmed_in_few_steps(characters: int) -> 
     kept, n_steps = talk, 0
     while n_tokens(kept) > most:
         before, n_steps = n_tokens(kept), n_steps + 1
-        event = TooLong(id=1, prompt_tokens=most + 1, completion_tokens=1, at_least=True)
+        event = TooLong(id=1, prompt_tokens=most + 1, room=1, at_least=True)
         kept = drop_oldest(kept, chat._excess(kept, event, most + 1))
         assert n_tokens(kept) < before
     assert n_steps < 50
@@ -760,14 +769,14 @@ def test_a_prompt_of_unknown_length_is_trimmed_in_few_steps(characters: int) -> 
 
 def test_a_prompt_without_text_is_trimmed() -> None:
     calls = Message("assistant", "", tool_calls=(ToolCall("f", {"x": "y" * 999}, id="c"),))
-    event = TooLong(id=1, prompt_tokens=0, completion_tokens=300, at_least=True)
+    event = TooLong(id=1, prompt_tokens=0, room=300, at_least=True)
     assert chat._excess([calls, calls], event, 256) == 1
 
 
 def test_trimming_counts_with_the_history_limit() -> None:
     talk = [*LONG_TALK[:1], *LONG_TALK[1:3] * 3, user("last")]
     supervisor = ScriptedSupervisor(
-        [ADMITTED], scripts=[[TooLong(id=1, prompt_tokens=257, completion_tokens=1)]]
+        [ADMITTED], scripts=[[TooLong(id=1, prompt_tokens=257, room=1)]]
     )
     _, turn = begin(supervisor, talk, truncation="trim")
     assert turn.dropped_messages == 4 + 1
@@ -775,10 +784,10 @@ def test_trimming_counts_with_the_history_limit() -> None:
 
 @pytest.mark.parametrize("truncation", ["trim", "error", None])
 def test_what_never_fits_is_an_error(truncation: Any) -> None:
-    supervisor = ScriptedSupervisor([TooLong(id=1, prompt_tokens=300, completion_tokens=10)])
+    supervisor = ScriptedSupervisor([TooLong(id=1, prompt_tokens=300, room=10)])
     error = refused(supervisor, LONG_TALK, truncation=truncation)
     assert (kind(error).status, error.code) == (400, "context_length_exceeded")
-    assert len(supervisor.commands) <= 3
+    assert len(supervisor.commands) <= 4
 
 
 def tokenized(**fields: Any) -> ScriptedSupervisor:

@@ -113,7 +113,6 @@ PLAIN = Submit(
     segments=SEGMENTS,
     sampling=Sampling(),
     max_tokens=7,
-    max_tokens_cap=10,
     stop=[],
     deadline=100.0,
     arrived=50.0,
@@ -149,34 +148,31 @@ def test_of_a_prompt_s_text_the_last_segment_is_kept() -> None:
     assert job_of(prediction="xyz").submit == plain(segments=SEGMENTS[1:])
 
 
-@pytest.mark.parametrize(
-    ("max_tokens", "cap", "expected"), [(None, 10, 10), (None, 99, 15), (15, 10, 15), (1, 10, 1)]
-)
-def test_the_length_of_an_answer(max_tokens: int | None, cap: int, expected: int) -> None:
-    (sequence,) = job_of(max_tokens=max_tokens, max_tokens_cap=cap).sequences
+@pytest.mark.parametrize(("max_tokens", "expected"), [(10, 10), (99, 15), (15, 15), (1, 1)])
+def test_the_length_of_an_answer(max_tokens: int, expected: int) -> None:
+    (sequence,) = job_of(max_tokens=max_tokens).sequences
     assert sequence.max_tokens == expected
 
 
 @pytest.mark.parametrize(
-    ("n_text", "max_tokens", "event"),
+    ("n_text", "room", "event"),
     [
         (18, 1, Admitted(5, 19)),
-        (18, 2, TooLong(id=5, prompt_tokens=19, completion_tokens=2)),
-        (18, None, Admitted(5, 19)),
-        (19, None, TooLong(id=5, prompt_tokens=20, completion_tokens=1)),
-        (500, 7, TooLong(id=5, prompt_tokens=501, completion_tokens=7)),
-        (SHORT - 5, 7, TooLong(id=5, prompt_tokens=SHORT - 4, completion_tokens=7)),
+        (18, 2, TooLong(id=5, prompt_tokens=19, room=2)),
+        (19, 1, TooLong(id=5, prompt_tokens=20, room=1)),
+        (500, 7, TooLong(id=5, prompt_tokens=501, room=7)),
+        (SHORT - 5, 7, TooLong(id=5, prompt_tokens=SHORT - 4, room=7)),
         (
             SHORT + 1,
             7,
-            TooLong(id=5, prompt_tokens=(SHORT + 6) // 4, completion_tokens=7, at_least=True),
+            TooLong(id=5, prompt_tokens=(SHORT + 6) // 4, room=7, at_least=True),
         ),
     ],
 )
-def test_what_does_not_fit(n_text: int, max_tokens: int | None, event: RequestEvent) -> None:
+def test_what_does_not_fit(n_text: int, room: int, event: RequestEvent) -> None:
     """A short text is counted to its end. Of a long one it is told what is known so far."""
     segments = [Segment("<|x|>", True), Segment("a" * n_text, False)]
-    found, job = answer(segments=segments, max_tokens=max_tokens)
+    found, job = answer(segments=segments, room=room)
     assert found == event
     assert (job is None) == isinstance(event, TooLong)
 
@@ -243,7 +239,7 @@ def test_when_a_trial_was_killed_one_request_fails() -> None:
 
 def test_what_is_too_long_is_not_compiled() -> None:
     desk = Desk()
-    event, _ = answer(desk, max_tokens=100, grammar=Grammar("good", "p"))
+    event, _ = answer(desk, room=100, grammar=Grammar("good", "p"))
     assert isinstance(event, TooLong)
     assert desk.trials.asked == []
 

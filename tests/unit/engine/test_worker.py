@@ -195,7 +195,6 @@ def job(
         segments=[Segment(prompt[1:], False)],
         sampling=Sampling(),
         max_tokens=max_tokens,
-        max_tokens_cap=max_tokens,
         stop=list(stop),
         deadline=now + seconds,
         n=n,

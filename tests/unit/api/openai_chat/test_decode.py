@@ -285,8 +285,8 @@ def test_a_role_cannot_forge_the_place_of_an_error() -> None:
 
 
 LIMITED: dict[str, tuple[list[Any], list[Any]]] = {
-    "max_tokens": ([1, 2**31 - 1], [0, -1, 2**31, 2**70]),
-    "max_completion_tokens": ([1, 2**31 - 1], [0, -1, 2**31, 2**70]),
+    "max_tokens": ([-1, 1, 2**63 - 1], [0, -2, 2**63, 2**70]),
+    "max_completion_tokens": ([-1, 1, 2**63 - 1], [0, -2, 2**63, 2**70]),
     "temperature": ([0, 0.0, 1, 2], [-0.1, 2.1, 10**30]),
     "top_p": ([0.01, 1], [0, -1, 1.1]),
     "seed": ([0, -1, 2**63 - 1, -(2**63)], [2**63, -(2**63) - 1, 2**64, 2**70]),
@@ -373,9 +373,17 @@ def test_the_text_of_a_prediction(content: Any, text: str | None) -> None:
 
 
 def test_the_newer_name_of_max_tokens_wins() -> None:
-    assert chat().completion_limit() is None
-    assert chat(max_tokens=5).completion_limit() == 5
-    assert chat(max_tokens=5, max_completion_tokens=6).completion_limit() == 6
+    assert chat().completion_limit() == (None, "max_tokens")
+    assert chat(max_tokens=5).completion_limit() == (5, "max_tokens")
+    assert chat(max_tokens=5, max_completion_tokens=6).completion_limit() == (
+        6,
+        "max_completion_tokens",
+    )
+
+
+def test_as_many_tokens_as_the_server_gives() -> None:
+    for value in (None, -1):
+        assert chat(max_tokens=value).completion_limit()[0] is None
 
 
 def test_stream_options() -> None:

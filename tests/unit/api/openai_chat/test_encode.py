@@ -39,6 +39,8 @@ def turn_of(n: int = 1, reasons: dict[int, str] | None = None) -> Turn:
     turn = Turn(
         model="m",
         fingerprint="fp_1",
+        clamped={},
+        ignored=(),
         dropped_messages=2,
         began=0.0,
         ticket=Ticket(1, lambda id: None),
