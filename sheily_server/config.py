@@ -186,6 +186,9 @@ class Config:
     kv_type: KVType = _setting(  # noqa: RUF009
         "f16", _one_of(KV_TYPES), f"type of the KV cache's numbers: {' or '.join(KV_TYPES)}"
     )
+    strict: Switch = _setting(  # noqa: RUF009
+        "off", _one_of(SWITCH), "refuse requests with unknown fields and fields without effect"
+    )
     speculation: Switch = _setting(  # noqa: RUF009
         "on", _one_of(SWITCH), "guess several tokens of text that repeats: on or off"
     )

@@ -4,35 +4,100 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from typing import Any, TypeVar
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from ..errors import InvalidRequestError
+from .unknown import KnownFields
 
-Neutral = Mapping[str, tuple[Any, ...]]
-"""Fields that a route does not act on, with the values that ask for nothing. Naming them is better
-than "unknown", and clients that send such a value or null are not rejected."""
+Values = Mapping[str, tuple[Any, ...]]
+"""Fields, each with its values that ask for nothing. null always asks for nothing."""
 
 RequestT = TypeVar("RequestT", bound=Struct)
 
-_FIELD_ERRORS = (
-    ("Object missing required field `", "missing_required_parameter"),
-    ("Object contains unknown field `", "unknown_parameter"),
-)
+_MISSING = "Object missing required field `"
+_INDEX = re.compile(r"\[\d+\]")
 
 
-def prepare(*shapes: type[Struct]) -> None:
-    """Prepares structs for decoding. Call this once for each, before threads start: msgspec 0.22
-    inspects a class when it first decodes into it, and crashes if two threads are the first."""
-    for shape in shapes:
+@dataclass(frozen=True, slots=True)
+class Read(Generic[RequestT]):
+    """A body. `ignored` names its fields that ask for something and have no effect; one that every
+    item of a list has is named once, as in `messages[].x`."""
+
+    request: RequestT
+    ignored: tuple[str, ...] = ()
+
+
+class Reader(Generic[RequestT]):
+    """Decodes the bodies of one shape.
+
+    The fields that the struct does not have are of three kinds. Those in `neutral` would change the
+    answer: other values than the listed ones are refused. Those in `effectless` would not: other
+    values are accepted and named. So are all fields that nobody knows. Strictly read, all of them
+    are refused.
+
+    Make it before threads start: msgspec 0.22 inspects a struct when it first decodes into it, and
+    crashes if two threads are the first.
+    """
+
+    def __init__(
+        self,
+        shape: type[RequestT],
+        neutral: Values,
+        effectless: Values,
+        check: Callable[[dict[str, Any]], None] = lambda raw: None,
+    ) -> None:
+        """`check` gets the JSON before it is converted, and raises InvalidRequestError."""
         msgspec.json.Decoder(shape)
+        self._shape = shape
+        self._neutral = neutral
+        self._effectless = effectless
+        self._check = check
+        self._known = KnownFields(shape)
+
+    def read(self, body: bytes, strict: bool = False) -> Read[RequestT]:
+        """Decodes a body. Raises InvalidRequestError with the field in `param`."""
+        raw = _object(body)
+        ignored = self._take_out(raw, strict)
+        self._check(raw)
+        unknown = self._known.unknown(raw)
+        if strict and unknown:
+            raise InvalidRequestError(
+                f"Unknown field {unknown[0]!r}.", unknown[0], "unknown_parameter"
+            )
+        try:
+            request = msgspec.convert(raw, self._shape)
+        except msgspec.ValidationError as error:
+            raise _validation_error(error) from None
+        ignored += [_INDEX.sub("[]", place) for place in unknown]
+        return Read(request, tuple(dict.fromkeys(ignored)))
+
+    def _take_out(self, raw: dict[str, Any], strict: bool) -> list[str]:
+        """Takes the fields of the two tables out, and returns those without effect that ask for
+        something. Raises InvalidRequestError for what is refused."""
+        ignored = []
+        for name in [name for name in raw if name not in self._shape.__struct_fields__]:
+            neutral, effectless = self._neutral.get(name), self._effectless.get(name)
+            if neutral is None and effectless is None:
+                continue
+            value = raw.pop(name)
+            if value is None or _is_one_of(value, neutral or effectless or ()):
+                continue
+            if strict or effectless is None:
+                raise InvalidRequestError(
+                    f"{name!r} is not supported by this server.", name, "unsupported_parameter"
+                )
+            ignored.append(name)
+        return ignored
 
 
-def decode(body: bytes, shape: type[RequestT], neutral: Neutral) -> RequestT:
-    """Decodes a request body. Raises InvalidRequestError with the field in `param`."""
+def _object(body: bytes) -> dict[str, Any]:
+    """Returns the JSON object that a body is. Raises InvalidRequestError."""
     try:
         raw = msgspec.json.decode(body)
     except RecursionError:
@@ -45,11 +110,7 @@ def decode(body: bytes, shape: type[RequestT], neutral: Neutral) -> RequestT:
         ) from None
     if not isinstance(raw, dict):
         raise InvalidRequestError("The body must be a JSON object.", code="invalid_type")
-    _refuse_unsupported(raw, shape, neutral)
-    try:
-        return msgspec.convert(raw, shape)
-    except msgspec.ValidationError as error:
-        raise _validation_error(error) from None
+    return raw
 
 
 def _endless_number(body: bytes) -> str | None:
@@ -70,40 +131,22 @@ def _endless_number(body: bytes) -> str | None:
     return None
 
 
-def _refuse_unsupported(raw: dict[str, Any], shape: type[Struct], neutral: Neutral) -> None:
-    for name in list(raw):
-        if name in shape.__struct_fields__:
-            continue
-        if name not in neutral:
-            raise InvalidRequestError(
-                f"Unknown field {name!r}.", param=name, code="unknown_parameter"
-            )
-        if raw[name] is not None and not _is_neutral(raw[name], neutral[name]):
-            raise InvalidRequestError(
-                f"{name!r} is not supported by this server.",
-                param=name,
-                code="unsupported_parameter",
-            )
-        del raw[name]
-
-
-def _is_neutral(value: Any, values: tuple[Any, ...]) -> bool:
+def _is_one_of(value: Any, values: tuple[Any, ...]) -> bool:
     """Whether a value equals one of these, in type too: Python takes True as equal to 1."""
     return any(type(value) is type(other) and value == other for other in values)
 
 
 def _validation_error(error: msgspec.ValidationError) -> InvalidRequestError:
     """Converts msgspec's error. Its sentence ends with " - at `$.path`", unless the path is the
-    top. The path, followed by the missing or unknown field, is OpenAI's `param`."""
+    top. The path, followed by the missing field, is OpenAI's `param`."""
     sentence, at, path = str(error).rpartition(" - at `$")
     if not at:
         sentence, path = path, ""
     param = path.rstrip("`").lstrip(".")
     wrong_type = sentence.startswith("Expected ") and ", got `" in sentence
     code = "invalid_type" if wrong_type else "invalid_value"
-    for words, field_code in _FIELD_ERRORS:
-        if sentence.startswith(words):
-            field = sentence.removeprefix(words).rstrip("`")
-            param, code = f"{param}.{field}".lstrip("."), field_code
+    if sentence.startswith(_MISSING):
+        field = sentence.removeprefix(_MISSING).rstrip("`")
+        param, code = f"{param}.{field}".lstrip("."), "missing_required_parameter"
     where = f" (at {param})" if param else ""
     return InvalidRequestError(f"{sentence}{where}.", param=param or None, code=code)

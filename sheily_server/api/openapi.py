@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Struct, UnsetType
 
 from ..version import package_version
-from .openai_chat.neutral import NEUTRAL
+from .openai_chat.neutral import EFFECTLESS, NEUTRAL
 from .route import JSON, Route
 
 VERSION = "3.1.0"
@@ -160,6 +160,10 @@ def _request_schemas(routes: Sequence[Route]) -> dict[str, Any]:
                     "enum": [None, *values],
                     "description": "Has no effect on this route; other values are refused.",
                 }
+        for name in EFFECTLESS:
+            properties[name] = {
+                "description": "Accepted without effect; `sheily.ignored` names it."
+            }
     return schemas
 
 

@@ -16,7 +16,7 @@ from ..config import Config
 from ..metrics import Metrics
 
 JSON = "application/json"
-RequestT = TypeVar("RequestT", bound=Struct)
+ReadT = TypeVar("ReadT")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +29,11 @@ class Service:
     health: Callable[[], Health]
     created: int
 
+    def reads(self, read: Callable[[bytes, bool], ReadT]) -> Callable[[bytes], ReadT]:
+        """Returns what reads a body, as strictly as the settings want it."""
+        strict = self.config.strict == "on"
+        return lambda data: read(data, strict)
+
 
 class Asked(Protocol):
     """One request. `arguments` are the parts of its path that the route names."""
@@ -39,7 +44,7 @@ class Asked(Protocol):
     @property
     def arguments(self) -> Mapping[str, str]: ...
 
-    def read(self, decode: Callable[[bytes], RequestT]) -> RequestT:
+    def read(self, decode: Callable[[bytes], ReadT]) -> ReadT:
         """Returns the decoded body, once there is room for the request. Raises ServiceError."""
         ...
 

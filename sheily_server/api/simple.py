@@ -15,10 +15,17 @@ from ..errors import InvalidRequestError, ServiceError
 from ..templates.base import Offer
 from . import body
 from .openai_chat import protocol as wire
-from .openai_chat.decode import asked, check_options
-from .openai_chat.encode import usage
-from .openai_chat.neutral import NEUTRAL
-from .openai_chat.protocol import MAX_MESSAGES, ChatMessage, FinishReason, Options, Usage
+from .openai_chat.decode import asked, check_options, refuse_media
+from .openai_chat.encode import extension, usage
+from .openai_chat.neutral import EFFECTLESS, NEUTRAL
+from .openai_chat.protocol import (
+    MAX_MESSAGES,
+    ChatMessage,
+    Extension,
+    FinishReason,
+    Options,
+    Usage,
+)
 from .openai_chat.routes import HELLO
 from .route import WORK, Asked, Route, Service, Whole, collect, whole
 
@@ -46,21 +53,25 @@ class SimpleChatResponse(Struct, frozen=True, kw_only=True):
     usage: Usage
     dropped_messages: int
     timed_out: bool
+    sheily: Extension
 
 
-body.prepare(SimpleChatRequest)
+READER = body.Reader(SimpleChatRequest, NEUTRAL, EFFECTLESS, refuse_media)
 
 
-def read(data: bytes) -> SimpleChatRequest:
+def read(data: bytes, strict: bool = False) -> body.Read[SimpleChatRequest]:
     """Decodes the body of POST /chat. Raises InvalidRequestError."""
-    request = body.decode(data, SimpleChatRequest, NEUTRAL)
-    check_options(request)
-    return request
+    found = READER.read(data, strict)
+    check_options(found.request)
+    return found
 
 
-def generation(request: SimpleChatRequest, history: int | None) -> Generation:
+def generation(found: body.Read[SimpleChatRequest], history: int | None) -> Generation:
     """Returns what a body asks for. Raises InvalidRequestError."""
-    return asked(request, messages_of(request), Offer(), history=history or HISTORY)
+    messages = messages_of(found.request)
+    return asked(
+        found.request, messages, Offer(), history=history or HISTORY, ignored=found.ignored
+    )
 
 
 def answer(turn: Turn, pieces: Sequence[Piece]) -> SimpleChatResponse:
@@ -72,6 +83,7 @@ def answer(turn: Turn, pieces: Sequence[Piece]) -> SimpleChatResponse:
         usage=usage(turn),
         dropped_messages=turn.dropped_messages,
         timed_out=turn.timed_out,
+        sheily=extension(turn),
     )
 
 
@@ -108,10 +120,11 @@ def place(request: SimpleChatRequest, param: str | None) -> str | None:
 
 
 def chat(service: Service, asked: Asked) -> Whole:
-    request = asked.read(read)
+    found = asked.read(service.reads(read))
+    request = found.request
     service.chat.check_model(request.model)
     try:
-        turn = service.chat.begin(generation(request, service.config.max_history), asked.caller)
+        turn = service.chat.begin(generation(found, service.config.max_history), asked.caller)
     except ServiceError as error:
         error.param = place(request, error.param)
         raise

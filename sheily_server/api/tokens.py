@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 from msgspec import Meta, Struct
@@ -10,9 +11,9 @@ from ..errors import InvalidRequestError
 from ..protocol.events import Tokenized
 from ..templates.base import Message, Offer
 from . import body
-from .openai_chat.decode import check_tools, offered_functions, to_message
-from .openai_chat.neutral import NEUTRAL
-from .openai_chat.protocol import MAX_MESSAGES, MAX_TOOLS, ChatMessage, Tool
+from .openai_chat.decode import check_tools, offered_functions, refuse_media, to_message
+from .openai_chat.neutral import EFFECTLESS, NEUTRAL
+from .openai_chat.protocol import MAX_MESSAGES, MAX_TOOLS, ChatMessage, Extension, Tool
 from .openai_chat.routes import HELLO
 from .route import WORK, Asked, Route, Service, Whole, whole
 
@@ -21,7 +22,7 @@ MAX_DETOKENIZED = 262_144
 TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 
 
-class TokenizeRequest(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+class TokenizeRequest(Struct, frozen=True, kw_only=True):
     """The body of POST /tokenize: a text, or messages as a chat request has them."""
 
     model: str | None = None
@@ -32,7 +33,7 @@ class TokenizeRequest(Struct, forbid_unknown_fields=True, frozen=True, kw_only=T
     tools: Annotated[list[Tool], Meta(max_length=MAX_TOOLS)] | None = None
 
 
-class DetokenizeRequest(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+class DetokenizeRequest(Struct, frozen=True, kw_only=True):
     """The body of POST /detokenize."""
 
     model: str | None = None
@@ -46,29 +47,33 @@ class TokenizeResponse(Struct, frozen=True):
     tokens: list[int]
     count: int
     pieces: list[str]
+    sheily: Extension
 
 
 class DetokenizeResponse(Struct, frozen=True):
     text: str
+    sheily: Extension
 
 
-body.prepare(TokenizeRequest, DetokenizeRequest)
+TOKENIZE = body.Reader(TokenizeRequest, NEUTRAL, EFFECTLESS, refuse_media)
+DETOKENIZE = body.Reader(DetokenizeRequest, NEUTRAL, EFFECTLESS)
 
 
-def read_tokenize(data: bytes) -> TokenizeRequest:
+def read_tokenize(data: bytes, strict: bool = False) -> body.Read[TokenizeRequest]:
     """Decodes the body of POST /tokenize. Raises InvalidRequestError."""
-    request = body.decode(data, TokenizeRequest, NEUTRAL)
+    found = TOKENIZE.read(data, strict)
+    request = found.request
     check_tools(request.tools or [])
     if (request.text is None) == (request.messages is None):
         raise InvalidRequestError("Give either text or messages.", "text")
     if request.tools and request.messages is None:
         raise InvalidRequestError("tools go with messages.", "tools")
-    return request
+    return found
 
 
-def read_detokenize(data: bytes) -> DetokenizeRequest:
+def read_detokenize(data: bytes, strict: bool = False) -> body.Read[DetokenizeRequest]:
     """Decodes the body of POST /detokenize. Raises InvalidRequestError."""
-    return body.decode(data, DetokenizeRequest, NEUTRAL)
+    return DETOKENIZE.read(data, strict)
 
 
 def prompt_of(request: TokenizeRequest) -> tuple[list[Message], Offer]:
@@ -77,25 +82,28 @@ def prompt_of(request: TokenizeRequest) -> tuple[list[Message], Offer]:
     return messages, Offer(offered_functions(request.tools or ()))
 
 
-def tokenized(found: Tokenized) -> TokenizeResponse:
+def tokenized(found: Tokenized, ignored: Sequence[str] = ()) -> TokenizeResponse:
     pieces = [piece.decode("utf-8", "replace") for piece in found.pieces]
-    return TokenizeResponse(found.tokens, len(found.tokens), pieces)
+    said = Extension(ignored=list(ignored))
+    return TokenizeResponse(found.tokens, len(found.tokens), pieces, said)
 
 
 def tokenize(service: Service, asked: Asked) -> Whole:
-    request = asked.read(read_tokenize)
+    read = asked.read(service.reads(read_tokenize))
+    request = read.request
     service.chat.check_model(request.model)
     if request.text is not None:
         found = service.chat.tokenize(request.text, asked.caller)
     else:
         found = service.chat.tokenize_prompt(*prompt_of(request), asked.caller)
-    return whole(tokenized(found))
+    return whole(tokenized(found, read.ignored))
 
 
 def detokenize(service: Service, asked: Asked) -> Whole:
-    request = asked.read(read_detokenize)
-    service.chat.check_model(request.model)
-    return whole(DetokenizeResponse(service.chat.detokenize(request.tokens, asked.caller)))
+    read = asked.read(service.reads(read_detokenize))
+    service.chat.check_model(read.request.model)
+    text = service.chat.detokenize(read.request.tokens, asked.caller)
+    return whole(DetokenizeResponse(text, Extension(ignored=list(read.ignored))))
 
 
 ROUTES = (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from ..errors import (
     TimedOutError,
     UnknownModelError,
 )
+from ..logs import escaped
 from ..metrics import Metrics
 from ..protocol.commands import Detokenize, PromptFormat, Segment, Submit, Tokenize
 from ..protocol.events import (
@@ -43,6 +45,8 @@ from .grammar import answer_grammar
 from .history import drop_oldest, limit_history
 from .reader import AnswerReader, Piece
 
+log = logging.getLogger(__name__)
+
 POLL_S = 0.05
 FIRST_GRACE_S = 0.2
 """Seconds after its deadline that a request without a token waits for the engine to report it."""
@@ -50,6 +54,8 @@ ENGINE_GRACE_S = 10.0
 """The same for a request with a token, whose answer the engine ends between two steps."""
 ANSWER_SHARE = 4
 """Trimming leaves one part in ANSWER_SHARE of the context for an answer of unknown length."""
+MOST_TOLD = 100
+"""Fields without effect that are logged."""
 TRIMMED_SHARE = 8
 """A prompt that was not counted to its end loses at least one part in TRIMMED_SHARE."""
 
@@ -126,6 +132,7 @@ class Chat:
         self._metrics = metrics or Metrics(supervisor.health)
         self._dates = ConversationDates()
         self.model = config.model_path.stem
+        self._told: set[str] = set()
 
     def begin(self, asked: Generation, caller: Caller) -> Turn:
         """Renders the prompt and waits until the engine has admitted it.
@@ -133,6 +140,7 @@ class Chat:
         Raises ServiceError for whatever keeps the request from being answered, and ClientGoneError.
         """
         self._check_limits(asked)
+        self._tell_ignored(asked.ignored)
         limit = min(asked.max_tokens or self._config.max_tokens, self._config.max_tokens)
         engine = self._supervisor.engine()
         syntax = template_of(engine.prompt_format).calls
@@ -257,6 +265,13 @@ class Chat:
         """Raises UnknownModelError for a name other than this model's."""
         if name not in (None, "", self.model, self._config.model_path.name):
             raise UnknownModelError(name or "", self.model)
+
+    def _tell_ignored(self, fields: Sequence[str]) -> None:
+        """Logs each field without effect once, as its sender may not look at the response."""
+        for name in fields:
+            if name not in self._told and len(self._told) < MOST_TOLD:
+                self._told.add(name)
+                log.info("requests have the field %s, which has no effect here", escaped(name))
 
     def _check_limits(self, asked: Generation) -> None:
         if asked.n > self._config.parallel:

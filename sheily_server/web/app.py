@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
-import msgspec
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
@@ -42,7 +41,7 @@ them would leave no thread for /health."""
 
 _PARAMETER = re.compile(r"\{(\w+)\}")
 StartResponse = Any
-RequestT = TypeVar("RequestT", bound=msgspec.Struct)
+ReadT = TypeVar("ReadT")
 Environ = dict[str, Any]
 
 
@@ -166,7 +165,7 @@ class App:
             self._posts.release()
         return response
 
-    def _read(self, request: Request, read: Callable[[bytes], RequestT]) -> RequestT:
+    def _read(self, request: Request, read: Callable[[bytes], ReadT]) -> ReadT:
         """Reads the body of a request, if there is room for the request. Raises ServiceError."""
         self._supervisor.check_room()
         body = _body(request)

@@ -15,7 +15,7 @@ from sheily_server.api.tokens import DetokenizeRequest, TokenizeRequest
 
 ShapeT = TypeVar("ShapeT", bound=Struct)
 
-READ: dict[type[Struct], Callable[[bytes], Struct]] = {
+READ: dict[type[Struct], Callable[..., Any]] = {
     ChatRequest: decode.read,
     SimpleChatRequest: simple.read,
     TokenizeRequest: tokens.read_tokenize,
@@ -25,4 +25,5 @@ READ: dict[type[Struct], Callable[[bytes], Struct]] = {
 
 def decode_request(data: bytes, shape: type[ShapeT]) -> ShapeT:
     """What the route of a shape makes of a body. Raises InvalidRequestError."""
-    return cast("ShapeT", cast("Any", READ[shape])(data))
+    found = READ[shape](data)
+    return cast("ShapeT", found.request)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -14,20 +14,38 @@ from ...protocol.commands import Sampling
 from ...templates.base import Function, Message, Offer, ToolCall
 from .. import body
 from . import protocol as wire
-from .neutral import NEUTRAL
+from .neutral import EFFECTLESS, NEUTRAL
 
 MAX_STOP_BYTES = 256
+LEAST_TOP_P = 1e-6
+"""The engine computes in 32 bits, where the smallest numbers are 0."""
 MAX_PREDICTION_BYTES = 256 * 1024
 MAX_NESTING = 100
 """Most levels of JSON that goes into a prompt: far fewer than Python's own encoder can write."""
 
-body.prepare(wire.ChatRequest)
+
+def refuse_media(raw: dict[str, Any]) -> None:
+    """Refuses content that is not text by its kind, which would else be an unknown value."""
+    messages = raw.get("messages")
+    for i, message in enumerate(messages if isinstance(messages, list) else ()):
+        content = message.get("content") if isinstance(message, dict) else None
+        for j, part in enumerate(content if isinstance(content, list) else ()):
+            kind = part.get("type") if isinstance(part, dict) else None
+            if isinstance(kind, str) and kind not in ("text", "refusal"):
+                raise InvalidRequestError(
+                    f"This model reads text only, no content of the type {kind[:40]!r}.",
+                    f"messages[{i}].content[{j}].type",
+                )
 
 
-def read(data: bytes) -> wire.ChatRequest:
+READER = body.Reader(wire.ChatRequest, NEUTRAL, EFFECTLESS, refuse_media)
+
+
+def read(data: bytes, strict: bool = False) -> body.Read[wire.ChatRequest]:
     """Decodes the body of POST /v1/chat/completions. Raises InvalidRequestError."""
-    request = body.decode(data, wire.ChatRequest, NEUTRAL)
-    check_tools(request.tools or [])
+    found = READER.read(data, strict)
+    request = found.request
+    check_tools(tools_of(request))
     check_options(request)
     if request.top_logprobs is not None and not request.logprobs:
         raise InvalidRequestError("top_logprobs needs logprobs to be true.", "top_logprobs")
@@ -35,17 +53,19 @@ def read(data: bytes) -> wire.ChatRequest:
         raise InvalidRequestError(
             "stream_options is only allowed when stream is true.", "stream_options"
         )
-    return request
+    return found
 
 
-def generation(request: wire.ChatRequest, history: int | None) -> Generation:
+def generation(found: body.Read[wire.ChatRequest], history: int | None) -> Generation:
     """Returns what a body asks for, with at most `history` messages. Raises
     InvalidRequestError."""
+    request = found.request
     return asked(
         request,
         request.messages,
         offer(request),
         history=history,
+        ignored=found.ignored,
         n=request.n or 1,
         top_logprobs=request.wanted_logprobs(),
     )
@@ -57,6 +77,7 @@ def asked(
     offered: Offer,
     *,
     history: int | None,
+    ignored: Sequence[str] = (),
     n: int = 1,
     top_logprobs: int | None = None,
 ) -> Generation:
@@ -74,6 +95,7 @@ def asked(
         schema=_answer_schema(options.response_format),
         prediction=options.predicted(),
         history=history,
+        ignored=ignored,
         trims=options.truncation == "trim",
     )
 
@@ -145,17 +167,21 @@ def too_deep(value: Any) -> bool:
 def sampling(options: wire.Options) -> Sampling:
     """Returns the sampling parameters. OpenAI's defaults: temperature 1, top_p 1, a new seed."""
     return Sampling(
-        temperature=1.0 if options.temperature is None else options.temperature,
-        top_k=options.top_k or 0,
-        top_p=1.0 if options.top_p is None else options.top_p,
+        temperature=0.0 if options.top_p == 0 else _or(options.temperature, 1.0),
+        top_k=max(0, options.top_k or 0),
+        top_p=max(LEAST_TOP_P, _or(options.top_p, 1.0)),
         min_p=options.min_p or 0.0,
-        repeat_penalty=options.repeat_penalty or 1.0,
+        repeat_penalty=options.repeat_penalty or options.repetition_penalty or 1.0,
         frequency_penalty=options.frequency_penalty or 0.0,
         presence_penalty=options.presence_penalty or 0.0,
-        seed=options.seed,
+        seed=None if options.seed == -1 else options.seed,
         logit_bias={int(token): bias for token, bias in (options.logit_bias or {}).items()},
         ignore_eos=bool(options.ignore_eos),
     )
+
+
+def _or(value: float | None, default: float) -> float:
+    return default if value is None else value
 
 
 def _answer_schema(form: wire.ResponseFormat | None) -> AnswerSchema | None:
@@ -171,7 +197,7 @@ def _answer_schema(form: wire.ResponseFormat | None) -> AnswerSchema | None:
 def offer(request: wire.ChatRequest) -> Offer:
     """Returns what a request offers. Raises InvalidRequestError when it chooses a function that it
     does not offer, or when calls must follow a schema that is too large or not an object's."""
-    functions = offered_functions(request.tools or [])
+    functions = offered_functions(tools_of(request))
     names = [function.name for function in functions]
     for i, name in enumerate(names):
         if name in names[:i]:
@@ -183,6 +209,23 @@ def offer(request: wire.ChatRequest) -> Offer:
         for function in offered.functions:
             _check_parameters(function)
     return offered
+
+
+def tools_of(request: wire.ChatRequest) -> list[wire.Tool]:
+    """Returns the tools of a request, or else the `functions`, their older form."""
+    if request.tools is not None:
+        return request.tools
+    return [wire.Tool(function) for function in request.functions or ()]
+
+
+def _tool_choice(
+    request: wire.ChatRequest,
+) -> Literal["none", "auto", "required"] | wire.NamedToolChoice | None:
+    if request.tool_choice is not None or request.function_call is None:
+        return request.tool_choice
+    if isinstance(request.function_call, wire.ChosenByName):
+        return wire.NamedToolChoice(wire.ChosenFunction(request.function_call.name))
+    return request.function_call
 
 
 def offered_functions(tools: Sequence[wire.Tool]) -> tuple[Function, ...]:
@@ -200,7 +243,7 @@ def offered_functions(tools: Sequence[wire.Tool]) -> tuple[Function, ...]:
 
 
 def _offer(request: wire.ChatRequest, functions: tuple[Function, ...]) -> Offer:
-    choice = request.tool_choice
+    choice = _tool_choice(request)
     several = request.parallel_tool_calls is True
     if choice is None or choice == "auto":
         return Offer(functions, several=several)
@@ -233,13 +276,18 @@ def to_message(message: wire.ChatMessage, index: int) -> Message:
     arguments of calls are parsed. Raises ServiceError if arguments are not a JSON object."""
     if isinstance(message, wire.ToolMessage):
         return Message("tool", wire.plain(message.content), tool_call_id=message.tool_call_id)
+    if isinstance(message, wire.FunctionMessage):
+        return Message("tool", wire.plain(message.content or ""))
     if isinstance(message, wire.UserMessage):
         return Message("user", wire.plain(message.content))
     if isinstance(message, wire.AssistantMessage):
         calls = tuple(
-            _tool_call(call, f"messages[{index}].tool_calls[{i}].function.arguments")
+            _call(call.function, f"messages[{index}].tool_calls[{i}].function.arguments", call.id)
             for i, call in enumerate(message.tool_calls or [])
         )
+        if message.function_call is not None:
+            place = f"messages[{index}].function_call.arguments"
+            calls += (_call(message.function_call, place),)
         if message.content is None and not calls:
             raise InvalidRequestError(
                 "An assistant message needs content or tool_calls.", f"messages[{index}].content"
@@ -248,13 +296,13 @@ def to_message(message: wire.ChatMessage, index: int) -> Message:
     return Message("system", wire.plain(message.content))
 
 
-def _tool_call(call: wire.ToolCallParam, param: str) -> ToolCall:
+def _call(call: wire.FunctionCall, param: str, id: str = "") -> ToolCall:
     try:  # not json.loads, which accepts NaN and lone surrogates
-        arguments = msgspec.json.decode(call.function.arguments or "{}")
+        arguments = msgspec.json.decode(call.arguments or "{}")
     except (msgspec.DecodeError, RecursionError):
         arguments = None
     if not isinstance(arguments, dict):
         raise InvalidRequestError("arguments must be a JSON object in a string.", param)
     if too_deep(arguments):
         raise InvalidRequestError(f"arguments are nested deeper than {MAX_NESTING} levels.", param)
-    return ToolCall(call.function.name, arguments, id=call.id)
+    return ToolCall(call.name, arguments, id=id)

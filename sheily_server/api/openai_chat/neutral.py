@@ -1,10 +1,11 @@
-"""Fields of OpenAI's API that have no effect here, and the values that they may have."""
+"""Fields of OpenAI's chat API that this server, or one of its routes, does not act on, each with
+its values that ask for nothing."""
 
 from __future__ import annotations
 
-from ..body import Neutral
+from ..body import Values
 
-NEUTRAL: Neutral = {
+NEUTRAL: Values = {
     "n": (1,),
     "stream": (False,),
     "stream_options": (),
@@ -17,10 +18,17 @@ NEUTRAL: Neutral = {
     "function_call": ("none", "auto"),
     "modalities": (["text"],),
     "audio": (),
-    "verbosity": ("medium",),
     "web_search_options": (),
-    "prompt_cache_retention": ("in_memory", "in-memory"),
-    "prompt_cache_options": (),
     "moderation": (),
 }
-"""Fields of OpenAI's API that this server, or one of its routes, does not act on."""
+"""Other values would change the answer: they are refused."""
+
+EFFECTLESS: Values = {
+    "store": (False,),
+    "service_tier": ("auto", "default"),
+    "verbosity": ("medium",),
+    "reasoning_effort": (),
+    "prompt_cache_retention": ("in_memory", "in-memory"),
+    "prompt_cache_options": (),
+}
+"""Other values are accepted, and `sheily.ignored` names them."""

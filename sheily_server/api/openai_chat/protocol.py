@@ -6,19 +6,20 @@ https://platform.openai.com/docs/api-reference/chat, as the `openai` Python pack
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 MAX_MESSAGES = 512
-MAX_STOPS = 4
-MAX_LOGIT_BIAS = 300
+MAX_STOPS = 16
+MAX_LOGIT_BIAS = 300_000
 MAX_TOP_LOGPROBS = 20
 MAX_TOOLS = 128
 
-# Not just above 0: the engine computes in 32 bits, where the smallest values are 0.
-Probability = Annotated[float, Meta(ge=1e-6, le=1)]
+Probability = Annotated[float, Meta(ge=0, le=1)]
 Penalty = Annotated[float, Meta(ge=-2, le=2)]
+RepeatPenalty = Annotated[float, Meta(ge=0.01, le=10)]
 Temperature = Annotated[float, Meta(ge=0, le=2)]
 TokenCount = Annotated[int, Meta(ge=-1, le=2**63 - 1)]
 """-1 asks for as many tokens as the server gives."""
@@ -28,7 +29,7 @@ Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 FinishReason = Annotated[str, Meta(extra_json_schema={"enum": ["stop", "length", "tool_calls"]})]
 
 
-class TextPart(Struct, tag_field="type", tag="text", forbid_unknown_fields=True, frozen=True):
+class TextPart(Struct, tag_field="type", tag="text", frozen=True):
     """One part of a message's content. The model reads only text. `prompt_cache_breakpoint` has no
     effect: every prefix is cached anyway."""
 
@@ -36,17 +37,24 @@ class TextPart(Struct, tag_field="type", tag="text", forbid_unknown_fields=True,
     prompt_cache_breakpoint: Any = None
 
 
+class RefusalPart(Struct, tag_field="type", tag="refusal", frozen=True):
+    """What an assistant said instead of an answer: text, to this model."""
+
+    refusal: str
+
+
 Content = str | list[TextPart]
+AssistantContent = str | list[TextPart | RefusalPart]
 
 
-def plain(content: Content) -> str:
+def plain(content: str | Sequence[TextPart | RefusalPart]) -> str:
     """Returns the text of a content. Its parts are joined with nothing between them."""
     if isinstance(content, str):
         return content
-    return "".join(part.text for part in content)
+    return "".join(part.text if isinstance(part, TextPart) else part.refusal for part in content)
 
 
-class FunctionCall(Struct, forbid_unknown_fields=True, frozen=True):
+class FunctionCall(Struct, frozen=True):
     """A call the model made earlier. `arguments` is JSON in a string, as in OpenAI's API.
 
     The official clients add `parsed_arguments` to the calls that they read, and send it back.
@@ -57,7 +65,7 @@ class FunctionCall(Struct, forbid_unknown_fields=True, frozen=True):
     parsed_arguments: Any = None
 
 
-class ToolCallParam(Struct, forbid_unknown_fields=True, frozen=True):
+class ToolCallParam(Struct, frozen=True):
     """A call of an earlier answer. `index` remains if the call was put together from chunks."""
 
     id: str
@@ -66,7 +74,7 @@ class ToolCallParam(Struct, forbid_unknown_fields=True, frozen=True):
     index: int | None = None
 
 
-class _Message(Struct, tag_field="role", forbid_unknown_fields=True, frozen=True, kw_only=True):
+class _Message(Struct, tag_field="role", frozen=True, kw_only=True):
     name: str | None = None
 
 
@@ -86,12 +94,12 @@ class AssistantMessage(_Message, tag="assistant", kw_only=True, frozen=True):
     """Fields besides `content` and `tool_calls` are parts of an answer that clients send back. The
     official clients add `parsed`."""
 
-    content: Content | None = None
+    content: AssistantContent | None = None
     tool_calls: list[ToolCallParam] | None = None
     refusal: str | None = None
     annotations: list[Any] | None = None
     audio: None = None
-    function_call: None = None
+    function_call: FunctionCall | None = None
     parsed: Any = None
 
 
@@ -100,27 +108,38 @@ class ToolMessage(_Message, tag="tool", kw_only=True, frozen=True):
     tool_call_id: str
 
 
-ChatMessage = SystemMessage | DeveloperMessage | UserMessage | AssistantMessage | ToolMessage
+class FunctionMessage(_Message, tag="function", kw_only=True, frozen=True):
+    """The result of a `function_call`, the older form of a tool message."""
+
+    content: Content | None
 
 
-class StreamOptions(Struct, forbid_unknown_fields=True, frozen=True):
+ChatMessage = (
+    SystemMessage
+    | DeveloperMessage
+    | UserMessage
+    | AssistantMessage
+    | ToolMessage
+    | FunctionMessage
+)
+
+
+class StreamOptions(Struct, frozen=True):
     """`include_obfuscation` asks for padding against eavesdroppers. It has no effect."""
 
     include_usage: bool | None = None
     include_obfuscation: bool | None = None
 
 
-class TextFormat(Struct, tag_field="type", tag="text", forbid_unknown_fields=True, frozen=True):
+class TextFormat(Struct, tag_field="type", tag="text", frozen=True):
     """The answer is free text."""
 
 
-class JsonObjectFormat(
-    Struct, tag_field="type", tag="json_object", forbid_unknown_fields=True, frozen=True
-):
+class JsonObjectFormat(Struct, tag_field="type", tag="json_object", frozen=True):
     """The answer is a JSON object."""
 
 
-class JsonSchema(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+class JsonSchema(Struct, frozen=True, kw_only=True):
     """A named schema. The answer follows it whether or not `strict` is set."""
 
     name: FunctionName
@@ -129,9 +148,7 @@ class JsonSchema(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     strict: bool | None = None
 
 
-class JsonSchemaFormat(
-    Struct, tag_field="type", tag="json_schema", forbid_unknown_fields=True, frozen=True
-):
+class JsonSchemaFormat(Struct, tag_field="type", tag="json_schema", frozen=True):
     """The answer is JSON that follows a schema."""
 
     json_schema: JsonSchema
@@ -140,7 +157,7 @@ class JsonSchemaFormat(
 ResponseFormat = TextFormat | JsonObjectFormat | JsonSchemaFormat
 
 
-class Function(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+class Function(Struct, frozen=True, kw_only=True):
     """A function the model may call; `parameters` is the JSON Schema of its arguments."""
 
     name: FunctionName
@@ -149,22 +166,28 @@ class Function(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
     strict: bool | None = None
 
 
-class Tool(Struct, tag_field="type", tag="function", forbid_unknown_fields=True, frozen=True):
+class Tool(Struct, tag_field="type", tag="function", frozen=True):
     function: Function
 
 
-class ChosenFunction(Struct, forbid_unknown_fields=True, frozen=True):
+class ChosenFunction(Struct, frozen=True):
     name: str
 
 
-class NamedToolChoice(Struct, forbid_unknown_fields=True, frozen=True):
+class NamedToolChoice(Struct, frozen=True):
     """The answer must call this function."""
 
     function: ChosenFunction
     type: Literal["function"] = "function"
 
 
-class Prediction(Struct, forbid_unknown_fields=True, frozen=True):
+class ChosenByName(Struct, frozen=True):
+    """The older form of NamedToolChoice."""
+
+    name: str
+
+
+class Prediction(Struct, frozen=True):
     """Text that the answer is expected to repeat, at most 256 KiB. It speeds up the answer and
     never changes it."""
 
@@ -172,7 +195,7 @@ class Prediction(Struct, forbid_unknown_fields=True, frozen=True):
     content: Content
 
 
-class Options(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
+class Options(Struct, frozen=True, kw_only=True):
     """Options of an answer on both chat routes. Null means the same as leaving a field out.
 
     docs/openai.md has a line for each field.
@@ -194,19 +217,16 @@ class Options(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
         | None
     ) = None
     response_format: ResponseFormat | None = None
-    top_k: Annotated[int, Meta(ge=0, le=1_000_000)] | None = None
+    top_k: Annotated[int, Meta(ge=-1, le=1_000_000)] | None = None
     min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
-    repeat_penalty: Annotated[float, Meta(ge=0.01, le=10)] | None = None
+    repeat_penalty: RepeatPenalty | None = None
+    repetition_penalty: RepeatPenalty | None = None
+    n_predict: TokenCount | None = None
     ignore_eos: bool | None = None
     truncation: Literal["error", "trim"] | None = None
     prediction: Prediction | None = None
     user: str | None = None
     metadata: dict[str, str] | None = None
-    store: Literal[False] | None = None
-    service_tier: Literal["auto", "default"] | None = None
-    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"] | None = (
-        None
-    )
     prompt_cache_key: str | None = None
     safety_identifier: str | None = None
 
@@ -220,11 +240,13 @@ class Options(Struct, forbid_unknown_fields=True, frozen=True, kw_only=True):
         return None if self.prediction is None else plain(self.prediction.content) or None
 
     def completion_limit(self) -> tuple[int | None, str]:
-        """Returns the value and the name of `max_completion_tokens`, or else of `max_tokens`, its
-        older name. None means as many tokens as the server gives."""
-        name = "max_tokens" if self.max_completion_tokens is None else "max_completion_tokens"
-        value = getattr(self, name)
-        return (None if value == -1 else value), name
+        """Returns the value and the name of the first of the three fields that is there. None means
+        as many tokens as the server gives."""
+        for name in ("max_completion_tokens", "max_tokens", "n_predict"):
+            value = getattr(self, name)
+            if value is not None:
+                return (None if value == -1 else value), name
+        return None, "max_tokens"
 
 
 class ChatRequest(Options, frozen=True, kw_only=True):
@@ -239,6 +261,8 @@ class ChatRequest(Options, frozen=True, kw_only=True):
     tools: Annotated[list[Tool], Meta(max_length=MAX_TOOLS)] | None = None
     tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | None = None
     parallel_tool_calls: bool | None = None
+    functions: Annotated[list[Function], Meta(max_length=MAX_TOOLS)] | None = None
+    function_call: Literal["none", "auto"] | ChosenByName | None = None
 
     def wanted_logprobs(self) -> int | None:
         """Returns how many alternatives of each token are wanted; None for no logprobs."""

@@ -20,9 +20,10 @@ WEATHER = {
 
 
 def completions(service: Service, asked: Asked) -> Whole | Stream:
-    request = asked.read(decode.read)
+    found = asked.read(service.reads(decode.read))
+    request = found.request
     service.chat.check_model(request.model)
-    turn = service.chat.begin(decode.generation(request, service.config.max_history), asked.caller)
+    turn = service.chat.begin(decode.generation(found, service.config.max_history), asked.caller)
     logprobs = request.wanted_logprobs() is not None
     if request.stream:
         include_usage = bool(request.stream_options and request.stream_options.include_usage)

@@ -254,7 +254,7 @@ def _grammar(data: bytes) -> Grammar | None:
     if head == b"lark":
         return Grammar(rest.decode(), "lark")
     if head == b"tools":
-        return answer_grammar(None, decode.offer(decode.read(rest)), TEMPLATE.calls)
+        return answer_grammar(None, decode.offer(decode.read(rest).request), TEMPLATE.calls)
     schema = msgspec.json.decode(data)
     if not isinstance(schema, dict):
         return None

@@ -13,6 +13,7 @@ import pytest
 
 from sheily_server.api import simple as simple_route
 from sheily_server.api import tokens
+from sheily_server.api.body import Read
 from sheily_server.api.openai_chat import decode, encode
 from sheily_server.api.openai_chat import protocol as openai
 from sheily_server.backend.supervisor import Supervisor
@@ -176,7 +177,7 @@ def begin_request(supervisor: Supervisor, **fields: Any) -> tuple[Chat, Turn]:
     """A turn of POST /v1/chat/completions."""
     request = chat_request(**fields)
     subject = Chat(CONFIG, supervisor, today=lambda: datetime.date(2026, 3, 1))
-    return subject, subject.begin(decode.generation(request, CONFIG.max_history), caller())
+    return subject, subject.begin(decode.generation(Read(request), CONFIG.max_history), caller())
 
 
 def refused_request(dialect: str = "llama3", **fields: Any) -> ServiceError:
