@@ -121,6 +121,13 @@ def _hosts(text: str) -> tuple[str, ...]:
     return names
 
 
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not all(name.isprintable() and len(name) <= 256 for name in names):
+        raise ValueError("has a name that is not 1 to 256 printable characters")
+    return names
+
+
 def _origins(text: str) -> tuple[str, ...]:
     return tuple(_origin(part.strip()) for part in text.split(",") if part.strip())
 
@@ -159,6 +166,9 @@ class Config:
         _model_path,
         f"the GGUF file (default: {DEFAULT_MODEL_PATH} under the current folder)",
     )
+    model_aliases: tuple[str, ...] = _setting(
+        (), _names, "further names that requests may call the model, comma-separated, or * for any"
+    )
     context_size: int = _setting(
         4096, _integer(64, 1_048_576), "tokens one conversation may use, prompt and answer"
     )
@@ -175,7 +185,7 @@ class Config:
     port: int = _setting(8005, _integer(0, 65_535), "port to listen on; 0 takes a free one")
     parallel: int = _setting(4, _integer(1, 64), "requests that run at the same time")
     # Each takes a thread and a connection; web/server.py allows 512 connections.
-    queue: int = _setting(16, _integer(0, 400), "requests that may wait beside those")
+    queue: int = _setting(64, _integer(0, 400), "requests that may wait beside those")
     threads: int = _setting(
         0, _integer(0, MOST_THREADS), "compute threads; 0: the CPUs this process may run on"
     )

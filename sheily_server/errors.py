@@ -40,7 +40,8 @@ class UnknownModelError(InvalidRequestError):
 
     def __init__(self, name: str, own: str) -> None:
         super().__init__(
-            f"The model {name!r} does not exist here; this server has {own!r}.",
+            f"The model {name!r} does not exist here; this server has {own!r}. LLM_MODEL_ALIASES "
+            "gives it further names, * any name.",
             "model",
             "model_not_found",
         )

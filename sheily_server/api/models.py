@@ -9,11 +9,17 @@ from msgspec import Struct
 from .route import Asked, Route, Service, Whole, whole
 
 
-class Model(Struct, frozen=True):
-    """The model this server runs; `created` is when the server started, in Unix seconds."""
+class Model(Struct, frozen=True, kw_only=True):
+    """The model this server runs. `created` is when the server started, in Unix seconds.
+    `context_size` is in tokens. `parameters` counts the weights, `bytes` those of the file;
+    `quantization` names the type of most weights. They are null while the file cannot be read."""
 
     id: str
     created: int
+    context_size: int
+    quantization: str | None
+    parameters: int | None
+    bytes: int | None
     object: Literal["model"] = "model"
     owned_by: str = "local"
 
@@ -24,7 +30,15 @@ class ModelList(Struct, frozen=True):
 
 
 def model_of(service: Service) -> Model:
-    return Model(service.chat.model, service.created)
+    file = service.health().file
+    return Model(
+        id=service.chat.model,
+        created=service.created,
+        context_size=service.config.context_size,
+        quantization=file.quantization if file else None,
+        parameters=file.n_parameters if file else None,
+        bytes=file.file_bytes if file else None,
+    )
 
 
 def every(service: Service, asked: Asked) -> Whole:

@@ -81,6 +81,44 @@ class GGUFError(ValueError):
     with the file's name: "is empty"."""
 
 
+FILE_TYPES = {
+    0: "F32",
+    1: "F16",
+    2: "Q4_0",
+    3: "Q4_1",
+    7: "Q8_0",
+    8: "Q5_0",
+    9: "Q5_1",
+    10: "Q2_K",
+    11: "Q3_K_S",
+    12: "Q3_K_M",
+    13: "Q3_K_L",
+    14: "Q4_K_S",
+    15: "Q4_K_M",
+    16: "Q5_K_S",
+    17: "Q5_K_M",
+    18: "Q6_K",
+    19: "IQ2_XXS",
+    20: "IQ2_XS",
+    21: "Q2_K_S",
+    22: "IQ3_XS",
+    23: "IQ3_XXS",
+    24: "IQ1_S",
+    25: "IQ4_NL",
+    26: "IQ3_S",
+    27: "IQ3_M",
+    28: "IQ2_S",
+    29: "IQ2_M",
+    30: "IQ4_XS",
+    31: "IQ1_M",
+    32: "BF16",
+    36: "TQ1_0",
+    37: "TQ2_0",
+    38: "MXFP4",
+}
+"""Names of `general.file_type` (llama.cpp, llama.h, llama_ftype)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GGUF:
     """A file's sizes in bytes and its metadata: numbers and strings by key, and the lengths of
@@ -89,8 +127,15 @@ class GGUF:
     file_bytes: int
     tensor_bytes: int
     n_tensors: int
+    n_parameters: int
     metadata: Mapping[str, int | float | bool | str]
     lengths: Mapping[str, int]
+
+    @property
+    def quantization(self) -> str | None:
+        """The name of the type that most weights have; None when the file does not say."""
+        kind = self.metadata.get("general.file_type")
+        return FILE_TYPES.get(kind) if isinstance(kind, int) else None
 
     def of_architecture(self, key: str) -> int | None:
         """Returns an integer under the architecture's name, such as `block_count`."""
@@ -244,16 +289,10 @@ def _read(reader: _Reader, into: Layout | None) -> GGUF:
     alignment = metadata.get("general.alignment", 32)
     if not isinstance(alignment, int) or not 1 <= alignment <= 1 << 20:
         raise GGUFError(f"has an alignment of {_named(str(alignment))}")
-    tensor_bytes = 0
-    for i in range(n_tensors):
-        tensor = _tensor(reader, i, alignment)
-        tensor_bytes = max(tensor_bytes, _end(tensor))
-        if into is not None:
-            into.tensors.append(tensor)
-    data_begin = -(-reader.position // alignment) * alignment
-    if into is not None:
-        into.data_begin = data_begin
-    if n_tensors and data_begin + tensor_bytes > reader.size:
+    tensors = [_tensor(reader, i, alignment) for i in range(n_tensors)]
+    tensor_bytes = max((end for end, _ in tensors), default=0)
+    begin = -(-reader.position // alignment) * alignment
+    if n_tensors and begin + tensor_bytes > reader.size:
         raise GGUFError(
             f"has {reader.size:,} bytes, and its tensors would end at "
             f"{data_begin + tensor_bytes:,}: its download was cut off, or it is damaged"
@@ -262,6 +301,7 @@ def _read(reader: _Reader, into: Layout | None) -> GGUF:
         file_bytes=reader.size,
         tensor_bytes=tensor_bytes,
         n_tensors=n_tensors,
+        n_parameters=sum(n for _, n in tensors),
         metadata=metadata,
         lengths=lengths,
     )
@@ -316,7 +356,9 @@ def _skip_array(reader: _Reader, key: str) -> int:
     return n
 
 
-def _tensor(reader: _Reader, i: int, alignment: int) -> Tensor:
+def _tensor(reader: _Reader, i: int, alignment: int) -> tuple[int, int]:
+    """Returns where a tensor's data end, counted from the start of all data, and how many numbers
+    it has."""
     what = f"the description of tensor {i}"
     name = _string(reader, what, _MOST_KEY_BYTES)
     if len(name.encode()) > _MOST_NAME_BYTES:
@@ -329,13 +371,10 @@ def _tensor(reader: _Reader, i: int, alignment: int) -> Tensor:
     offset = reader.number(_U64, what)
     if offset % alignment:
         raise GGUFError(f"has the tensor {_named(name)} at {offset:,}, which is not aligned")
-    return Tensor(name, tuple(sizes), kind, offset)
-
-
-def _end(tensor: Tensor) -> int:
-    """Where a tensor's data end, from the beginning of all data."""
-    n_block, n_bytes = _BLOCKS.get(tensor.kind, (1, 0))
-    if tensor.sizes and tensor.sizes[0] % n_block:
-        name, row = _named(tensor.name), tensor.sizes[0]
-        raise GGUFError(f"has the tensor {name} with rows of {row:,}, no whole blocks")
-    return tensor.offset + math.prod(tensor.sizes) // n_block * n_bytes
+    n_elements = 1
+    for size in sizes:
+        n_elements *= size
+    n_block, n_bytes = _BLOCKS.get(kind, (1, 0))
+    if sizes and sizes[0] % n_block:
+        raise GGUFError(f"has the tensor {_named(name)} with rows of {sizes[0]:,}, no whole blocks")
+    return offset + n_elements // n_block * n_bytes, n_elements

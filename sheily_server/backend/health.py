@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ..protocol.events import Ready
+from .gguf import GGUF
 
 STATES = ("loading", "ready", "restarting", "draining", "failed")
 
@@ -28,6 +29,7 @@ class Health:
     queued: int
     restarts: int
     engine: Ready | None
+    file: GGUF | None = None
     load_s: float | None = None
     last_step_age_s: float | None = None
     kv_cells: int | None = None

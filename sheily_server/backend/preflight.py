@@ -19,10 +19,13 @@ from .gguf import GGUF
 
 BUFFERS = 256 << 20
 """Compute buffers, logits and Python, besides model and KV cache. The 3B model takes 209 MB."""
-TEXTS, A_TEXT = 140 << 20, 9 << 20
-"""Memory for requests with the largest allowed texts: TEXTS once, A_TEXT for each one that runs or
-waits. Measured: 24 requests of 4 MiB take 180 MB in the server process and 10 in the engine; a word
-of 1 MiB takes 75 MB while being tokenized; the ids of a prediction take 1 MB."""
+LARGE_BODIES = 20
+"""Requests with the largest allowed body that are in flight; more are refused."""
+TEXTS, A_TEXT, A_SMALL_TEXT = 140 << 20, 9 << 20, 1 << 20
+"""Memory for the texts of requests: TEXTS once, A_TEXT for each one with the largest allowed text,
+A_SMALL_TEXT for each other one that runs or waits. Measured: 24 requests of 4 MiB take 180 MB in
+the server process and 10 in the engine; a word of 1 MiB takes 75 MB while being tokenized; the ids
+of a prediction take 1 MB."""
 GRAMMARS = 192 << 20
 """The cached grammars, and two being tried: 64 MiB each."""
 LEXERS, A_LEXER = 120_000_000, 4_000_000
@@ -93,7 +96,8 @@ def _work(config: Config, model: GGUF, context_size: int | None = None) -> int:
     """Returns the memory that all requests together may take besides the KV cache."""
     context = config.context_size if context_size is None else context_size
     n_requests = config.parallel + config.queue
-    texts = TEXTS + A_TEXT * n_requests
+    n_large = min(n_requests, LARGE_BODIES)
+    texts = TEXTS + A_TEXT * n_large + A_SMALL_TEXT * (n_requests - n_large)
     prompts = PROMPT_A_TOKEN * context * n_requests
     compilers = COMPILERS + COMPILERS_A_TOKEN * model.lengths.get("tokenizer.ggml.tokens", 0)
     lexers = max(LEXERS, A_LEXER * config.parallel)

@@ -83,6 +83,7 @@ class Supervisor:
         self._gate = Gate()
         self._suspects = Suspects()
         self._file = preflight.ModelFile(config.model_path)
+        self._model: gguf.GGUF | None = None
         self._deaths = Deaths()
         self._stopping = threading.Event()
         self._draining = False
@@ -137,6 +138,7 @@ class Supervisor:
                 queued=counts.queued,
                 restarts=self._deaths.count,
                 engine=engine,
+                file=self._model,
                 load_s=self._load_s,
                 last_step_age_s=age,
                 kv_cells=None if engine is None else engine.kv_cells,
@@ -240,6 +242,8 @@ class Supervisor:
             except preflight.ModelError as error:
                 self._fail(str(error))
                 return
+            with self._lock:
+                self._model = model
             end = self._memory_problem(model) or self._live()
             if self._stopping.is_set() or self._state == "failed":
                 return

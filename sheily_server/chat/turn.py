@@ -263,7 +263,9 @@ class Chat:
 
     def check_model(self, name: str | None) -> None:
         """Raises UnknownModelError for a name other than this model's."""
-        if name not in (None, "", self.model, self._config.model_path.name):
+        aliases = self._config.model_aliases
+        names = (None, "", self.model, self._config.model_path.name, *aliases)
+        if "*" not in aliases and name not in names:
             raise UnknownModelError(name or "", self.model)
 
     def _tell_ignored(self, fields: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -19,19 +20,24 @@ from werkzeug.wrappers import Request, Response
 from .. import metrics
 from ..api.route import Route, Service, Stream
 from ..api.routes import ROUTES
+from ..backend.preflight import LARGE_BODIES
 from ..backend.supervisor import Supervisor
 from ..chat.turn import Caller, Chat, ClientGoneError, Turn
 from ..config import Config
 from ..errors import QueueFullError, ServiceError
 from ..metrics import Metrics, Outcome
 from . import cors, errors
+from .budget import Budget
 from .errors import HttpError
 from .guard import Guard, check_body_type
 
 log = logging.getLogger(__name__)
 
 KEEP_ALIVE_S = 10.0
+_ROUTES_HERE = ", ".join(f"{route.method} {route.path}" for route in ROUTES)
 MAX_BODY_BYTES = 4 * 1024 * 1024
+SMALL_BODY_BYTES = 64 * 1024
+"""A body of this size is never refused because of the others."""
 ARRIVED = "sheily.arrived"
 """Key in the environment of the time (time.monotonic()) at which the request was complete."""
 
@@ -56,6 +62,7 @@ class App:
         self._chat = Chat(config, supervisor, metrics=self._metrics)
         self._most_posts = config.parallel + config.queue + SPARE_POSTS
         self._posts = threading.BoundedSemaphore(self._most_posts)
+        self._large_bodies = Budget(LARGE_BODIES * MAX_BODY_BYTES)
         # Decoding a large body keeps a CPU busy for a while: one at a time leaves CPUs for others.
         self._decoding = threading.Lock()
         self._service = Service(
@@ -104,8 +111,7 @@ class App:
                 return Response(status=204, headers=cors.preflight_headers())
             found, arguments = self._map.bind_to_environ(request.environ).match()
             label = found.path
-            handle = self._work if request.method == "POST" else self._handle
-            response = handle(found, request, request_id, arguments)
+            response = self._work(found, request, request_id, arguments)
             if not response.is_streamed:
                 self._metrics.request(label, "ok" if response.status_code < 400 else "unavailable")
             return response
@@ -130,15 +136,22 @@ class App:
             return _error_response(_internal_error(request_id))
 
     def _handle(
-        self, route: Route, request: Request, request_id: str, arguments: Mapping[str, str]
+        self,
+        route: Route,
+        request: Request,
+        request_id: str,
+        arguments: Mapping[str, str],
+        held: ExitStack,
     ) -> Response:
-        asked = _Asked(self._caller(request), arguments, partial(self._read, request))
+        """Returns the response of a route. `held` gets what the request gives back at its end."""
+        read = partial(self._read, request, held)
+        asked = _Asked(self._caller(request), arguments, read)
         reply = route.handle(self._service, asked)
         if isinstance(reply, Stream):
             events = self._events(route, reply, asked.caller, request_id)
             response = _stream_response(events)
             # In case nobody asks for the first event.
-            response.call_on_close(reply.turn.ticket.cancel)
+            held.callback(reply.turn.ticket.cancel)
             return response
         if reply.turn is not None:
             if asked.caller.gone():  # nobody is left to read it
@@ -149,26 +162,30 @@ class App:
     def _work(
         self, route: Route, request: Request, request_id: str, arguments: Mapping[str, str]
     ) -> Response:
-        """Does the same as `_handle`, for what may take a thread for long. Raises QueueFullError
-        when there are too many such requests."""
+        """Handles a request. One with a body may take a thread for long: raises QueueFullError when
+        there are too many of them."""
+        with ExitStack() as held:
+            if request.method == "POST":
+                self._enter(held)
+            response = self._handle(route, request, request_id, arguments, held)
+            if response.is_streamed:
+                response.call_on_close(held.pop_all().close)
+            return response
+
+    def _enter(self, held: ExitStack) -> None:
         if not self._posts.acquire(blocking=False):
             self._supervisor.check_room()
             raise QueueFullError(self._config.parallel, self._config.queue, 1)
-        try:
-            response = self._handle(route, request, request_id, arguments)
-        except BaseException:
-            self._posts.release()
-            raise
-        if response.is_streamed:
-            response.call_on_close(_once(self._posts.release))
-        else:
-            self._posts.release()
-        return response
+        held.callback(self._posts.release)
 
-    def _read(self, request: Request, read: Callable[[bytes], ReadT]) -> ReadT:
+    def _read(self, request: Request, held: ExitStack, read: Callable[[bytes], ReadT]) -> ReadT:
         """Reads the body of a request, if there is room for the request. Raises ServiceError."""
         self._supervisor.check_room()
         body = _body(request)
+        if len(body) > SMALL_BODY_BYTES:
+            if not self._large_bodies.take(len(body)):
+                raise QueueFullError(self._config.parallel, self._config.queue, 1)
+            held.callback(self._large_bodies.give_back, len(body))
         with self._decoding:
             return read(body)
 
@@ -229,17 +246,6 @@ class _Asked:
     read: Callable[..., Any]
 
 
-def _once(do: Callable[[], None]) -> Callable[[], None]:
-    """Wraps a function so that only the first call runs it: a response can be closed repeatedly."""
-    left = [do]
-
-    def do_it() -> None:
-        if left:
-            left.pop()()
-
-    return do_it
-
-
 def _stream_response(events: Iterator[bytes]) -> Response:
     return Response(
         events,
@@ -277,7 +283,7 @@ def _error_response(error: ServiceError) -> Response:
 def _http_error(error: HTTPException, request: Request) -> HttpError:
     status = error.code or 500
     messages = {
-        404: f"There is no {request.path} here.",
+        404: f"There is no {request.path} here; there are {_ROUTES_HERE}.",
         405: f"{request.path} does not take {request.method}.",
     }
     codes = {404: "not_found", 405: "method_not_allowed", 413: "request_too_large"}

@@ -14,9 +14,9 @@ import pytest
 from openai import BadRequestError, OpenAI
 
 from sheily_server.chat import turn as chat
-from tests.server.conftest import Serve
-from tests.support.serving import Answer, Server, completion, read_until
-from tests.support.waiting import WAIT, until
+from sheily_server.web import app
+from tests.http.conftest import Serve
+from tests.http.serving import WAIT, Answer, Server, completion, read_until, until
 
 pytestmark = pytest.mark.http
 
@@ -346,3 +346,20 @@ def test_an_engine_that_hangs_is_not_waited_for_beyond_the_deadline(
         assert streamed.events()[-1]["error"]["code"] == "timeout"
     idle(server)
     until(lambda: server.complete("next").status == 200)
+
+
+def test_large_bodies_together_are_bounded(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More of them than memory was counted for get a 429, and small ones go on."""
+    monkeypatch.setattr(app, "LARGE_BODIES", 1)
+    monkeypatch.setattr(app, "MAX_BODY_BYTES", 200_000)
+    server = serve(parallel=2, context_size=1_000_000, max_tokens=10)
+    server.wait_for("ready")
+    large = "x " * 60_000
+    with server.opened(f"hang {large}"):
+        server.wait_for_engine("submit", 1)
+        for _ in range(2):
+            answer = server.complete(large)
+            assert (answer.status, answer.error()["code"]) == (429, "queue_full")
+        assert server.complete("small").status == 200
+    idle(server)
+    assert server.complete(large).status == 200

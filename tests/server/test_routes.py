@@ -5,12 +5,15 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+import struct
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.serving import Server, completion
-from tests.support.waiting import WAIT, until
+from tests.http.conftest import Serve
+from tests.http.serving import WAIT, Server, completion, until
+from tests.models import EMPTY_GGUF
 
 pytestmark = pytest.mark.http
 
@@ -32,7 +35,7 @@ def test_health(server: Server) -> None:
         "reason": None,
         "progress": None,
         "parallel": 4,
-        "queue": 16,
+        "queue": 64,
         "active_requests": 0,
         "queued": 0,
         "answers_running": 0,
@@ -52,7 +55,25 @@ def test_models(server: Server) -> None:
     assert body["object"] == "list"
     (model,) = body["data"]
     assert isinstance(model.pop("created"), int)
-    assert model == {"id": "fake-model", "object": "model", "owned_by": "local"}
+    assert model == {
+        "id": "fake-model",
+        "object": "model",
+        "owned_by": "local",
+        "context_size": 256,
+        "quantization": None,
+        "parameters": 0,
+        "bytes": len(EMPTY_GGUF),
+    }
+
+
+def test_facts_of_the_model_s_file(serve: Serve, tmp_path: Path) -> None:
+    path = tmp_path / "some.gguf"
+    key = b"general.file_type"
+    head = b"GGUF" + struct.pack("<IQQ", 3, 0, 1)
+    path.write_bytes(head + struct.pack("<Q", len(key)) + key + struct.pack("<II", 4, 7))
+    (model,) = serve(model_path=path).get("/v1/models").json()["data"]
+    assert (model["id"], model["quantization"]) == ("some", "Q8_0")
+    assert model["bytes"] == path.stat().st_size
 
 
 @pytest.mark.parametrize("path", ["/health", "/livez", "/v1/models"])
@@ -257,6 +278,33 @@ def test_another_model_is_not_found(server: Server) -> None:
         assert answer.error()["code"] == "model_not_found"
         assert answer.error()["param"] == "model"
     assert server.complete("x", model="fake-model").status == 200
+
+
+def test_further_names_of_the_model(serve: Serve) -> None:
+    server = serve(model_aliases=("gpt-4o", "llama"))
+    server.wait_for("ready")
+    for name in ("gpt-4o", "llama", "fake-model"):
+        answer = server.complete("x", model=name)
+        assert (answer.status, answer.json()["model"]) == (200, "fake-model")
+        assert server.get(f"/v1/models/{name}").status == 200
+    error = server.complete("x", model="gpt-5").error()
+    assert error["code"] == "model_not_found"
+    assert "LLM_MODEL_ALIASES" in error["message"]
+
+
+def test_any_name_for_the_model(serve: Serve) -> None:
+    server = serve(model_aliases=("*",))
+    server.wait_for("ready")
+    assert server.complete("x", model="whatever/it:is").status == 200
+
+
+@pytest.mark.parametrize("path", ["/v1/embeddings", "/v1/assistants", "/nowhere"])
+def test_a_route_that_is_not_here_names_those_that_are(server: Server, path: str) -> None:
+    for answer in (server.get(path), server.ask("POST", path, {})):
+        assert answer.status == 404
+        message = answer.error()["message"]
+        assert message.startswith(f"There is no {path} here; there are GET /health, ")
+        assert "POST /v1/chat/completions" in message
 
 
 def test_a_bad_stream_request_is_no_stream(server: Server) -> None:

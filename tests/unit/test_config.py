@@ -34,6 +34,8 @@ TUNED_DEFAULTS: dict[str, int | str] = {
 }
 EXAMPLES = {
     "model_path": ("/models/a.gguf", Path("/models/a.gguf")),
+    "model_aliases": ("gpt-4o, llama", ("gpt-4o", "llama")),
+    "strict": ("on", "on"),
     "context_size": ("8192", 8192),
     "max_tokens": ("100", 100),
     "max_history": ("6", 6),
@@ -61,6 +63,8 @@ EXAMPLES = {
 }
 
 REFUSED = {
+    "model_aliases": ["a\tb", "x" * 257, "gpt-4o,\0"],
+    "strict": ["", "yes", "1"],
     "model_path": ["", "  ", "~nobody-has-this-name/model.gguf"],
     "context_size": ["", "63", "1048577", "4k", "4096.0", "-1"],
     "max_tokens": ["0", "1048577", "many"],

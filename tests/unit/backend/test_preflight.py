@@ -19,6 +19,7 @@ LLAMA_3B = GGUF(
     file_bytes=3_421_898_624,
     tensor_bytes=3_414_061_312,
     n_tensors=255,
+    n_parameters=3_212_749_888,
     metadata={
         "general.architecture": "llama",
         "llama.block_count": 28,
@@ -34,7 +35,8 @@ CONFIG = Config(context_size=4096, parallel=4)
 KV = 4 * 4096 * 28 * 8 * 256 * 2
 WORK = (
     preflight.TEXTS
-    + preflight.A_TEXT * (CONFIG.parallel + CONFIG.queue)
+    + preflight.A_TEXT * preflight.LARGE_BODIES
+    + preflight.A_SMALL_TEXT * (CONFIG.parallel + CONFIG.queue - preflight.LARGE_BODIES)
     + preflight.GRAMMARS
     + preflight.LEXERS
     + preflight.COMPILERS
@@ -75,7 +77,7 @@ def test_a_larger_vocabulary_needs_more() -> None:
 def test_more_requests_need_more() -> None:
     config = replace(CONFIG, queue=400)
     room = LLAMA_3B.tensor_bytes + KV + BUFFERS + WORK + 4096 * PROMPTS
-    more = (400 - CONFIG.queue) * (preflight.A_TEXT + 4096 * preflight.PROMPT_A_TOKEN)
+    more = (400 - CONFIG.queue) * (preflight.A_SMALL_TEXT + 4096 * preflight.PROMPT_A_TOKEN)
     assert problem(config, LLAMA_3B, free(room + more)) is None
     assert problem(config, LLAMA_3B, free(room + more - 1)) is not None
 
@@ -91,7 +93,7 @@ def test_the_largest_context_that_fits_is_told() -> None:
 
 
 def test_where_only_one_conversation_fits_or_none() -> None:
-    least = LLAMA_3B.tensor_bytes + BUFFERS + WORK - 3 * preflight.A_TEXT
+    least = LLAMA_3B.tensor_bytes + BUFFERS + WORK - 3 * preflight.A_SMALL_TEXT
     one = KV // (4 * 4096) + preflight.PROMPT_A_TOKEN * (1 + CONFIG.queue)
     words = problem(CONFIG, LLAMA_3B, free(least + 100 * one)) or ""
     assert "LLM_CONTEXT_SIZE=100 would fit with LLM_PARALLEL=1" in words

@@ -48,7 +48,7 @@ def test_every_setting_with_its_default() -> None:
             assert "loopback" in text
         elif setting.name == "model_path":
             assert Path(text) == setting.default
-        elif setting.name in ("tuned", "api_key", "api_key_file", "max_history"):
+        elif setting.name in ("tuned", "api_key", "api_key_file", "max_history", "model_aliases"):
             assert not setting.default
             assert text == "none"
         else:
