@@ -7,11 +7,18 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from ..chat.generation import Generation
 from ..errors import InvalidRequestError
 from ..protocol.events import Tokenized
-from ..templates.base import Message, Offer
+from ..templates.base import Offer
 from . import body
-from .openai_chat.decode import check_tools, offered_functions, refuse_media, to_message
+from .openai_chat.decode import (
+    check_tools,
+    continues,
+    offered_functions,
+    refuse_media,
+    to_message,
+)
 from .openai_chat.neutral import EFFECTLESS, NEUTRAL
 from .openai_chat.protocol import MAX_MESSAGES, MAX_TOOLS, ChatMessage, Extension, Tool
 from .openai_chat.routes import HELLO
@@ -31,6 +38,8 @@ class TokenizeRequest(Struct, frozen=True, kw_only=True):
         None
     )
     tools: Annotated[list[Tool], Meta(max_length=MAX_TOOLS)] | None = None
+    continue_final_message: bool | None = None
+    add_generation_prompt: bool | None = None
 
 
 class DetokenizeRequest(Struct, frozen=True, kw_only=True):
@@ -76,10 +85,11 @@ def read_detokenize(data: bytes, strict: bool = False) -> body.Read[DetokenizeRe
     return DETOKENIZE.read(data, strict)
 
 
-def prompt_of(request: TokenizeRequest) -> tuple[list[Message], Offer]:
-    """Returns the messages and functions of the requested prompt. Raises InvalidRequestError."""
+def prompt_of(request: TokenizeRequest) -> Generation:
+    """Returns what has the requested prompt. Raises InvalidRequestError."""
     messages = [to_message(message, i) for i, message in enumerate(request.messages or ())]
-    return messages, Offer(offered_functions(request.tools or ()))
+    offer = Offer(offered_functions(request.tools or ()))
+    return Generation(messages=messages, offer=offer, continues=continues(messages, request))
 
 
 def tokenized(found: Tokenized, ignored: Sequence[str] = ()) -> TokenizeResponse:
@@ -95,7 +105,7 @@ def tokenize(service: Service, asked: Asked) -> Whole:
     if request.text is not None:
         found = service.chat.tokenize(request.text, asked.caller)
     else:
-        found = service.chat.tokenize_prompt(*prompt_of(request), asked.caller)
+        found = service.chat.tokenize_prompt(prompt_of(request), asked.caller)
     return whole(tokenized(found, read.ignored))
 
 

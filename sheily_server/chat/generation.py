@@ -19,7 +19,8 @@ class Generation:
     of each token to return; None means no logprobs. The answers follow `schema`, and may repeat
     `prediction`. At most `history` messages are kept besides the system's; None keeps all. `trims`
     means that the oldest turns are dropped until the rest fits. `ignored` are the places of fields
-    without effect.
+    without effect. `continues` means that the answer goes on with the last message, which is the
+    assistant's.
     """
 
     messages: Sequence[Message]
@@ -33,5 +34,6 @@ class Generation:
     schema: AnswerSchema | None = None
     prediction: str | None = None
     history: int | None = None
+    continues: bool = False
     trims: bool = False
     ignored: Sequence[str] = ()

@@ -145,7 +145,7 @@ class Chat:
         engine = self._supervisor.engine()
         syntax = template_of(engine.prompt_format).calls
         scope = caller.scope
-        segments = self._renderer(engine.prompt_format, asked.messages, asked.offer, scope)
+        segments = self._renderer(engine.prompt_format, asked, scope)
         kept, n_dropped = asked.messages, 0
         if asked.history is not None:
             kept, n_dropped = limit_history(kept, asked.history)
@@ -245,13 +245,11 @@ class Chat:
         """Returns the tokens of a text. Raises ServiceError."""
         return self._tokenized([Segment(text, False)], caller)
 
-    def tokenize_prompt(
-        self, messages: Sequence[Message], offered: Offer, caller: Caller
-    ) -> Tokenized:
-        """Returns the tokens of the prompt that messages make. Raises ServiceError."""
+    def tokenize_prompt(self, asked: Generation, caller: Caller) -> Tokenized:
+        """Returns the tokens of a request's prompt. Raises ServiceError."""
         prompt_format = self._supervisor.engine().prompt_format
-        segments = self._renderer(prompt_format, messages, offered, caller.scope)
-        return self._tokenized(segments(messages), caller)
+        segments = self._renderer(prompt_format, asked, caller.scope)
+        return self._tokenized(segments(asked.messages), caller)
 
     def _tokenized(self, segments: list[Segment], caller: Caller) -> Tokenized:
         deadline = caller.arrived + self._config.timeout
@@ -296,16 +294,18 @@ class Chat:
         return {asked.max_tokens_place: limit} if more else {}
 
     def _renderer(
-        self, prompt_format: PromptFormat, messages: Sequence[Message], offer: Offer, scope: str
+        self, prompt_format: PromptFormat, asked: Generation, scope: str
     ) -> Callable[[Sequence[Message]], list[Segment]]:
         """Returns a function that renders the prompt of those messages of a conversation that are
         kept. All of its messages determine the date. The function raises InvalidRequestError."""
-        date = self._dates.date_for(messages, self._today(), scope)
-        tools = offer.rendered or None
+        date = self._dates.date_for(asked.messages, self._today(), scope)
+        tools = asked.offer.rendered or None
 
         def rendered(kept: Sequence[Message]) -> list[Segment]:
             try:
-                return render(prompt_format, kept, date=date, tools=tools)
+                return render(
+                    prompt_format, kept, date=date, tools=tools, continues=asked.continues
+                )
             except PromptError as error:
                 raise InvalidRequestError(error.message, error.param) from None
 

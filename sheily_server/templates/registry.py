@@ -9,7 +9,7 @@ from typing import Any
 
 from ..protocol.commands import PromptFormat, Segment
 from . import chatml, llama3
-from .base import Message, Template
+from .base import Message, Template, plain
 
 TEMPLATES = {each.name: each for each in (llama3.TEMPLATE, chatml.TEMPLATE)}
 
@@ -51,15 +51,22 @@ def render(
     *,
     date: datetime.date,
     tools: Sequence[Mapping[str, Any]] | None = None,
+    continues: bool = False,
 ) -> list[Segment]:
-    """Renders the prompt that asks for the next assistant message, generation prompt included.
+    """Renders the prompt that asks for the next assistant message, generation prompt included. With
+    `continues`, that message begins with the text of the last one.
 
     The joined texts of the segments are what the model's own chat template gives. Raises
     PromptError for a conversation that the format cannot express.
     """
-    return template_of(prompt_format).render(
-        messages, date=date, tools=tools, default_system=prompt_format.default_system
+    before = messages[:-1] if continues else messages
+    segments = template_of(prompt_format).render(
+        before, date=date, tools=tools, default_system=prompt_format.default_system
     )
+    if continues:
+        # One segment with the generation prompt: texts that are parted give other tokens.
+        segments[-1] = plain(segments[-1].text + messages[-1].text.lstrip())
+    return segments
 
 
 def _not_recognized(metadata: Mapping[str, str], template: str) -> str:

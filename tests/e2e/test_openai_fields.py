@@ -426,3 +426,14 @@ def test_trimming_makes_room(llama3_server: RealServer) -> None:
     last = [{"role": "user", "content": "one " * 1200}]
     answer = complete(llama3_server, messages=last, truncation="trim")
     assert answer.error["code"] == "context_length_exceeded"
+
+
+def test_an_answer_that_is_continued_goes_on_as_if_it_had_not_ended(
+    smollm2_server: RealServer,
+) -> None:
+    question = {"role": "user", "content": "Count from one to twenty in words."}
+    whole = complete(smollm2_server, messages=[question], temperature=0, max_tokens=24).text
+    first = complete(smollm2_server, messages=[question], temperature=0, max_tokens=12).text
+    begun = [question, {"role": "assistant", "content": first}]
+    rest = complete(smollm2_server, messages=begun, temperature=0, max_tokens=12).text
+    assert first + rest == whole

@@ -356,3 +356,17 @@ def test_requests_run_side_by_side(serve: Serve) -> None:
         server.wait_for_engine("submit", 2)
         assert server.complete("meanwhile").status == 200
         assert server.health()["active_requests"] == 2
+
+
+def test_an_answer_goes_on_with_the_last_message(server: Server) -> None:
+    messages = [
+        {"role": "user", "content": "show"},
+        {"role": "assistant", "content": "I begin "},
+    ]
+    prompts = []
+    for fields in ({}, {"add_generation_prompt": True}):
+        body = {"messages": messages, **fields}
+        answer = server.ask("POST", "/v1/chat/completions", body)
+        prompts.append(shown_prompt(answer.json()["choices"][0]["message"]["content"]))
+    assert prompts[0].endswith("assistant\nI begin ")
+    assert prompts[1].endswith("assistant\nI begin <|im_end|>\n<|im_start|>assistant\n")

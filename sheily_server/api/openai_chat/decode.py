@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import msgspec
 
@@ -83,8 +83,10 @@ def asked(
 ) -> Generation:
     """Returns what messages with these options ask for. Raises InvalidRequestError."""
     max_tokens, max_tokens_place = options.completion_limit()
+    conversation = [to_message(message, i) for i, message in enumerate(messages)]
     return Generation(
-        messages=[to_message(message, i) for i, message in enumerate(messages)],
+        messages=conversation,
+        continues=continues(conversation, options),
         sampling=sampling(options),
         max_tokens=max_tokens,
         max_tokens_place=max_tokens_place,
@@ -98,6 +100,37 @@ def asked(
         ignored=ignored,
         trims=options.truncation == "trim",
     )
+
+
+class Continuable(Protocol):
+    """What says whether the last message is to be continued."""
+
+    @property
+    def continue_final_message(self) -> bool | None: ...
+
+    @property
+    def add_generation_prompt(self) -> bool | None: ...
+
+
+def continues(messages: Sequence[Message], asked: Continuable) -> bool:
+    """Whether the answer goes on with the last message: where that is the assistant's, has text
+    and is not the only one, unless the request wants a new turn. Raises InvalidRequestError."""
+    *before, last = messages
+    possible = last.role == "assistant" and bool(last.text) and not last.tool_calls
+    if asked.continue_final_message:
+        if asked.add_generation_prompt:
+            raise InvalidRequestError(
+                "continue_final_message and add_generation_prompt exclude each other.",
+                "continue_final_message",
+            )
+        if not (possible and before):
+            raise InvalidRequestError(
+                "continue_final_message needs a last message of the assistant, with text, and "
+                "another one before it.",
+                "continue_final_message",
+            )
+    new_turn = asked.add_generation_prompt or asked.continue_final_message is False
+    return possible and bool(before) and not new_turn
 
 
 def check_options(options: wire.Options) -> None:

@@ -224,6 +224,8 @@ class Options(Struct, frozen=True, kw_only=True):
     n_predict: TokenCount | None = None
     ignore_eos: bool | None = None
     truncation: Literal["error", "trim"] | None = None
+    continue_final_message: bool | None = None
+    add_generation_prompt: bool | None = None
     prediction: Prediction | None = None
     user: str | None = None
     metadata: dict[str, str] | None = None

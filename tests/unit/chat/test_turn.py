@@ -798,7 +798,7 @@ def tokenized(**fields: Any) -> ScriptedSupervisor:
     if request.text is not None:
         found = subject.tokenize(request.text, caller())
     else:
-        found = subject.tokenize_prompt(*tokens.prompt_of(request), caller())
+        found = subject.tokenize_prompt(tokens.prompt_of(request), caller())
     assert found == Tokenized(1, [1], [b"x"])
     return supervisor
 

@@ -114,3 +114,13 @@ def test_a_dialect_that_is_none_is_an_error_everywhere() -> None:
         markers(none)
     with pytest.raises(UnknownPromptFormatError, match="gemma"):
         render(none, messages, date=datetime.date(2024, 7, 26))
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_message_that_is_continued_has_no_end(name: str) -> None:
+    date = datetime.date(2024, 7, 26)
+    question, begun = Message("user", "hi"), Message("assistant", " I am, ")
+    prompt = render(PromptFormat(name), [question], date=date)
+    continued = render(PromptFormat(name), [question, begun], date=date, continues=True)
+    assert continued[:-1] == prompt[:-1]
+    assert continued[-1] == (prompt[-1].text + "I am, ", False)

@@ -951,3 +951,39 @@ def test_the_first_requests_of_a_process_may_come_together() -> None:
     """msgspec crashes where threads are the first to decode into a class at once."""
     for _ in range(3):
         subprocess.run([sys.executable, "-c", FIRST_REQUESTS], check=True, timeout=60, cwd=ROOT)
+
+
+# --- continuing the last message ------------------------------------------------------------------
+
+BEGUN = [{"role": "user", "content": "hi"}, {"role": "assistant", "content": "I"}]
+
+
+def continued(messages: Any = BEGUN, **fields: Any) -> bool:
+    body = json.dumps({"messages": messages} | fields).encode()
+    return decode.generation(decode.read(body), None).continues
+
+
+def test_a_last_message_of_the_assistant_is_continued() -> None:
+    assert continued()
+    assert continued(continue_final_message=True)
+    assert continued(add_generation_prompt=False)
+    assert not continued(add_generation_prompt=True)
+    assert not continued(continue_final_message=False)
+    assert not continued(BEGUN[:1])
+    assert not continued(BEGUN[1:])  # nothing is before it
+    assert not continued([BEGUN[0], {"role": "assistant", "content": ""}])
+
+
+@pytest.mark.parametrize(
+    ("messages", "fields"),
+    [
+        (BEGUN[:1], {}),
+        (BEGUN[1:], {}),
+        ([BEGUN[0], {"role": "assistant", "content": ""}], {}),
+        (BEGUN, {"add_generation_prompt": True}),
+    ],
+)
+def test_what_cannot_be_continued(messages: Any, fields: Any) -> None:
+    with pytest.raises(ServiceError) as raised:
+        continued(messages, continue_final_message=True, **fields)
+    assert raised.value.param == "continue_final_message"
