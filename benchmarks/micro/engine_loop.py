@@ -118,7 +118,6 @@ def _job(id: int, n_tokens: int) -> Job:
         segments=[],
         sampling=Sampling(),
         max_tokens=n_tokens,
-        max_tokens_cap=n_tokens,
         stop=[],
         deadline=math.inf,
     )

@@ -289,10 +289,17 @@ def _read(reader: _Reader, into: Layout | None) -> GGUF:
     alignment = metadata.get("general.alignment", 32)
     if not isinstance(alignment, int) or not 1 <= alignment <= 1 << 20:
         raise GGUFError(f"has an alignment of {_named(str(alignment))}")
-    tensors = [_tensor(reader, i, alignment) for i in range(n_tensors)]
-    tensor_bytes = max((end for end, _ in tensors), default=0)
-    begin = -(-reader.position // alignment) * alignment
-    if n_tensors and begin + tensor_bytes > reader.size:
+    tensor_bytes = n_parameters = 0
+    for i in range(n_tensors):
+        tensor = _tensor(reader, i, alignment)
+        tensor_bytes = max(tensor_bytes, _end(tensor))
+        n_parameters += math.prod(tensor.sizes)
+        if into is not None:
+            into.tensors.append(tensor)
+    data_begin = -(-reader.position // alignment) * alignment
+    if into is not None:
+        into.data_begin = data_begin
+    if n_tensors and data_begin + tensor_bytes > reader.size:
         raise GGUFError(
             f"has {reader.size:,} bytes, and its tensors would end at "
             f"{data_begin + tensor_bytes:,}: its download was cut off, or it is damaged"
@@ -301,7 +308,7 @@ def _read(reader: _Reader, into: Layout | None) -> GGUF:
         file_bytes=reader.size,
         tensor_bytes=tensor_bytes,
         n_tensors=n_tensors,
-        n_parameters=sum(n for _, n in tensors),
+        n_parameters=n_parameters,
         metadata=metadata,
         lengths=lengths,
     )
@@ -356,9 +363,7 @@ def _skip_array(reader: _Reader, key: str) -> int:
     return n
 
 
-def _tensor(reader: _Reader, i: int, alignment: int) -> tuple[int, int]:
-    """Returns where a tensor's data end, counted from the start of all data, and how many numbers
-    it has."""
+def _tensor(reader: _Reader, i: int, alignment: int) -> Tensor:
     what = f"the description of tensor {i}"
     name = _string(reader, what, _MOST_KEY_BYTES)
     if len(name.encode()) > _MOST_NAME_BYTES:
@@ -371,10 +376,13 @@ def _tensor(reader: _Reader, i: int, alignment: int) -> tuple[int, int]:
     offset = reader.number(_U64, what)
     if offset % alignment:
         raise GGUFError(f"has the tensor {_named(name)} at {offset:,}, which is not aligned")
-    n_elements = 1
-    for size in sizes:
-        n_elements *= size
-    n_block, n_bytes = _BLOCKS.get(kind, (1, 0))
-    if sizes and sizes[0] % n_block:
-        raise GGUFError(f"has the tensor {_named(name)} with rows of {sizes[0]:,}, no whole blocks")
-    return offset + n_elements // n_block * n_bytes, n_elements
+    return Tensor(name, tuple(sizes), kind, offset)
+
+
+def _end(tensor: Tensor) -> int:
+    """Where a tensor's data end, from the beginning of all data."""
+    n_block, n_bytes = _BLOCKS.get(tensor.kind, (1, 0))
+    if tensor.sizes and tensor.sizes[0] % n_block:
+        name, row = _named(tensor.name), tensor.sizes[0]
+        raise GGUFError(f"has the tensor {name} with rows of {row:,}, no whole blocks")
+    return tensor.offset + math.prod(tensor.sizes) // n_block * n_bytes

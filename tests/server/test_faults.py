@@ -15,8 +15,9 @@ from openai import BadRequestError, OpenAI
 
 from sheily_server.chat import turn as chat
 from sheily_server.web import app
-from tests.http.conftest import Serve
-from tests.http.serving import WAIT, Answer, Server, completion, read_until, until
+from tests.server.conftest import Serve
+from tests.support.serving import Answer, Server, completion, read_until
+from tests.support.waiting import WAIT, until
 
 pytestmark = pytest.mark.http
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from tests.http.conftest import Serve
-from tests.http.serving import WAIT, Server, completion, until
-from tests.models import EMPTY_GGUF
+from tests.server.conftest import Serve
+from tests.support.models import EMPTY_GGUF
+from tests.support.serving import Server, completion
+from tests.support.waiting import WAIT, until
 
 pytestmark = pytest.mark.http
 
