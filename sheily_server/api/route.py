@@ -10,7 +10,7 @@ import msgspec
 from msgspec import Struct
 
 from ..backend.health import Health
-from ..chat.reader import Piece
+from ..chat.reader import Piece, Progress
 from ..chat.turn import Caller, Chat, Turn
 from ..config import Config
 from ..metrics import Metrics
@@ -56,7 +56,7 @@ class Events(Protocol):
         """Returns the events that need no token."""
         ...
 
-    def of(self, piece: Piece) -> Iterator[bytes]: ...
+    def of(self, piece: Piece | Progress) -> Iterator[bytes]: ...
 
     def last(self) -> Iterator[bytes]:
         """Returns the events at the end of a finished turn."""
@@ -93,7 +93,7 @@ def whole(answer: Struct, turn: Turn | None = None) -> Whole:
 
 def collect(service: Service, turn: Turn, caller: Caller) -> list[Piece]:
     """Returns all pieces of a turn's answers. Raises ServiceError and ClientGoneError."""
-    return [piece for piece in service.chat.pieces(turn, caller) if piece is not None]
+    return [piece for piece in service.chat.pieces(turn, caller) if isinstance(piece, Piece)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated
 
-from msgspec import Meta, Struct
+from msgspec import UNSET, Meta, Struct, UnsetType
 
 from ..chat.generation import Generation
 from ..errors import InvalidRequestError
@@ -56,12 +56,12 @@ class TokenizeResponse(Struct, frozen=True):
     tokens: list[int]
     count: int
     pieces: list[str]
-    sheily: Extension
+    sheily: Extension | UnsetType = UNSET
 
 
 class DetokenizeResponse(Struct, frozen=True):
     text: str
-    sheily: Extension
+    sheily: Extension | UnsetType = UNSET
 
 
 TOKENIZE = body.Reader(TokenizeRequest, NEUTRAL, EFFECTLESS, refuse_media)
@@ -94,8 +94,11 @@ def prompt_of(request: TokenizeRequest) -> Generation:
 
 def tokenized(found: Tokenized, ignored: Sequence[str] = ()) -> TokenizeResponse:
     pieces = [piece.decode("utf-8", "replace") for piece in found.pieces]
-    said = Extension(ignored=list(ignored))
-    return TokenizeResponse(found.tokens, len(found.tokens), pieces, said)
+    return TokenizeResponse(found.tokens, len(found.tokens), pieces, _said(ignored))
+
+
+def _said(ignored: Sequence[str]) -> Extension | UnsetType:
+    return Extension(ignored=list(ignored)) if ignored else UNSET
 
 
 def tokenize(service: Service, asked: Asked) -> Whole:
@@ -113,7 +116,7 @@ def detokenize(service: Service, asked: Asked) -> Whole:
     read = asked.read(service.reads(read_detokenize))
     service.chat.check_model(read.request.model)
     text = service.chat.detokenize(read.request.tokens, asked.caller)
-    return whole(DetokenizeResponse(text, Extension(ignored=list(read.ignored))))
+    return whole(DetokenizeResponse(text, _said(read.ignored)))
 
 
 ROUTES = (

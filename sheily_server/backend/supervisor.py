@@ -158,6 +158,10 @@ class Supervisor:
         `submit` has the final say."""
         self._tickets.check_room()
 
+    def queue_place(self, ticket: Ticket) -> int | None:
+        """Returns the place of a request among those that wait; None once it runs."""
+        return self._tickets.queue_place(ticket.id)
+
     def submit(self, command: Submit | Tokenize | Detokenize, trims: bool = False) -> Ticket:
         """Sends a command to the engine under a new id. With `trims`, TooLong does not end the
         ticket: follow it with `submit_again` or a cancel.

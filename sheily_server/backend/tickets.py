@@ -119,6 +119,13 @@ class Tickets:
         with self._lock:
             self._check_room()
 
+    def queue_place(self, id: int) -> int | None:
+        """Returns the place of a request among those that wait, 1 for the first one that came; None
+        once it runs or has ended."""
+        with self._lock:
+            waiting = [each for each, place in self._open.items() if not place.started]
+        return waiting.index(id) + 1 if id in waiting else None
+
     def open(self, cancel: Callable[[int], None], choices: int = 1, trims: bool = False) -> Ticket:
         """Returns a ticket with a new id, for `cancel` to be called with. Raises QueueFullError."""
         with self._lock:

@@ -20,7 +20,7 @@ class Generation:
     `prediction`. At most `history` messages are kept besides the system's; None keeps all. `trims`
     means that the oldest turns are dropped until the rest fits. `ignored` are the places of fields
     without effect. `continues` means that the answer goes on with the last message, which is the
-    assistant's.
+    assistant's. `progress` asks for Progress among the pieces.
     """
 
     messages: Sequence[Message]
@@ -35,5 +35,6 @@ class Generation:
     prediction: str | None = None
     history: int | None = None
     continues: bool = False
+    progress: bool = False
     trims: bool = False
     ignored: Sequence[str] = ()

@@ -24,6 +24,18 @@ class Piece:
     finish: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far an answer without a token is: its `queue_place`, 1 for the next one that runs, or
+    None once it runs; how many of its prompt tokens are in the KV cache, and how many of these were
+    there before."""
+
+    queue_place: int | None
+    prompt_tokens: int
+    computed_tokens: int = 0
+    cached_tokens: int = 0
+
+
 class AnswerReader:
     """Follows one choice. Holds back text that may become a function call until that is clear.
     Whether it is one shows only at its end."""

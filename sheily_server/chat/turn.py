@@ -30,6 +30,7 @@ from ..protocol.events import (
     ChoiceFinished,
     Detokenized,
     Finished,
+    Prefilled,
     Refused,
     RequestEvent,
     RequestFailed,
@@ -43,7 +44,7 @@ from .dates import ConversationDates
 from .generation import Generation
 from .grammar import answer_grammar
 from .history import drop_oldest, limit_history
-from .reader import AnswerReader, Piece
+from .reader import AnswerReader, Piece, Progress
 
 log = logging.getLogger(__name__)
 
@@ -96,9 +97,12 @@ class Turn:
     offer: Offer
     syntax: CallSyntax | None = None
     prompt_tokens: int = 0
+    progress: bool = False
+    queue_place: int | None = None
     created: int = field(default_factory=lambda: int(time.time()))
     first_token_s: float | None = None
     timed_out: bool = False
+    n_tokens: dict[int, int] = field(default_factory=dict)
     finish_reasons: dict[int, str] = field(default_factory=dict)
     finished: Finished | None = None
 
@@ -166,6 +170,7 @@ class Chat:
             prediction=asked.prediction,
             arrived=caller.arrived,
             scope=scope,
+            progress=asked.progress,
         )
         ticket = self._supervisor.submit(submit, asked.trims)
         try:
@@ -198,12 +203,13 @@ class Chat:
                 offer=asked.offer,
                 syntax=syntax,
                 prompt_tokens=event.prompt_tokens,
+                progress=asked.progress,
             )
         except BaseException:
             ticket.cancel()
             raise
 
-    def pieces(self, turn: Turn, caller: Caller) -> Iterator[Piece | None]:
+    def pieces(self, turn: Turn, caller: Caller) -> Iterator[Piece | Progress | None]:
         """Yields the pieces of the answer as they come; None when nothing came for a short while.
 
         Raises ServiceError when the engine fails, and ClientGoneError. Closing the iterator early,
@@ -216,7 +222,15 @@ class Chat:
             while turn.finished is None:
                 event = self._next(turn.ticket, caller, grace)
                 if event is None:
-                    yield None
+                    yield self._waiting(turn)
+                    continue
+                if isinstance(event, Prefilled):
+                    yield Progress(
+                        queue_place=None,
+                        prompt_tokens=turn.prompt_tokens,
+                        computed_tokens=event.computed_tokens,
+                        cached_tokens=event.cached_tokens,
+                    )
                     continue
                 grace = ENGINE_GRACE_S
                 if isinstance(event, Text):
@@ -227,6 +241,7 @@ class Chat:
                     if event.choice in last_came:
                         self._metrics.token_gap(now - last_came[event.choice])
                     last_came[event.choice] = now
+                    turn.n_tokens[event.choice] = event.n_tokens
                     yield from readers[event.choice].take(event)
                 elif isinstance(event, ChoiceFinished):
                     turn.timed_out = turn.timed_out or event.timed_out
@@ -240,6 +255,14 @@ class Chat:
         finally:
             if turn.finished is None:
                 turn.ticket.cancel()
+
+    def _waiting(self, turn: Turn) -> Progress | None:
+        """Returns a request's place in the queue, where it wants to know and has moved."""
+        place = self._supervisor.queue_place(turn.ticket) if turn.progress else None
+        if place is None or place == turn.queue_place:
+            return None
+        turn.queue_place = place
+        return Progress(queue_place=place, prompt_tokens=turn.prompt_tokens)
 
     def tokenize(self, text: str, caller: Caller) -> Tokenized:
         """Returns the tokens of a text. Raises ServiceError."""

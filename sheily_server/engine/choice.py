@@ -86,4 +86,4 @@ class Choice:
             ready.append(self._logprobs.popleft()[1])
         if not text and not ready:
             return []
-        return [Text(self.request, self.index, text, ready or None)]
+        return [Text(self.request, self.index, text, ready or None, len(self.tokens))]

@@ -20,6 +20,7 @@ from ..protocol.events import (
     ChoiceFinished,
     Event,
     Finished,
+    Prefilled,
     RequestFailed,
     Started,
 )
@@ -210,6 +211,7 @@ class Engine:
         choice = self._choices.get(work.sequence.id)
         if choice is not None:
             choice.drafts.proposed(len(work.drafts), predicted)
+            self._tell_progress(choice)
         for i, output in enumerate(outputs):
             choice = self._choices.get(work.sequence.id)
             if choice is None:  # it has ended, or its request failed
@@ -217,6 +219,12 @@ class Engine:
             if i < len(outputs) - 1:  # all but the last one were drafted
                 choice.drafts.accepted(predicted)
             self._take(self._requests[choice.request], choice, output)
+
+    def _tell_progress(self, choice: Choice) -> None:
+        submit, sequence = self._requests[choice.request].job.submit, choice.sequence
+        if submit.progress and choice.index == 0 and not choice.tokens:
+            event = Prefilled(submit.id, sequence.n_computed, sequence.n_cached)
+            self._events.append(event)
 
     def _count_cells(self) -> None:
         """Reports how full the KV cache is; only now and then, since counting takes a while."""

@@ -89,6 +89,7 @@ class Submit(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     logprobs. `visible` lists control tokens whose text is part of the answer. `prediction` is a
     text that the answer may repeat. `scope` identifies the caller as far as callers are told apart:
     one caller's text never affects another's.
+    `progress` asks for Prefilled events.
     """
 
     id: int
@@ -105,6 +106,7 @@ class Submit(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     arrived: float = 0.0
     scope: str = ""
     room: int = 1
+    progress: bool = False
 
 
 class Tokenize(msgspec.Struct, tag=True, frozen=True):

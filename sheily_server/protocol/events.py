@@ -73,6 +73,16 @@ class Started(msgspec.Struct, tag=True, frozen=True):
     choice: int
 
 
+class Prefilled(msgspec.Struct, tag=True, frozen=True):
+    """How far the prompt of a request is: `computed_tokens` of it are in the KV cache, of which
+    `cached_tokens` were there before. Sent after each step that computes some of it, where the
+    request asks for it."""
+
+    id: int
+    computed_tokens: int
+    cached_tokens: int
+
+
 class TooLong(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     """The only event of a request that does not fit into the context: its prompt tokens, and the
     `room` for its answer. `at_least` means that the prompt was not read to its end and has more
@@ -118,13 +128,15 @@ class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
 class Text(msgspec.Struct, tag=True, frozen=True):
     """The next text of one choice. Never ends inside a character or a stop string.
 
-    `logprobs`, when requested, are those of the tokens whose text this event completes.
+    `logprobs`, when requested, are those of the tokens whose text this event completes. `n_tokens`
+    is how many tokens the choice has so far.
     """
 
     id: int
     choice: int
     text: str
     logprobs: list[TokenLogprob] | None = None
+    n_tokens: int = 0
 
 
 class ChoiceFinished(msgspec.Struct, tag=True, frozen=True, kw_only=True):
@@ -170,6 +182,7 @@ class RequestFailed(msgspec.Struct, tag=True, frozen=True):
 RequestEvent = (
     Admitted
     | Started
+    | Prefilled
     | TooLong
     | Refused
     | Tokenized

@@ -437,3 +437,34 @@ def test_an_answer_that_is_continued_goes_on_as_if_it_had_not_ended(
     begun = [question, {"role": "assistant", "content": first}]
     rest = complete(smollm2_server, messages=begun, temperature=0, max_tokens=12).text
     assert first + rest == whole
+
+
+def test_the_progress_of_a_long_prompt(llama3_server: RealServer) -> None:
+    text = "one " * 400
+    chunks = stream(llama3_server, text, max_tokens=3, return_progress=True)
+    told = [chunk["prompt_progress"] for chunk in chunks if "prompt_progress" in chunk]
+    assert all(chunk["choices"] == [] for chunk in chunks if "prompt_progress" in chunk)
+    computed = [each["processed"] for each in told if each["queue_place"] is None]
+    assert len(computed) > 1
+    assert computed == sorted(computed)
+    total = told[-1]["total"]
+    assert all(each["total"] == total and each["processed"] <= total for each in told)
+    plain = stream(llama3_server, text, max_tokens=3)
+    assert not any("prompt_progress" in chunk for chunk in plain)
+
+
+def test_timings_with_each_token(llama3_server: RealServer) -> None:
+    chunks = stream(llama3_server, max_tokens=5, ignore_eos=True, timings_per_token=True)
+    counts = [
+        chunk["timings"]["predicted_n"]
+        for chunk in chunks
+        if "predicted_n" in chunk.get("timings", {})
+    ]
+    assert counts == sorted(set(counts))
+    assert counts
+    assert counts[-1] <= 5
+
+
+def test_progress_is_for_streams(llama3_server: RealServer) -> None:
+    answer = complete(llama3_server, max_tokens=1, return_progress=True, timings_per_token=True)
+    assert answer.body["sheily"]["ignored"] == ["return_progress", "timings_per_token"]

@@ -65,10 +65,17 @@ def generation(found: body.Read[wire.ChatRequest], history: int | None) -> Gener
         request.messages,
         offer(request),
         history=history,
-        ignored=found.ignored,
+        ignored=[*found.ignored, *_only_in_streams(request)],
+        progress=bool(request.stream and request.return_progress),
         n=request.n or 1,
         top_logprobs=request.wanted_logprobs(),
     )
+
+
+def _only_in_streams(request: wire.ChatRequest) -> list[str]:
+    """Returns the fields that have no effect, as the answer is not streamed."""
+    names = ("return_progress", "timings_per_token")
+    return [] if request.stream else [name for name in names if getattr(request, name)]
 
 
 def asked(
@@ -78,6 +85,7 @@ def asked(
     *,
     history: int | None,
     ignored: Sequence[str] = (),
+    progress: bool = False,
     n: int = 1,
     top_logprobs: int | None = None,
 ) -> Generation:
@@ -98,6 +106,7 @@ def asked(
         prediction=options.predicted(),
         history=history,
         ignored=ignored,
+        progress=progress,
         trims=options.truncation == "trim",
     )
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
-from ...chat.reader import Piece
+from ...chat.reader import Piece, Progress
 from ...chat.turn import Turn, rate
 from ...protocol.events import TokenLogprob
 from ...templates.base import Call
@@ -38,8 +39,12 @@ class Chunks:
     """Writes the chunks of a stream as server-sent events, in OpenAI's order: the role of each
     choice, its pieces, its end, the usage if requested (with no choices), and [DONE]."""
 
-    def __init__(self, turn: Turn, include_usage: bool, logprobs: bool) -> None:
+    def __init__(
+        self, turn: Turn, *, include_usage: bool, logprobs: bool, timed: bool = False
+    ) -> None:
+        """`timed` adds timings to each chunk with a token."""
         self._turn = turn
+        self._timed = timed
         self._id = _new_id()
         self._include_usage = include_usage
         self._logprobs = logprobs
@@ -51,14 +56,19 @@ class Chunks:
             told = extension(self._turn) if choice == 0 else UNSET
             yield self._chunk(choice, wire.Delta(role="assistant", content=""), sheily=told)
 
-    def of(self, piece: Piece) -> Iterator[bytes]:
+    def of(self, piece: Piece | Progress) -> Iterator[bytes]:
         """Yields a piece's chunks; none for the end of the last choice, which `last` yields."""
+        if isinstance(piece, Progress):
+            yield self._event([], prompt_progress=_progress(piece))
+            return
         logprobs = _logprobs(piece.logprobs) if self._logprobs else None
         if piece.calls:
             calls = [_tool_call(call, i) for i, call in enumerate(piece.calls)]
-            yield self._chunk(piece.choice, wire.Delta(tool_calls=calls), logprobs)
+            delta = wire.Delta(tool_calls=calls)
+            yield self._chunk(piece.choice, delta, logprobs, timings=self._timings())
         elif piece.text or piece.logprobs:
-            yield self._chunk(piece.choice, wire.Delta(content=piece.text), logprobs)
+            delta = wire.Delta(content=piece.text)
+            yield self._chunk(piece.choice, delta, logprobs, timings=self._timings())
         if piece.finish is not None:
             self._n_open -= 1
             if self._n_open:
@@ -91,6 +101,18 @@ class Chunks:
         about = wire.ChunkChoice(delta=delta, finish_reason=finish, index=choice, logprobs=logprobs)
         return self._event([about], usage=None if self._include_usage else UNSET, **fields)
 
+    def _timings(self) -> wire.TokenTimings | UnsetType:
+        turn = self._turn
+        if not self._timed or turn.first_token_s is None:
+            return UNSET
+        seconds = time.monotonic() - turn.began - turn.first_token_s
+        n_tokens = sum(turn.n_tokens.values())
+        return wire.TokenTimings(
+            predicted_n=n_tokens,
+            predicted_ms=round(1000 * seconds, 3),
+            predicted_per_second=rate(n_tokens - turn.n, seconds),
+        )
+
     def _event(self, choices: list[wire.ChunkChoice], **fields: Any) -> bytes:
         chunk = wire.ChatCompletionChunk(
             id=self._id,
@@ -101,6 +123,15 @@ class Chunks:
             **fields,
         )
         return _data(msgspec.json.encode(chunk))
+
+
+def _progress(found: Progress) -> wire.PromptProgress:
+    return wire.PromptProgress(
+        total=found.prompt_tokens,
+        cache=found.cached_tokens,
+        processed=found.computed_tokens,
+        queue_place=found.queue_place,
+    )
 
 
 def _data(content: bytes) -> bytes:

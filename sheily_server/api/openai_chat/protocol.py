@@ -257,6 +257,8 @@ class ChatRequest(Options, frozen=True, kw_only=True):
     messages: Annotated[list[ChatMessage], Meta(min_length=1, max_length=MAX_MESSAGES)]
     stream: bool | None = None
     stream_options: StreamOptions | None = None
+    return_progress: bool | None = None
+    timings_per_token: bool | None = None
     n: Annotated[int, Meta(ge=1, le=128)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Meta(ge=0, le=MAX_TOP_LOGPROBS)] | None = None
@@ -372,6 +374,26 @@ class Timings(Struct, frozen=True, kw_only=True):
     draft_n_accepted: int
 
 
+class TokenTimings(Struct, frozen=True, kw_only=True):
+    """What is known of an answer's speed while it comes: how many tokens it has, and the
+    milliseconds since its first one."""
+
+    predicted_n: int
+    predicted_ms: float
+    predicted_per_second: float | None
+
+
+class PromptProgress(Struct, frozen=True, kw_only=True):
+    """How far a prompt is, in tokens: of `total`, `processed` are in the KV cache, and `cache` of
+    these were there before. `queue_place` is 1 for the next request that runs, and null once this
+    one does."""
+
+    total: int
+    cache: int
+    processed: int
+    queue_place: int | None
+
+
 class ChatCompletion(Struct, frozen=True, kw_only=True):
     id: str
     created: int
@@ -399,7 +421,9 @@ class ChunkChoice(Struct, frozen=True, kw_only=True):
 
 class ChatCompletionChunk(Struct, frozen=True, kw_only=True):
     """One event of a stream. `usage` is absent, null or the counts, depending on `include_usage`.
-    `timings` come with the last chunk that has a choice."""
+    `timings` come with the last chunk that has a choice,
+    and with each one where `timings_per_token` asks for it. A chunk with `prompt_progress`, where
+    `return_progress` asks for it, has no choices."""
 
     id: str
     created: int
@@ -407,6 +431,7 @@ class ChatCompletionChunk(Struct, frozen=True, kw_only=True):
     system_fingerprint: str
     choices: list[ChunkChoice]
     usage: Usage | UnsetType | None = UNSET
-    timings: Timings | UnsetType = UNSET
+    timings: Timings | TokenTimings | UnsetType = UNSET
+    prompt_progress: PromptProgress | UnsetType = UNSET
     sheily: Extension | UnsetType = UNSET
     object: Literal["chat.completion.chunk"] = "chat.completion.chunk"

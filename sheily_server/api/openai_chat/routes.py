@@ -27,7 +27,13 @@ def completions(service: Service, asked: Asked) -> Whole | Stream:
     logprobs = request.wanted_logprobs() is not None
     if request.stream:
         include_usage = bool(request.stream_options and request.stream_options.include_usage)
-        return Stream(turn, encode.Chunks(turn, include_usage, logprobs))
+        chunks = encode.Chunks(
+            turn,
+            include_usage=include_usage,
+            logprobs=logprobs,
+            timed=bool(request.timings_per_token),
+        )
+        return Stream(turn, chunks)
     pieces = collect(service, turn, asked.caller)
     return whole(encode.whole(turn, pieces, logprobs), turn)
 

@@ -156,3 +156,13 @@ def test_retry_after_follows_how_long_requests_take(monkeypatch: pytest.MonkeyPa
         now += 1000.0
         tickets.deliver(finished(ticket.id))
     assert retry_after() == 60
+
+
+def test_the_place_in_the_queue() -> None:
+    tickets = Tickets(parallel=2, queue=3)
+    first, second, third = opened(tickets, 3)
+    assert [tickets.queue_place(ticket.id) for ticket in (first, second, third)] == [1, 2, 3]
+    tickets.deliver(Started(second.id, 0))
+    assert [tickets.queue_place(ticket.id) for ticket in (first, second, third)] == [1, None, 2]
+    tickets.close(first.id)
+    assert [tickets.queue_place(ticket.id) for ticket in (first, third)] == [None, 1]

@@ -521,7 +521,10 @@ def test_what_is_admitted_just_before_the_server_ends_is_answered() -> None:
     too_long = TooLong(id=1, prompt_tokens=300, room=10)
     supervisor = Draining([ADMITTED, Text(1, 0, "x"), STOPPED, FINISHED], scripts=[[too_long]])
     subject, turn = begin(supervisor, LONG_TALK, truncation="trim")
-    assert [piece.text for piece in subject.pieces(turn, caller()) if piece] == ["x", ""]
+    assert [each.text for each in subject.pieces(turn, caller()) if isinstance(each, Piece)] == [
+        "x",
+        "",
+    ]
     assert supervisor.cancelled == []
 
 
@@ -621,7 +624,7 @@ def test_an_answer_that_is_a_call() -> None:
     supervisor = ScriptedSupervisor([ADMITTED, text, STOPPED, FINISHED], "llama3")
     subject, turn = begin_request(supervisor, tools=[WEATHER])
     calls, end = subject.pieces(turn, caller())
-    assert calls is not None
+    assert isinstance(calls, Piece)
     assert [(call.name, call.arguments) for call in calls.calls] == [
         ("weather", '{"city": "Lugo"}')
     ]

@@ -32,6 +32,7 @@ from sheily_server.protocol.events import (
     ChoiceFinished,
     Event,
     Finished,
+    Prefilled,
     RequestFailed,
     Started,
     Text,
@@ -99,6 +100,15 @@ class Steady(Scheduler):
         super().commit(plan, sampled, 0.1 + 0.002 * n)
 
 
+def is_same(event: Event, wanted: Event | type[Event]) -> bool:
+    """However many tokens a text has."""
+    if isinstance(wanted, type):
+        return isinstance(event, wanted)
+    if isinstance(event, Text) and isinstance(wanted, Text):
+        return msgspec.structs.replace(event, n_tokens=wanted.n_tokens) == wanted
+    return event == wanted
+
+
 class Running:
     """An engine at work, and the server process's end of its channel."""
 
@@ -141,7 +151,7 @@ class Running:
             found += events
             for event in events:
                 for one in wanted:
-                    if event == one or (isinstance(one, type) and isinstance(event, one)):
+                    if is_same(event, one):
                         wanted.remove(one)
                         break
         self.events += found
@@ -537,3 +547,31 @@ def test_a_step_that_fails_fails_what_runs_and_nothing_after_it() -> None:
         engine.inbox.put(job(3, "b"))
         assert isinstance(engine.ended(3)[3], Finished)
         assert engine.text(3) == SAYS["b"]
+
+
+def test_how_far_a_prompt_is() -> None:
+    """Told by who asks for it, until the first token."""
+    says = {"p": "yes"}
+    prompt = "p" + "x" * 240
+    with running(says) as engine:
+        asked = job(1, prompt, max_tokens=5)
+        asked.submit = msgspec.structs.replace(asked.submit, progress=True)
+        engine.inbox.put(asked)
+        engine.ended(1)
+        told = [event for event in engine.events if isinstance(event, Prefilled)]
+        assert [event.id for event in told] == [1] * len(told)
+        counts = [event.computed_tokens for event in told]
+        assert counts == sorted(set(counts))
+        assert 0 < counts[0] < len(prompt)
+        assert told[-1].cached_tokens == 0
+        engine.inbox.put(job(2, prompt, max_tokens=5))
+        engine.ended(2)
+        assert [event for event in engine.events if isinstance(event, Prefilled)] == told
+
+
+def test_texts_say_how_many_tokens_there_are() -> None:
+    with running(SAYS) as engine:
+        engine.inbox.put(job(1, "a"))
+        engine.ended(1)
+        texts = [event for event in engine.events if isinstance(event, Text)]
+        assert [event.n_tokens for event in texts] == [*range(1, len(SAYS["a"]) + 1)]

@@ -64,7 +64,7 @@ def whole(turn: Turn, *pieces: Piece, logprobs: bool = False) -> Any:
 def stream(
     turn: Turn, *pieces: Piece, include_usage: bool = False, logprobs: bool = False
 ) -> list[Any]:
-    chunks = completion.Chunks(turn, include_usage, logprobs)
+    chunks = completion.Chunks(turn, include_usage=include_usage, logprobs=logprobs)
     found = [*chunks.first()]
     for piece in pieces:
         found += chunks.of(piece)
