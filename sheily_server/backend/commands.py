@@ -44,6 +44,25 @@ def start_of(config: Config) -> Start:
     )
 
 
+def ready_lines(config: Config, engine: Ready) -> list[str]:
+    """Returns what is logged of an engine that has loaded its model."""
+    loaded = (
+        f"ready: {config.model_path.name}, {engine.model_bytes / 1e9:.2f} GB, "
+        f"{engine.prompt_format.name} prompts; {engine.n_threads} threads, chunks of "
+        f"{engine.chunk}, kernel {engine.kernel or 'off'}"
+    )
+    return [loaded, pool_line(config, engine)]
+
+
+def ready_warnings(config: Config, engine: Ready) -> list[str]:
+    if config.context_size <= engine.n_ctx_train:
+        return []
+    return [
+        f"LLM_CONTEXT_SIZE is {config.context_size}, but the model was trained for "
+        f"{engine.n_ctx_train} tokens: longer conversations may become nonsense"
+    ]
+
+
 def pool_line(config: Config, engine: Ready) -> str:
     """Describes what the KV cache has room for and which settings change that."""
     n, size, gb = config.parallel, config.context_size, engine.kv_bytes / 1e9

@@ -36,7 +36,7 @@ from ..protocol.events import (
 )
 from . import gguf, preflight
 from . import process as engine_process
-from .commands import frame_of, pool_line, start_of
+from .commands import frame_of, ready_lines, ready_warnings, start_of
 from .deaths import Deaths
 from .gate import Gate, Passed
 from .health import Health
@@ -302,7 +302,10 @@ class Supervisor:
             with self._lock:
                 self._state, self._reason, self._progress = "ready", None, None
                 self._engine = event
-            self._log_ready(event)
+            for sentence in ready_lines(self._config, event):
+                log.info("%s", sentence)
+            for sentence in ready_warnings(self._config, event):
+                log.warning("%s", sentence)
         elif isinstance(event, LoadFailed):
             self._fail(event.reason)
         else:
@@ -337,25 +340,6 @@ class Supervisor:
         if self._gate.wary:
             self._gate.wary = False
             log.warning("a request was answered: requests run together again")
-
-    def _log_ready(self, engine: Ready) -> None:
-        log.info(
-            "ready: %s, %.2f GB, %s prompts; %d threads, chunks of %d, kernel %s",
-            self._config.model_path.name,
-            engine.model_bytes / 1e9,
-            engine.prompt_format.name,
-            engine.n_threads,
-            engine.chunk,
-            engine.kernel or "off",
-        )
-        log.info("%s", pool_line(self._config, engine))
-        if self._config.context_size > engine.n_ctx_train:
-            log.warning(
-                "LLM_CONTEXT_SIZE is %d, but the model was trained for %d tokens: longer "
-                "conversations may become nonsense",
-                self._config.context_size,
-                engine.n_ctx_train,
-            )
 
     def _fail(self, reason: str) -> None:
         reason = escaped(reason)[:MOST_REASON]
