@@ -62,7 +62,7 @@ def answer_grammar(
 
 def _call_grammar(offered: Offer, syntax: CallSyntax) -> Grammar:
     schemas = {each.place: json.dumps(each.schema()) for each in offered.functions}
-    return Grammar(syntax.grammar(offered), "tools", schemas)
+    return Grammar(syntax.grammar(offered, None), "tools", schemas)
 
 
 def schema_grammar(schema: dict[str, Any], param: str) -> Grammar:

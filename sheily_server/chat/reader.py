@@ -3,16 +3,18 @@ not HTTP or how pieces are written."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 
 from ..protocol.events import ChoiceFinished, Text, TokenLogprob
-from ..templates.base import Call, CallSyntax, Offer
+from ..templates.base import Call, CallPart, CallSyntax, Offer
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A part of one choice's answer: text, function calls, or its end.
+    """A part of one choice's answer: text, parts of function calls, or its end.
 
+    `parts` are what has arrived of calls, `calls` the whole calls that end with this piece.
     `finish` is stop, length or tool_calls. It comes with the last piece of a choice.
     """
 
@@ -20,6 +22,7 @@ class Piece:
     text: str = ""
     _: KW_ONLY
     logprobs: tuple[TokenLogprob, ...] = ()
+    parts: tuple[CallPart, ...] = ()
     calls: tuple[Call, ...] = ()
     finish: str | None = None
 
@@ -37,50 +40,73 @@ class Progress:
 
 
 class AnswerReader:
-    """Follows one choice. Holds back text that may become a function call until that is clear.
-    Whether it is one shows only at its end."""
+    """Follows one choice. What may become a function call is held back until that is clear. `bound`
+    means that the answer follows a grammar."""
 
-    def __init__(self, choice: int, offer: Offer, syntax: CallSyntax | None) -> None:
+    def __init__(
+        self, choice: int, offer: Offer, syntax: CallSyntax | None, *, bound: bool = False
+    ) -> None:
         self._choice = choice
-        self._offer = offer
-        self._syntax = syntax if offer.functions else None
-        """How a call would look; None once the answer is known to be text."""
-        self._held = ""
+        self._reader = syntax.reader(offer, bound) if syntax and offer.functions else None
         self._logprobs: list[TokenLogprob] = []
+        self._name = ""
+        self._arguments: list[str] = []
+        self._has_called = False
 
     def take(self, event: Text) -> list[Piece]:
         """Returns what can be sent now."""
         self._logprobs += event.logprobs or ()
-        self._held += event.text
-        if self._syntax and not self._offer.forced and not self._syntax.may_begin(self._held):
-            self._syntax = None
-        return [] if self._syntax else [self._release()]
+        if self._reader is None:
+            return [self._piece(event.text)]
+        return self._pieces(self._reader.feed(event.text))
 
     def end(self, event: ChoiceFinished) -> list[Piece]:
-        """Returns the last pieces: the calls, if the answer made any, or the text held back."""
-        calls = self._calls()
-        reason = event.reason
-        pieces = []
-        if calls:
-            pieces.append(Piece(self._choice, logprobs=self._taken_logprobs(), calls=tuple(calls)))
-            # A cut-off answer can still hold a whole call before the cut.
-            reason = "tool_calls" if reason == "stop" else reason
-        elif self._held or self._logprobs:
-            pieces.append(self._release())
+        """Returns the last pieces."""
+        reason, pieces = event.reason, []
+        if self._reader is not None:
+            pieces = self._pieces(self._reader.end(cut=reason == "length"))
+        if self._logprobs:
+            pieces.append(self._piece(""))
+        if self._has_called and reason == "stop":
+            reason = "tool_calls"
         return [*pieces, Piece(self._choice, finish=reason)]
 
-    def _calls(self) -> list[Call]:
-        """Returns the calls that the answer makes; none unless all are of offered functions."""
-        if self._syntax is None:
-            return []
-        calls = self._syntax.parse(self._held)
-        names = {function.name for function in self._offer.functions}
-        if not all(call.name in names for call in calls):
-            return []
-        return calls if self._offer.several else calls[:1]
+    def _pieces(self, parts: Sequence[str | CallPart]) -> list[Piece]:
+        """Returns what a reader has found as pieces, with neighbours in one."""
+        pieces: list[Piece] = []
+        texts: list[str] = []
+        calling: list[CallPart] = []
+        for part in parts:
+            if isinstance(part, str):
+                if calling:
+                    pieces.append(self._calling(calling))
+                    calling = []
+                texts.append(part)
+            else:
+                if any(texts):
+                    pieces.append(self._piece("".join(texts)))
+                texts = []
+                calling.append(part)
+        if calling:
+            pieces.append(self._calling(calling))
+        elif any(texts):
+            pieces.append(self._piece("".join(texts)))
+        return pieces
 
-    def _release(self) -> Piece:
-        text, self._held = self._held, ""
+    def _calling(self, parts: Sequence[CallPart]) -> Piece:
+        self._has_called = True
+        calls = []
+        for part in parts:
+            self._name = part.name or self._name
+            self._arguments.append(part.arguments)
+            if part.ends:
+                calls.append(Call(self._name, "".join(self._arguments)))
+                self._arguments = []
+        return Piece(
+            self._choice, logprobs=self._taken_logprobs(), parts=tuple(parts), calls=tuple(calls)
+        )
+
+    def _piece(self, text: str) -> Piece:
         return Piece(self._choice, text, logprobs=self._taken_logprobs())
 
     def _taken_logprobs(self) -> tuple[TokenLogprob, ...]:

@@ -80,7 +80,7 @@ class Caller:
 @dataclass(slots=True, kw_only=True)
 class Turn:
     """A chat turn in the engine. `finished` is set once `pieces` has ended by itself. `created` is
-    in Unix seconds, `began` in time.monotonic() seconds.
+    in Unix seconds, `began` in time.monotonic() seconds. `bound`: the answer follows a grammar.
 
     Three fields say where the answer differs from what was asked. `dropped_messages` are not in the
     prompt, `clamped` maps fields to the values that were used, `ignored` fields have no effect.
@@ -96,6 +96,7 @@ class Turn:
     n: int
     offer: Offer
     syntax: CallSyntax | None = None
+    bound: bool = False
     prompt_tokens: int = 0
     progress: bool = False
     queue_place: int | None = None
@@ -202,6 +203,7 @@ class Chat:
                 n=asked.n,
                 offer=asked.offer,
                 syntax=syntax,
+                bound=submit.grammar is not None,
                 prompt_tokens=event.prompt_tokens,
                 progress=asked.progress,
             )
@@ -215,7 +217,10 @@ class Chat:
         Raises ServiceError when the engine fails, and ClientGoneError. Closing the iterator early,
         or an error in it, frees the slot.
         """
-        readers = [AnswerReader(choice, turn.offer, turn.syntax) for choice in range(turn.n)]
+        readers = [
+            AnswerReader(choice, turn.offer, turn.syntax, bound=turn.bound)
+            for choice in range(turn.n)
+        ]
         last_came: dict[int, float] = {}
         grace = FIRST_GRACE_S
         try:

@@ -112,26 +112,50 @@ class Offer:
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A call the model made; `arguments` is a JSON object as text."""
+    """A call the model made; `arguments` is a JSON object as text, unfinished if the answer was cut
+    off."""
 
     name: str
     arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class CallPart:
+    """The next part of a call. `index` counts the calls of an answer. The first part has the
+    `name`; the joined `arguments` of all parts are those of the call; the last part `ends` it."""
+
+    index: int
+    _: KW_ONLY
+    name: str | None = None
+    arguments: str = ""
+    ends: bool = False
+
+
+class CallReader(Protocol):
+    """Separates the text of one answer from its calls, while it arrives."""
+
+    def feed(self, text: str) -> list[str | CallPart]:
+        """Returns the texts and parts of calls that are certain now."""
+        ...
+
+    def end(self, *, cut: bool) -> list[str | CallPart]:
+        """Returns the rest of an answer that has ended. `cut`: its length was limited."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallSyntax:
     """How a family of models writes calls.
 
-    `visible` are control tokens whose text is part of a call. `grammar` returns what an answer to a
-    binding offer must follow, in llguidance's Lark. `may_begin` says whether an answer that begins
-    like this may become a call, and is true while that is undecided. `parse` returns the calls that
-    a whole answer makes, none if it is text.
+    `visible` are control tokens whose text is part of a call. `grammar` returns what an answer to
+    an offer must follow, in llguidance's Lark. It takes the term for answers that are not calls;
+    None leaves those free. `reader` returns a reader for one answer; it takes whether the answer
+    follows such a grammar, so that only its beginning can be a call.
     """
 
     visible: tuple[str, ...]
-    grammar: Callable[[Offer], str]
-    may_begin: Callable[[str], bool]
-    parse: Callable[[str], list[Call]]
+    grammar: Callable[[Offer, str | None], str]
+    reader: Callable[[Offer, bool], CallReader]
 
 
 class Render(Protocol):

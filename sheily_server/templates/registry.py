@@ -11,7 +11,8 @@ from ..protocol.commands import PromptFormat, Segment
 from . import chatml, llama3
 from .base import Message, Template, plain
 
-TEMPLATES = {each.name: each for each in (llama3.TEMPLATE, chatml.TEMPLATE)}
+TEMPLATES = {each.name: each for each in (llama3.TEMPLATE, chatml.HERMES, chatml.TEMPLATE)}
+"""In the order in which they are tried: Hermes is ChatML too."""
 
 
 class UnknownPromptFormatError(ValueError):

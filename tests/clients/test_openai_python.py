@@ -235,9 +235,6 @@ def test_errors_are_the_package_s_own(words_client: OpenAI) -> None:
     with pytest.raises(openai.BadRequestError) as image:
         create(model=WORDS, messages=[message])
     assert image.value.param == "messages[0].content[1].type"
-    with pytest.raises(openai.BadRequestError) as tools:
-        create(model=WORDS, messages=QUESTION, tools=[WEATHER])
-    assert tools.value.param == "tools"
 
 
 def test_async_answers_streams_and_calls_side_by_side(tools: RealServer) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.server.conftest import make
+from tests.server.conftest import Serve, make
 from tests.support.serving import Server, completion
 
 pytestmark = pytest.mark.http
@@ -159,15 +159,20 @@ def test_a_call(llama3: Server, text: str) -> None:
 def test_a_call_in_a_stream(llama3: Server) -> None:
     *chunks, done = llama3.complete(CALL, tools=[WEATHER], stream=True).events()
     assert done == "[DONE]"
-    first, calls, end = (chunk["choices"][0] for chunk in chunks)
+    first, *calls, end = (chunk["choices"][0] for chunk in chunks)
     assert first["delta"] == {"role": "assistant", "content": ""}
-    (call,) = calls["delta"]["tool_calls"]
-    assert (call["index"], call["type"]) == (0, "function")
-    assert call["function"] == {"name": "weather", "arguments": '{"city": "A Coruña"}'}
+    parts = [part for choice in calls for part in choice["delta"]["tool_calls"]]
+    assert len(parts) == len(calls) > 3
+    assert parts[0].pop("id").startswith("call_")
+    function = {"name": "weather", "arguments": ""}
+    assert parts[0] == {"index": 0, "type": "function", "function": function}
+    assert all(set(part) == {"index", "function"} for part in parts[1:])
+    joined = "".join(part["function"]["arguments"] for part in parts)
+    assert joined == '{"city": "A Coruña"}'
     assert (end["delta"], end["finish_reason"]) == ({}, "tool_calls")
 
 
-@pytest.mark.parametrize(("parallel", "count"), [(None, 1), (False, 1), (True, 2)])
+@pytest.mark.parametrize(("parallel", "count"), [(None, 2), (False, 1), (True, 2)])
 def test_several_calls(llama3: Server, parallel: Any, count: int) -> None:
     text = f"{CALL}; {CALL}"
     body = llama3.complete(text, tools=[WEATHER], parallel_tool_calls=parallel).json()
@@ -177,10 +182,9 @@ def test_several_calls(llama3: Server, parallel: Any, count: int) -> None:
     events = llama3.complete(
         text, tools=[WEATHER], parallel_tool_calls=parallel, stream=True
     ).events()
-    (delta,) = [
-        c["choices"][0]["delta"] for c in events[:-1] if "tool_calls" in c["choices"][0]["delta"]
-    ]
-    assert [call["index"] for call in delta["tool_calls"]] == list(range(count))
+    deltas = [c["choices"][0]["delta"] for c in events[:-1]]
+    parts = [part for delta in deltas for part in delta.get("tool_calls", [])]
+    assert [part["index"] for part in parts if "id" in part] == list(range(count))
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -198,10 +202,49 @@ def test_what_is_no_call_is_text(llama3: Server, text: str, stream: bool) -> Non
         assert "tool_calls" not in choice["message"]
 
 
-def test_a_call_cut_off_is_no_call(llama3: Server) -> None:
-    (choice,) = llama3.complete(CALL, tools=[WEATHER], max_tokens=2).json()["choices"]
-    assert choice["finish_reason"] == "length"
-    assert choice["message"]["content"] == '{"name": "weather",'
+@pytest.mark.parametrize(("most", "arguments"), [(2, ""), (4, '{"city": '), (5, '{"city": "A')])
+def test_a_call_cut_off_has_its_arguments_so_far(llama3: Server, most: int, arguments: str) -> None:
+    (choice,) = llama3.complete(CALL, tools=[WEATHER], max_tokens=most).json()["choices"]
+    assert (choice["finish_reason"], choice["message"]["content"]) == ("length", None)
+    (call,) = choice["message"]["tool_calls"]
+    assert call["function"] == {"name": "weather", "arguments": arguments}
+    events = llama3.complete(CALL, tools=[WEATHER], max_tokens=most, stream=True).events()[:-1]
+    choices = [event["choices"][0] for event in events]
+    parts = [part for choice in choices for part in choice["delta"].get("tool_calls", [])]
+    assert parts[0]["function"]["name"] == "weather"
+    assert "".join(part["function"]["arguments"] for part in parts) == arguments
+    assert not any(choice["delta"].get("content") for choice in choices)
+    assert choices[-1]["finish_reason"] == "length"
+
+
+def test_text_beside_a_call(llama3: Server) -> None:
+    text = f"Sure:\n```json\n{CALL}\n```"
+    (choice,) = llama3.complete(text, tools=[WEATHER]).json()["choices"]
+    assert (choice["message"]["content"], choice["finish_reason"]) == ("Sure:", "tool_calls")
+    assert len(choice["message"]["tool_calls"]) == 1
+
+
+def test_what_cannot_become_a_call_streams_at_once(llama3: Server) -> None:
+    events = llama3.complete('{ "answer": [1, 2]}', tools=[WEATHER], stream=True).events()[:-1]
+    contents = [event["choices"][0]["delta"].get("content") for event in events]
+    assert contents == ["", '{ "answer":', " [1,", " 2]}", None]
+
+
+@pytest.mark.parametrize("dialect", ["chatml", "hermes"])
+def test_calls_of_chatml_models(serve: Serve, dialect: str) -> None:
+    server = serve("--dialect", dialect)
+    server.wait_for("ready")
+    call = '{"name": "weather", "arguments": {"city": "Lugo"}}'
+    if dialect == "hermes":
+        call = f"<tool_call>\n{call}\n</tool_call>"
+    for fields in ({}, {"tool_choice": "required"}):
+        body = server.complete(f"{call}\n{call}", tools=[WEATHER], **fields).json()
+        (choice,) = body["choices"]
+        assert (choice["message"]["content"], choice["finish_reason"]) == (None, "tool_calls")
+        found = [call["function"] for call in choice["message"]["tool_calls"]]
+        assert found == [{"name": "weather", "arguments": '{"city": "Lugo"}'}] * 2
+    shown = show(server, tools=[WEATHER], tool_choice="required")
+    assert ("<tool_call>" in shown["grammar"]["lark"]) == (dialect == "hermes")
 
 
 def test_without_tools_a_call_is_text(llama3: Server) -> None:
@@ -269,12 +312,6 @@ def test_what_tools_ask_of_the_engine(llama3: Server) -> None:
 )
 def test_tools_that_cannot_be(llama3: Server, fields: dict[str, Any], param: str) -> None:
     assert error_of(llama3, **fields)["param"] == param
-
-
-def test_tools_need_a_model_that_takes_them(server: Server) -> None:
-    error = error_of(server, tools=[WEATHER])
-    assert error["param"] == "tools"
-    assert show(server, tools=[])["visible"] == []
 
 
 # what the engine is asked for
@@ -500,7 +537,6 @@ def test_text_of_tokens(server: Server) -> None:
         ("/tokenize", {"messages": [{"role": "assistant"}]}, 400, "messages[0].content"),
         ("/tokenize", {"messages": [], "x": 1}, 400, "x"),
         ("/tokenize", {"text": "x", "model": "gpt"}, 404, "model"),
-        ("/tokenize", completion("x", tools=[WEATHER]), 400, "tools"),
         ("/detokenize", {}, 400, "tokens"),
         ("/detokenize", {"tokens": [1, 999]}, 400, "tokens"),
         ("/detokenize", {"tokens": [-1]}, 400, "tokens[0]"),

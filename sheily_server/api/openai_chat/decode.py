@@ -286,7 +286,7 @@ def offered_functions(tools: Sequence[wire.Tool]) -> tuple[Function, ...]:
 
 def _offer(request: wire.ChatRequest, functions: tuple[Function, ...]) -> Offer:
     choice = _tool_choice(request)
-    several = request.parallel_tool_calls is True
+    several = request.parallel_tool_calls is not False
     if choice is None or choice == "auto":
         return Offer(functions, several=several)
     if choice == "none":

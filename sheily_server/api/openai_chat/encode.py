@@ -13,7 +13,7 @@ from msgspec import UNSET, UnsetType
 from ...chat.reader import Piece, Progress
 from ...chat.turn import Turn, rate
 from ...protocol.events import TokenLogprob
-from ...templates.base import Call
+from ...templates.base import Call, CallPart
 from . import protocol as wire
 
 
@@ -62,10 +62,12 @@ class Chunks:
             yield self._event([], prompt_progress=_progress(piece))
             return
         logprobs = _logprobs(piece.logprobs) if self._logprobs else None
-        if piece.calls:
-            calls = [_tool_call(call, i) for i, call in enumerate(piece.calls)]
-            delta = wire.Delta(tool_calls=calls)
-            yield self._chunk(piece.choice, delta, logprobs, timings=self._timings())
+        if piece.parts:
+            for part in map(_tool_call_part, piece.parts):
+                if part is not None:
+                    delta = wire.Delta(tool_calls=[part])
+                    yield self._chunk(piece.choice, delta, logprobs, timings=self._timings())
+                    logprobs = None
         elif piece.text or piece.logprobs:
             delta = wire.Delta(content=piece.text)
             yield self._chunk(piece.choice, delta, logprobs, timings=self._timings())
@@ -141,7 +143,8 @@ def _data(content: bytes) -> bytes:
 def _choice(pieces: Sequence[Piece], index: int, logprobs: bool) -> wire.Choice:
     calls = [_tool_call(call) for piece in pieces for call in piece.calls]
     text = "".join(piece.text for piece in pieces)
-    message = wire.AnswerMessage(content=None if calls else text, tool_calls=calls or UNSET)
+    content = text if text or not calls else None
+    message = wire.AnswerMessage(content=content, tool_calls=calls or UNSET)
     tokens = [logprob for piece in pieces for logprob in piece.logprobs]
     finish = pieces[-1].finish
     if finish is None:
@@ -154,10 +157,22 @@ def _choice(pieces: Sequence[Piece], index: int, logprobs: bool) -> wire.Choice:
     )
 
 
-def _tool_call(call: Call, index: int | None = None) -> wire.AnswerToolCall:
-    function = wire.AnswerCall(call.name, call.arguments)
-    place = UNSET if index is None else index
-    return wire.AnswerToolCall(f"call_{secrets.token_hex(12)}", function, index=place)
+def _tool_call(call: Call) -> wire.AnswerToolCall:
+    return wire.AnswerToolCall(_new_call_id(), wire.AnswerCall(call.name, call.arguments))
+
+
+def _tool_call_part(part: CallPart) -> wire.ToolCallPart | None:
+    """Returns what a chunk says of a part of a call; None if that is nothing."""
+    if part.name is not None:
+        function = wire.CallPart(name=part.name, arguments=part.arguments)
+        return wire.ToolCallPart(part.index, function, id=_new_call_id(), type="function")
+    if part.arguments:
+        return wire.ToolCallPart(part.index, wire.CallPart(arguments=part.arguments))
+    return None
+
+
+def _new_call_id() -> str:
+    return f"call_{secrets.token_hex(12)}"
 
 
 def _logprobs(tokens: Sequence[TokenLogprob]) -> wire.Logprobs:

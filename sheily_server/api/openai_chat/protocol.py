@@ -318,12 +318,26 @@ class AnswerCall(Struct, frozen=True):
 
 
 class AnswerToolCall(Struct, frozen=True):
-    """A call in an answer. Only chunks have `index`."""
+    """A call in an answer. If the answer was cut off, its arguments may be too."""
 
     id: str
     function: AnswerCall
     type: Literal["function"] = "function"
-    index: int | UnsetType = UNSET
+
+
+class CallPart(Struct, frozen=True, kw_only=True):
+    arguments: str
+    name: str | UnsetType = UNSET
+
+
+class ToolCallPart(Struct, frozen=True):
+    """What a chunk adds to call `index`: first its `id`, `type`, name and empty arguments, then
+    piece by piece its arguments."""
+
+    index: int
+    function: CallPart
+    id: str | UnsetType = UNSET
+    type: Literal["function"] | UnsetType = UNSET
 
 
 class AnswerMessage(Struct, frozen=True, kw_only=True):
@@ -409,7 +423,7 @@ class ChatCompletion(Struct, frozen=True, kw_only=True):
 class Delta(Struct, frozen=True):
     role: Literal["assistant"] | UnsetType = UNSET
     content: str | UnsetType = UNSET
-    tool_calls: list[AnswerToolCall] | UnsetType = UNSET
+    tool_calls: list[ToolCallPart] | UnsetType = UNSET
 
 
 class ChunkChoice(Struct, frozen=True, kw_only=True):

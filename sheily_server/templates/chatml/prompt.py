@@ -1,4 +1,5 @@
-"""Renders prompts of plain ChatML models such as SmolLM2 and Qwen2.5. Knows no tools yet.
+"""Renders prompts of ChatML models such as SmolLM2 and Qwen2.5. Knows how turns are written, and in
+which place of them tools are.
 
 A message is `<|im_start|>role`, a newline, the text as it is, `<|im_end|>` and a newline. Many
 models use this frame and add something of their own (thinking, a first token, trimmed text), so
@@ -8,12 +9,14 @@ models use this frame and add something of their own (thinking, a first token, t
 from __future__ import annotations
 
 import datetime
+import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ...protocol.commands import Segment
-from ..base import Message, PromptError, marker, plain
+from ..base import Message, PromptError, Render, marker, plain
+from .tools import ToolText
 
 IM_START = "<|im_start|>"
 IM_END = "<|im_end|>"
@@ -72,48 +75,66 @@ def default_system(template: str) -> str | None:
     )
 
 
-def render(
+def renderer(text: ToolText) -> Render:
+    """Returns the function that renders prompts with tools in this form."""
+
+    def render(
+        messages: Sequence[Message],
+        *,
+        date: datetime.date,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        default_system: str | None = None,
+    ) -> list[Segment]:
+        """Renders the prompt that asks for the next assistant message.
+
+        Writes `default_system` first if the conversation does not begin with a system message.
+        Raises PromptError.
+        """
+        if not messages:
+            raise PromptError("a conversation needs at least one message", "messages")
+        return list(_segments(messages, tools or (), default_system, text))
+
+    return render
+
+
+def _segments(
     messages: Sequence[Message],
-    *,
-    date: datetime.date = datetime.date.min,
-    tools: Sequence[Mapping[str, Any]] | None = None,
-    default_system: str | None = None,
-) -> list[Segment]:
-    """Renders the prompt that asks for the next assistant message.
-
-    Writes `default_system` first if the conversation does not begin with a system message. Raises
-    PromptError.
-    """
+    tools: Sequence[Mapping[str, Any]],
+    default_system: str | None,
+    text: ToolText,
+) -> Iterator[Segment]:
+    rest = list(enumerate(messages))
+    system = default_system
+    if messages[0].role == "system":
+        system, rest = messages[0].text, rest[1:]
     if tools:
-        raise PromptError("tools are not supported with this model (ChatML)", "tools")
-    if not messages:
-        raise PromptError("a conversation needs at least one message", "messages")
-    return list(_segments(messages, default_system))
-
-
-def _segments(messages: Sequence[Message], default_system: str | None) -> Iterator[Segment]:
-    if default_system is not None and messages[0].role != "system":
-        yield from _turn("system", default_system)
-    for index, message in enumerate(messages):
-        _refuse_tool_use(message, f"messages[{index}]")
-        yield from _turn(message.role, message.text)
+        system = text.system(system or "", tools)
+    if system is not None:
+        yield from _turn("system", f"\n{system}")
+    for is_result, group in itertools.groupby(rest, lambda each: each[1].role == "tool"):
+        if is_result:
+            results = [text.result(message.text) for _, message in group]
+            yield from _turn("user", "".join(results))
+            continue
+        for index, message in group:
+            yield from _turn(message.role, _body(message, f"messages[{index}]", text))
     yield marker(IM_START)
     yield plain("assistant\n")
 
 
-def _refuse_tool_use(message: Message, param: str) -> None:
-    if message.tool_calls:
+def _body(message: Message, param: str, text: ToolText) -> str:
+    if not message.tool_calls:
+        return f"\n{message.text}"
+    if message.role != "assistant":
         raise PromptError(
-            "tool calls are not supported with this model (ChatML)", f"{param}.tool_calls"
+            f"tool_calls belong to the assistant, not to the role {message.role!r}",
+            f"{param}.tool_calls",
         )
-    if message.role == "tool":
-        raise PromptError(
-            "tool results are not supported with this model (ChatML)", f"{param}.role"
-        )
+    return text.assistant(message, param)
 
 
-def _turn(role: str, text: str) -> Iterator[Segment]:
+def _turn(role: str, body: str) -> Iterator[Segment]:
     yield marker(IM_START)
-    yield plain(f"{role}\n{text}")
+    yield plain(role + body)
     yield marker(IM_END)
     yield plain("\n")

@@ -1,7 +1,7 @@
 """Llama 3.1, 3.2 and 3.3 Instruct."""
 
 from ..base import CallSyntax, Template
-from .calls import PYTHON_TAG, grammar, may_begin, parse
+from .calls import PYTHON_TAG, grammar, reader
 from .prompt import MARKERS, recognizes, render
 
 TEMPLATE = Template(
@@ -10,5 +10,5 @@ TEMPLATE = Template(
     markers=MARKERS,
     recognizes=recognizes,
     render=render,
-    calls=CallSyntax(visible=(PYTHON_TAG,), grammar=grammar, may_begin=may_begin, parse=parse),
+    calls=CallSyntax(visible=(PYTHON_TAG,), grammar=grammar, reader=reader),
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
 
 import pytest
 from hypothesis import given
@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from sheily_server.chat.reader import AnswerReader, Piece
 from sheily_server.protocol.events import ChoiceFinished, Text, TokenLogprob
-from sheily_server.templates.base import Call, Function, Offer
+from sheily_server.templates.base import Call, CallPart, Function, Offer
 from sheily_server.templates.llama3 import TEMPLATE
 
 F = Function("f")
@@ -19,6 +19,8 @@ AUTO = Offer((F,), forced=False, several=True)
 FORCED = Offer((F,), forced=True, several=True)
 JSON_CALL = '{"name": "f", "parameters": {"a": 1}}'
 CALL = Call("f", '{"a": 1}')
+CALLED = (CallPart(0, name="f"), CallPart(0, arguments='{"a": 1}'), CallPart(0, ends=True))
+AGAIN = tuple(dataclasses.replace(part, index=1) for part in CALLED)
 
 
 def logprob(text: str) -> TokenLogprob:
@@ -40,7 +42,12 @@ def test_without_tools_text_goes_out_as_it_comes() -> None:
 
 
 def test_with_tools_text_that_is_no_call_goes_out_as_it_comes() -> None:
-    assert read(AUTO, "Hel", "lo {") == [Piece(3, "Hel"), Piece(3, "lo {"), Piece(3, finish="stop")]
+    assert read(AUTO, "Hel", "lo {", "}") == [
+        Piece(3, "Hel"),
+        Piece(3, "lo"),
+        Piece(3, " {}"),
+        Piece(3, finish="stop"),
+    ]
 
 
 def test_blanks_wait_for_what_is_behind_them() -> None:
@@ -53,20 +60,27 @@ def test_blanks_wait_for_what_is_behind_them() -> None:
 
 def test_the_python_tag_may_come_in_parts() -> None:
     assert read(AUTO, "<|python", "_tag|>f(a=1)") == [
-        Piece(3, calls=(CALL,)),
+        Piece(3, parts=CALLED, calls=(CALL,)),
         Piece(3, finish="tool_calls"),
     ]
     assert read(AUTO, "<", "b>") == [Piece(3, "<b>"), Piece(3, finish="stop")]
 
 
 @pytest.mark.parametrize("offer", [AUTO, FORCED])
-def test_a_call_is_one_piece(offer: Offer) -> None:
-    assert read(offer, *JSON_CALL) == [Piece(3, calls=(CALL,)), Piece(3, finish="tool_calls")]
+def test_a_call_comes_in_parts_and_whole_at_its_end(offer: Offer) -> None:
+    assert read(offer, '{"name": "f", ', '"parameters": {"a"', ": 1", "}}") == [
+        Piece(3, parts=(CallPart(0, name="f"), CallPart(0, arguments="{"))),
+        Piece(3, parts=(CallPart(0, arguments='"a": '),)),
+        Piece(3, parts=(CallPart(0, arguments="1}"), CallPart(0, ends=True)), calls=(CALL,)),
+        Piece(3, finish="tool_calls"),
+    ]
 
 
-def test_several_calls_are_one_piece() -> None:
-    assert read(AUTO, JSON_CALL, "; ", JSON_CALL) == [
-        Piece(3, calls=(CALL, CALL)),
+def test_several_calls_and_the_text_around_them() -> None:
+    assert read(AUTO, f"Both: {JSON_CALL}; {JSON_CALL} Done.") == [
+        Piece(3, "Both:"),
+        Piece(3, parts=CALLED + AGAIN, calls=(CALL, CALL)),
+        Piece(3, " Done."),
         Piece(3, finish="tool_calls"),
     ]
 
@@ -81,24 +95,19 @@ def test_an_unknown_function_is_text() -> None:
 
 
 @pytest.mark.parametrize("offer", [AUTO, FORCED])
-def test_a_call_that_was_cut_off_is_text(offer: Offer) -> None:
-    half = JSON_CALL[:20]
-    assert read(offer, half, reason="length") == [Piece(3, half), Piece(3, finish="length")]
-
-
-def test_a_whole_call_before_the_cut_stays_a_call() -> None:
-    assert read(AUTO, JSON_CALL, "\n", reason="length") == [
-        Piece(3, calls=(CALL,)),
+def test_a_call_that_was_cut_off_has_what_there_is(offer: Offer) -> None:
+    begun = (CallPart(0, name="f"), CallPart(0, arguments='{"a": "x'))
+    assert read(offer, '{"name": "f", "parameters": {"a": "x', reason="length") == [
+        Piece(3, parts=begun),
+        Piece(3, parts=(CallPart(0, ends=True),), calls=(Call("f", '{"a": "x'),)),
         Piece(3, finish="length"),
     ]
 
 
-def test_a_forced_answer_is_held_back_whatever_it_says() -> None:
-    reader = AnswerReader(0, FORCED, TEMPLATE.calls)
-    assert reader.take(Text(1, 0, "Hello")) == []
-    assert reader.end(ChoiceFinished(id=1, choice=0, reason="stop", timed_out=False)) == [
-        Piece(0, "Hello"),
-        Piece(0, finish="stop"),
+def test_a_whole_call_before_the_cut_stays_a_call() -> None:
+    assert read(AUTO, JSON_CALL, "\n", reason="length") == [
+        Piece(3, parts=CALLED, calls=(CALL,)),
+        Piece(3, finish="length"),
     ]
 
 
@@ -119,7 +128,7 @@ def test_logprobs_go_with_what_was_held_back() -> None:
         Piece(3, finish="stop"),
     ]
     assert read(AUTO, JSON_CALL, logprobs=True) == [
-        Piece(3, "", logprobs=(logprob(JSON_CALL),), calls=(CALL,)),
+        Piece(3, "", logprobs=(logprob(JSON_CALL),), parts=CALLED, calls=(CALL,)),
         Piece(3, finish="tool_calls"),
     ]
 
@@ -141,12 +150,12 @@ texts = st.lists(
 @given(texts, st.sampled_from([NOTHING, AUTO, FORCED]), st.sampled_from(["stop", "length"]))
 def test_nothing_is_lost_or_said_twice(parts: list[str], offer: Offer, reason: str) -> None:
     *pieces, last = read(offer, *parts, reason=reason, logprobs=True)
-    calls: list[Any] = [call for piece in pieces for call in piece.calls]
-    if not calls:
+    calls = [call for piece in pieces for call in piece.calls]
+    if not calls and reason == "stop":
         assert "".join(piece.text for piece in pieces) == "".join(parts)
-    else:
-        assert [piece.text for piece in pieces] == [""]
+    assert calls in ([CALL] * len(calls), [Call("f", "")])
     said = b"".join(logprob.piece for piece in pieces for logprob in piece.logprobs)
     assert said == "".join(parts).encode()
     assert last.finish == ("tool_calls" if calls and reason == "stop" else reason)
     assert all(piece.finish is None for piece in pieces)
+    assert all(piece.text or piece.parts or piece.logprobs for piece in pieces)

@@ -20,6 +20,7 @@ from sheily_server.backend.supervisor import Supervisor
 from sheily_server.backend.tickets import Ticket
 from sheily_server.chat import grammar as schemas
 from sheily_server.chat import turn as chat
+from sheily_server.chat.generation import Generation
 from sheily_server.chat.history import drop_oldest
 from sheily_server.chat.reader import Piece
 from sheily_server.chat.turn import Chat, ClientGoneError, Turn
@@ -363,10 +364,14 @@ def test_a_long_history_is_cut_and_counted() -> None:
 
 
 def test_what_the_dialect_cannot_say_is_named_by_its_place_as_sent() -> None:
-    result = openai.ToolMessage(content="25 C", tool_call_id="c1")
-    talk = [user("a"), assistant("b"), user("c"), result, *[user("d")] * 6]
-    error = refused(ScriptedSupervisor([ADMITTED]), talk)
-    assert (kind(error).status, error.param) == (400, "messages[3].role")
+    """No route lets a user call, and none takes arguments as deep as a template refuses."""
+    talk = [Message("user", "a"), Message("assistant", "b"), Message("user", "c")]
+    talk += [Message("user", "d", tool_calls=(ToolCall("f", {}),)), *[Message("user", "e")] * 6]
+    subject = Chat(CONFIG, ScriptedSupervisor([ADMITTED]))
+    with pytest.raises(ServiceError) as caught:
+        subject.begin(Generation(messages=talk, history=CONFIG.max_history), caller())
+    error = caught.value
+    assert (kind(error).status, error.param) == (400, "messages[3].tool_calls")
 
 
 def test_a_prompt_that_is_too_long_names_both_numbers() -> None:
@@ -614,9 +619,18 @@ def test_tools_are_in_the_prompt_and_their_tag_is_shown() -> None:
     assert supervisor.request.visible == []
 
 
-def test_tools_need_a_model_that_knows_them() -> None:
-    error = refused_request("chatml", tools=[WEATHER])
-    assert (kind(error).status, error.param) == (400, "tools")
+@pytest.mark.parametrize("dialect", ["chatml", "hermes"])
+def test_tools_with_chatml(dialect: str) -> None:
+    supervisor = ScriptedSupervisor([ADMITTED], dialect)
+    begin_request(supervisor, tools=[WEATHER])
+    assert '"name": "weather"' in supervisor.prompt
+    assert supervisor.request.grammar is None
+    supervisor = ScriptedSupervisor([ADMITTED], dialect)
+    begin_request(supervisor, tools=[WEATHER], tool_choice="required")
+    assert supervisor.request.grammar is not None
+    assert (
+        supervisor.request.visible == (["<tool_call>", "</tool_call>"][: 2 * (dialect == "hermes")])
+    )
 
 
 def test_an_answer_that_is_a_call() -> None:

@@ -33,8 +33,8 @@ ACCEPTED = {
     "meta-llama-Llama-3.1-8B-Instruct.jinja": "llama3",
     "meta-llama-Llama-3.2-3B-Instruct.jinja": "llama3",
     "meta-llama-Llama-3.3-70B-Instruct.jinja": "llama3",
-    "MiMo-VL.jinja": "chatml",
-    "Qwen-Qwen2.5-7B-Instruct.jinja": "chatml",
+    "MiMo-VL.jinja": "hermes",
+    "Qwen-Qwen2.5-7B-Instruct.jinja": "hermes",
     "Qwen3-Coder.jinja": "chatml",
 }
 
@@ -222,6 +222,30 @@ def test_chatml_equals_the_template_of_smollm2(messages: list[Message]) -> None:
     segments = render(smollm2_dialect, messages, date=datetime.date(2024, 7, 26))
     assert joined(segments) == reference(smollm2, messages)
     assert_well_formed(segments, smollm2_dialect)
+
+
+HERMES = sorted(name for name, format in ACCEPTED.items() if format == "hermes")
+several_calls = st.builds(
+    lambda text, found: Message("assistant", text, tool_calls=tuple(found)),
+    texts,
+    st.lists(calls, min_size=1, max_size=3),
+)
+
+
+@pytest.mark.parametrize("name", HERMES)
+@some
+@given(
+    messages=st.lists(messages_of_any_kind | several_calls, min_size=1, max_size=7),
+    tools=st.just([]) | tools_strategy,
+)
+def test_hermes_equals_the_template_with_tools(
+    name: str, messages: list[Message], tools: list[dict[str, Any]]
+) -> None:
+    template = read_template(name)
+    dialect = recognize({"tokenizer.chat_template": template})
+    segments = render(dialect, messages, date=datetime.date(2024, 7, 26), tools=tools)
+    assert joined(segments) == reference(compiled(template), messages, tools=tools)
+    assert_well_formed(segments, dialect)
 
 
 @pytest.mark.parametrize("name", sorted(path.name for path in TEMPLATES.glob("*.jinja")))

@@ -16,7 +16,7 @@ from sheily_server.backend.tickets import Ticket
 from sheily_server.chat.reader import Piece
 from sheily_server.chat.turn import Turn
 from sheily_server.protocol.events import Finished, TokenLogprob
-from sheily_server.templates.base import Call, Offer
+from sheily_server.templates.base import Call, CallPart, Offer
 
 CALL = Call("f", '{"a": "é"}')
 LOGPROB = TokenLogprob(b"\xc3\xa9", -0.25, [(b"\xc3\xa9", -0.25), (b"\xff", -2.0)])
@@ -229,21 +229,46 @@ def test_the_end_of_the_last_choice_comes_with_the_timings() -> None:
 
 
 def test_a_stream_of_calls() -> None:
-    pieces = [Piece(0, calls=(CALL, CALL)), Piece(0, finish="tool_calls")]
-    _, calls, end = stream(turn_of(1, {0: "tool_calls"}), *pieces)
-    delta = calls["choices"][0]["delta"]
-    assert set(delta) == {"tool_calls"}
-    assert [call["index"] for call in delta["tool_calls"]] == [0, 1]
-    assert [call["function"]["arguments"] for call in delta["tool_calls"]] == ['{"a": "é"}'] * 2
-    assert len({call["id"] for call in delta["tool_calls"]}) == 2
+    """First the id, the type and the name of each, then the arguments as they come."""
+    parts = (
+        CallPart(0, name="f"),
+        CallPart(0, arguments='{"a": '),
+        CallPart(0, arguments='"é"}'),
+        CallPart(0, ends=True),
+        CallPart(1, name="f"),
+        CallPart(1, arguments="{}"),
+        CallPart(1, ends=True),
+    )
+    pieces = [Piece(0, parts=parts[:2]), Piece(0, parts=parts[2:], calls=(CALL,))]
+    _, *calls, end = stream(turn_of(1, {0: "tool_calls"}), *pieces, Piece(0, finish="tool_calls"))
+    deltas = [chunk["choices"][0]["delta"] for chunk in calls]
+    assert all(set(delta) == {"tool_calls"} for delta in deltas)
+    found = [call for delta in deltas for call in delta["tool_calls"]]
+    ids = [found[0].pop("id"), found[3].pop("id")]
+    assert ids[0] != ids[1]
+    begun = {"type": "function", "function": {"name": "f", "arguments": ""}}
+    assert found == [
+        {"index": 0, **begun},
+        {"index": 0, "function": {"arguments": '{"a": '}},
+        {"index": 0, "function": {"arguments": '"é"}'}},
+        {"index": 1, **begun},
+        {"index": 1, "function": {"arguments": "{}"}},
+    ]
     assert end["choices"][0]["finish_reason"] == "tool_calls"
+
+
+def test_text_beside_calls() -> None:
+    pieces = [Piece(0, "Sure."), Piece(0, calls=(CALL,)), Piece(0, finish="tool_calls")]
+    message = completion.whole(turn_of(), pieces, False).choices[0].message
+    assert message.content == "Sure."
+    assert isinstance(message.tool_calls, list)
 
 
 def test_logprobs_in_a_stream() -> None:
     pieces = [
         Piece(0, "é", logprobs=(LOGPROB,)),
         Piece(0, "", logprobs=(LOGPROB,)),
-        Piece(0, "", logprobs=(LOGPROB,), calls=(CALL,)),
+        Piece(0, "", logprobs=(LOGPROB,), parts=(CallPart(0, name="f"),)),
         Piece(0, finish="stop"),
     ]
     for wanted in (True, False):
