@@ -469,9 +469,10 @@ def check_calls(choice: Any) -> list[str]:
 def test_a_required_call_is_valid(llama3_server: RealServer) -> None:
     names = set()
     for seed in range(12):
-        answer = call(llama3_server, tool_choice="required", seed=seed)
-        [name] = check_calls(answer.choice)
-        names.add(name)
+        one = {"parallel_tool_calls": False} if seed % 2 else {}
+        found = check_calls(call(llama3_server, tool_choice="required", seed=seed, **one).choice)
+        assert len(found) == 1 or not one
+        names.update(found)
     assert len(names) > 1
 
 
@@ -486,10 +487,18 @@ def test_a_named_call_is_the_one(llama3_server: RealServer, name: str) -> None:
 def test_a_forced_call_of_the_small_llama_in_a_stream(llama3_server: RealServer) -> None:
     chunks = stream(llama3_server, tools=TOOLS, tool_choice="required", max_tokens=200, seed=2)
     deltas = [chunk["choices"][0]["delta"] for chunk in chunks]
-    [calls] = [delta["tool_calls"] for delta in deltas if "tool_calls" in delta]
-    assert [one["index"] for one in calls] == [0]
+    parts = [part for delta in deltas for part in delta.get("tool_calls", [])]
+    assert len(parts) > 3
     assert chunks[-1]["choices"][0]["finish_reason"] == "tool_calls"
     assert not any(delta.get("content") for delta in deltas)
+    whole = call(llama3_server, tool_choice="required", seed=2).choice
+    check_calls(whole)
+    for index, one in enumerate(whole["message"]["tool_calls"]):
+        first, *rest = [part for part in parts if part["index"] == index]
+        name = one["function"]["name"]
+        assert first["function"] == {"name": name, "arguments": ""}
+        joined = "".join(part["function"]["arguments"] for part in rest)
+        assert joined == one["function"]["arguments"]
 
 
 def test_several_calls_at_once(llama3_server: RealServer) -> None:
@@ -500,7 +509,6 @@ def test_several_calls_at_once(llama3_server: RealServer) -> None:
         answer = call(
             llama3_server,
             tool_choice="required",
-            parallel_tool_calls=True,
             logit_bias={str(semicolon): 3},
             seed=seed,
             max_tokens=150,
@@ -509,16 +517,29 @@ def test_several_calls_at_once(llama3_server: RealServer) -> None:
             counts.append(len(check_calls(answer.choice)))
         else:
             assert answer.choice["finish_reason"] == "length"
-    single = call(llama3_server, tool_choice="required", logit_bias={str(semicolon): 20})
+    single = call(
+        llama3_server,
+        tool_choice="required",
+        parallel_tool_calls=False,
+        logit_bias={str(semicolon): 20},
+    )
     assert len(check_calls(single.choice)) == 1
     assert max(counts) > 1
 
 
-def test_a_forced_call_cut_off_is_no_call(llama3_server: RealServer) -> None:
-    answer = call(llama3_server, tool_choice="required", max_tokens=4)
-    assert answer.choice["finish_reason"] == "length"
-    assert "tool_calls" not in answer.choice["message"]
-    assert '{"name": "weather", "parameters": '.startswith(answer.text[:8])
+def test_a_forced_call_cut_off_has_its_arguments_so_far(llama3_server: RealServer) -> None:
+    """Anywhere, also inside its name. The model's own syntax is never text."""
+    whole = call(llama3_server, tool_choice="required").choice["message"]["tool_calls"][0]
+    seen = set()
+    for most in range(1, 24):
+        answer = call(llama3_server, tool_choice="required", max_tokens=most)
+        assert answer.choice["finish_reason"] in ("length", "tool_calls")
+        assert not answer.text
+        for one in answer.choice["message"].get("tool_calls", [])[:1]:
+            assert one["function"]["name"] == whole["function"]["name"]
+            assert whole["function"]["arguments"].startswith(one["function"]["arguments"])
+            seen.add(one["function"]["arguments"])
+    assert len(seen) > 2
 
 
 def test_strict_functions_with_auto(llama3_server: RealServer) -> None:
@@ -581,7 +602,8 @@ def test_parameters_that_cannot_be_honoured(
 def test_strings_in_functions_stay_strings(llama3_server: RealServer, text: str) -> None:
     parameters = strict_object(**{text: {"const": text, "description": text}})
     tools = [tool("f", parameters, description=text)]
-    answer = call(llama3_server, tools=tools, tool_choice="required")
+    named = {"type": "function", "function": {"name": "f"}}
+    answer = call(llama3_server, tools=tools, tool_choice=named)
     [one] = answer.choice["message"]["tool_calls"]
     assert json.loads(one["function"]["arguments"]) == {text: text}
     refused = call(llama3_server, tools=[tool(f"f{text}", parameters)])
@@ -590,7 +612,9 @@ def test_strings_in_functions_stay_strings(llama3_server: RealServer, text: str)
 
 def test_an_answer_of_ours_goes_back(llama3_server: RealServer) -> None:
     """Several calls in one message are rendered, though the official template has no way to."""
-    message = call(llama3_server, tool_choice="required").choice["message"]
+    message = call(llama3_server, tool_choice="required", parallel_tool_calls=False).choice[
+        "message"
+    ]
     [one] = message["tool_calls"]
     several = message | {"tool_calls": [one, one | {"id": "call_2"}]}
     for said in (message, several):

@@ -79,7 +79,8 @@ def test_the_error_names_what_was_found_and_what_is_supported() -> None:
         "the model 'Gemma' (architecture: gemma2) has a chat template that is not known "
         "(its markers: <start_of_turn> <end_of_turn>); supported prompt formats: "
         "llama3 (Llama 3.1, 3.2 and 3.3 Instruct), "
-        "chatml (plain ChatML, such as SmolLM2 and Qwen2.5 Instruct)"
+        "hermes (ChatML with <tool_call> tags, such as Qwen2.5 Instruct), "
+        "chatml (plain ChatML, such as SmolLM2 Instruct)"
     )
 
 
