@@ -267,7 +267,7 @@ def test_a_schema_that_cannot_be_honoured_is_refused(real: Asker) -> None:
 def test_tool_choices(noise: Asker, choice: str | None) -> None:
     answer = noise.ask(tools=[TOOL], tool_choice=choice, max_tokens=40)["choices"][0]
     called = choice == "required"
-    assert (answer["finish_reason"] == "tool_calls") is called
+    assert answer["finish_reason"] in (["tool_calls", "length"] if called else ["stop", "length"])
     assert ("tool_calls" in answer["message"]) is called
     assert (answer["message"]["content"] is None) is called
 
@@ -281,9 +281,9 @@ def test_parallel_tool_calls_allow_several(noise: Asker) -> None:
         return len(calls)
 
     seeds = range(20)
-    assert {count(seed) for seed in seeds} == {1}
     assert {count(seed, parallel_tool_calls=False) for seed in seeds} == {1}
     # Noise ends behind a call about as often as it goes on.
+    assert max(count(seed) for seed in seeds) > 1
     assert max(count(seed, parallel_tool_calls=True) for seed in seeds) > 1
 
 

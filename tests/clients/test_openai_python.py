@@ -52,6 +52,7 @@ def call_weather(client: OpenAI, **options: Any) -> ParsedChatCompletion[None]:
         messages=QUESTION,
         tools=[WEATHER],
         tool_choice="required",
+        parallel_tool_calls=False,
         max_tokens=60,
         **options,
     )
@@ -197,11 +198,19 @@ def test_a_named_function_is_called(tools_client: OpenAI) -> None:
 
 def test_a_call_from_the_stream_helper_goes_back(tools_client: OpenAI) -> None:
     with tools_client.chat.completions.stream(
-        model=TOOLS, messages=QUESTION, tools=[WEATHER], tool_choice="required", max_tokens=60
+        model=TOOLS,
+        messages=QUESTION,
+        tools=[WEATHER],
+        tool_choice="required",
+        parallel_tool_calls=False,
+        max_tokens=60,
     ) as stream:
-        done = [e for e in stream if e.type == "tool_calls.function.arguments.done"]
+        events = list(stream)
         message = stream.get_final_completion().choices[0].message
+    done = [e for e in events if e.type == "tool_calls.function.arguments.done"]
     assert [type(event.parsed_arguments) for event in done] == [Weather]
+    pieces = [e for e in events if e.type == "tool_calls.function.arguments.delta"]
+    assert len(pieces) > 2
     assert message.tool_calls
     assert after_call(tools_client, message, message.tool_calls[0].id).choices
 
@@ -213,16 +222,20 @@ def test_a_call_put_together_from_chunks_goes_back(tools_client: OpenAI) -> None
             messages=QUESTION,
             tools=[WEATHER],
             tool_choice="required",
+            parallel_tool_calls=False,
             max_tokens=60,
             stream=True,
         )
     )
     deltas = [chunk.choices[0].delta for chunk in chunks]
     calls = [call for delta in deltas for call in delta.tool_calls or []]
-    assert [call.index for call in calls] == [0]
+    assert {call.index for call in calls} == {0}
     assert chunks[-1].choices[0].finish_reason == "tool_calls"
-    message = {"role": "assistant", "tool_calls": calls}
-    assert after_call(tools_client, message, calls[0].id or "").choices
+    arguments = "".join(part.function.arguments or "" for part in calls if part.function)
+    first = calls[0].model_dump(exclude_none=True)
+    first["function"]["arguments"] = arguments
+    message = {"role": "assistant", "tool_calls": [first]}
+    assert after_call(tools_client, message, first["id"]).choices
 
 
 def test_errors_are_the_package_s_own(words_client: OpenAI) -> None:
@@ -258,7 +271,12 @@ def test_async_answers_streams_and_calls_side_by_side(tools: RealServer) -> None
 
     async def call(client: AsyncOpenAI) -> Any:
         async with client.chat.completions.stream(
-            model=TOOLS, messages=QUESTION, tools=[WEATHER], tool_choice="required", max_tokens=60
+            model=TOOLS,
+            messages=QUESTION,
+            tools=[WEATHER],
+            tool_choice="required",
+            parallel_tool_calls=False,
+            max_tokens=60,
         ) as events:
             answer = await events.get_final_completion()
         assert answer.choices[0].message.tool_calls

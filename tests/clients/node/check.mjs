@@ -27,6 +27,7 @@ const callWeather = (options = {}) => ({
   messages: question,
   tools: [weather],
   tool_choice: "required",
+  parallel_tool_calls: false,
   max_tokens: 60,
   ...options,
 });
