@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -243,3 +244,58 @@ def test_the_log_has_a_line_for_each_request(smollm2_server: RealServer) -> None
     for part in ("req_", " 200 ", "prompt=", "cached=", "first_token=", "tok/s"):
         assert part in line
     assert "Log me." not in smollm2_server.log
+
+
+WEATHER: Any = {
+    "type": "function",
+    "function": {
+        "name": "get_weather",
+        "description": "The weather in a city.",
+        "parameters": {
+            "type": "object",
+            "properties": {"city": {"type": "string"}, "days": {"type": "integer"}},
+            "required": ["city", "days"],
+            "additionalProperties": False,
+        },
+    },
+}
+CLOCK: Any = {"type": "function", "function": {"name": "get_time", "description": "The time."}}
+NAMED: Any = {"type": "function", "function": {"name": "get_weather"}}
+
+
+@pytest.mark.parametrize("choice", ["required", NAMED])
+def test_a_model_without_tools_of_its_own_makes_forced_calls(
+    openai_client: OpenAI, choice: Any
+) -> None:
+    question = "What is the weather in Madrid for 3 days?"
+    options: dict[str, Any] = {"tools": [WEATHER, CLOCK], "tool_choice": choice, "max_tokens": 200}
+    options["parallel_tool_calls"] = False
+    answer = ask(openai_client, question, **options).choices[0]
+    assert (answer.finish_reason, answer.message.content) == ("tool_calls", None)
+    [call] = answer.message.tool_calls
+    assert call.function.name == "get_weather"
+    arguments = json.loads(call.function.arguments)
+    assert set(arguments) == {"city", "days"}
+    assert isinstance(arguments["days"], int)
+    chunks = ask(openai_client, question, stream=True, **options)
+    parts = [part for chunk in chunks for part in chunk.choices[0].delta.tool_calls or []]
+    assert (parts[0].function.name, parts[0].function.arguments) == ("get_weather", "")
+    joined = "".join(part.function.arguments for part in parts)
+    assert joined == call.function.arguments
+    assert len(parts) > 5
+    result: Any = {"role": "tool", "tool_call_id": call.id, "content": "sunny"}
+    talk = [{"role": "user", "content": question}, answer.message, result]
+    following = openai_client.chat.completions.create(
+        model=MODEL, messages=talk, tools=[WEATHER], max_tokens=4
+    )
+    assert following.choices[0].finish_reason in ("stop", "length", "tool_calls")
+
+
+def test_text_streams_while_tools_are_offered(openai_client: OpenAI) -> None:
+    """Also text that begins as a call may: the first bracket is chosen here."""
+    offered: dict[str, Any] = {"tools": [WEATHER], "max_tokens": 12, "stream": True}
+    free = {"extra_body": {"ignore_eos": True}}
+    for prefix in ("Count from one to ten.", "Write [1, 2, 3, 4, 5, 6] and nothing else."):
+        chunks = list(ask(openai_client, prefix, **offered, **free))
+        texts = [chunk.choices[0].delta.content for chunk in chunks[1:]]
+        assert sum(bool(text) for text in texts) > 3
