@@ -217,6 +217,17 @@ def test_a_call_cut_off_has_its_arguments_so_far(llama3: Server, most: int, argu
     assert choices[-1]["finish_reason"] == "length"
 
 
+def test_a_call_that_was_cut_off_goes_back(llama3: Server) -> None:
+    asked = {"role": "user", "content": CALL}
+    (choice,) = llama3.complete(CALL, tools=[WEATHER], max_tokens=5).json()["choices"]
+    message = choice["message"]
+    result = {"role": "tool", "tool_call_id": message["tool_calls"][0]["id"], "content": "?"}
+    show = {"role": "user", "content": "show"}
+    body = {"messages": [asked, message, result, show]}
+    answer = llama3.ask("POST", "/v1/chat/completions", body).json()
+    assert r"{\\\"city\\\": \\\"A\\\"}" in json.dumps(answer)
+
+
 def test_text_beside_a_call(llama3: Server) -> None:
     text = f"Sure:\n```json\n{CALL}\n```"
     (choice,) = llama3.complete(text, tools=[WEATHER]).json()["choices"]

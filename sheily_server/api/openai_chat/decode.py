@@ -11,6 +11,7 @@ from ...chat.generation import Generation
 from ...chat.grammar import AnswerSchema, check_schema
 from ...errors import InvalidRequestError
 from ...protocol.commands import Sampling
+from ...templates.arguments import completed
 from ...templates.base import Function, Message, Offer, ToolCall
 from .. import body
 from . import protocol as wire
@@ -339,12 +340,20 @@ def to_message(message: wire.ChatMessage, index: int) -> Message:
 
 
 def _call(call: wire.FunctionCall, param: str, id: str = "") -> ToolCall:
-    try:  # not json.loads, which accepts NaN and lone surrogates
-        arguments = msgspec.json.decode(call.arguments or "{}")
-    except (msgspec.DecodeError, RecursionError):
-        arguments = None
+    arguments = _json_of(call.arguments or "{}")
+    if arguments is None:  # a call that max_tokens cut off comes back as it went
+        arguments = _json_of(completed(call.arguments))
     if not isinstance(arguments, dict):
         raise InvalidRequestError("arguments must be a JSON object in a string.", param)
     if too_deep(arguments):
         raise InvalidRequestError(f"arguments are nested deeper than {MAX_NESTING} levels.", param)
     return ToolCall(call.name, arguments, id=id)
+
+
+def _json_of(text: str | None) -> Any:
+    """Returns what JSON says; None for other text. Not by json.loads, which accepts NaN and lone
+    surrogates."""
+    try:
+        return None if text is None else msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return None

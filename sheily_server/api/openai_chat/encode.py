@@ -62,15 +62,16 @@ class Chunks:
             yield self._event([], prompt_progress=_progress(piece))
             return
         logprobs = _logprobs(piece.logprobs) if self._logprobs else None
-        if piece.parts:
-            for part in map(_tool_call_part, piece.parts):
-                if part is not None:
-                    delta = wire.Delta(tool_calls=[part])
-                    yield self._chunk(piece.choice, delta, logprobs, timings=self._timings())
-                    logprobs = None
-        elif piece.text or piece.logprobs:
-            delta = wire.Delta(content=piece.text)
+        deltas = [
+            wire.Delta(tool_calls=[_tool_call_part(part)])
+            for part in piece.parts
+            if part.name or part.arguments
+        ]
+        if not deltas and (piece.text or piece.logprobs):
+            deltas = [wire.Delta(content=piece.text)]
+        for delta in deltas:
             yield self._chunk(piece.choice, delta, logprobs, timings=self._timings())
+            logprobs = None
         if piece.finish is not None:
             self._n_open -= 1
             if self._n_open:
@@ -161,14 +162,12 @@ def _tool_call(call: Call) -> wire.AnswerToolCall:
     return wire.AnswerToolCall(_new_call_id(), wire.AnswerCall(call.name, call.arguments))
 
 
-def _tool_call_part(part: CallPart) -> wire.ToolCallPart | None:
-    """Returns what a chunk says of a part of a call; None if that is nothing."""
-    if part.name is not None:
-        function = wire.CallPart(name=part.name, arguments=part.arguments)
-        return wire.ToolCallPart(part.index, function, id=_new_call_id(), type="function")
-    if part.arguments:
+def _tool_call_part(part: CallPart) -> wire.ToolCallPart:
+    """Returns what a chunk says of a part of a call."""
+    if part.name is None:
         return wire.ToolCallPart(part.index, wire.CallPart(arguments=part.arguments))
-    return None
+    function = wire.CallPart(name=part.name, arguments=part.arguments)
+    return wire.ToolCallPart(part.index, function, id=_new_call_id(), type="function")
 
 
 def _new_call_id() -> str:

@@ -269,13 +269,14 @@ def test_logprobs_in_a_stream() -> None:
         Piece(0, "é", logprobs=(LOGPROB,)),
         Piece(0, "", logprobs=(LOGPROB,)),
         Piece(0, "", logprobs=(LOGPROB,), parts=(CallPart(0, name="f"),)),
+        Piece(0, "", logprobs=(LOGPROB,), parts=(CallPart(0, ends=True),)),
         Piece(0, finish="stop"),
     ]
     for wanted in (True, False):
         chunks = stream(turn_of(), *pieces, logprobs=wanted)
         found = [chunk["choices"][0]["logprobs"] for chunk in chunks]
         content = {"content": [EXPECTED_LOGPROB], "refusal": None} if wanted else None
-        assert found == [None, content, content, content, None]
+        assert found == [None, content, content, content, content, None]
 
 
 def test_a_turn_that_says_nothing_streams_its_end() -> None:
