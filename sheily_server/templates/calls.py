@@ -11,7 +11,7 @@ from .arguments import Arguments, MalformedError, UnfinishedError
 from .base import CallPart, Offer
 from .source import Source, Wait
 
-_TEXT = re.compile(r"[^\s{\[<`]+")
+_TEXT = re.compile(r"[^\s{\[<`]+(?:\s+[^\s{\[<`]+)*")
 _BLANKS = re.compile(r"\s+")
 _WORD = re.compile(r"\w+")
 _LETTERS = re.compile(r"[A-Za-z_]+")
