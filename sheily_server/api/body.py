@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -21,7 +20,6 @@ Values = Mapping[str, tuple[Any, ...]]
 RequestT = TypeVar("RequestT", bound=Struct)
 
 _MISSING = "Object missing required field `"
-_INDEX = re.compile(r"\[\d+\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +54,11 @@ class Reader(Generic[RequestT]):
         msgspec.json.Decoder(shape)
         self._shape = shape
         self._neutral = neutral
-        self._effectless = effectless
+        self._without_effect = {
+            name: values
+            for name, values in {**neutral, **effectless}.items()
+            if name not in shape.__struct_fields__
+        }
         self._check = check
         self._known = KnownFields(shape)
 
@@ -65,30 +67,25 @@ class Reader(Generic[RequestT]):
         raw = _object(body)
         ignored = self._take_out(raw, strict)
         self._check(raw)
-        unknown = self._known.unknown(raw)
-        if strict and unknown:
-            raise InvalidRequestError(
-                f"Unknown field {unknown[0]!r}.", unknown[0], "unknown_parameter"
-            )
         try:
             request = msgspec.convert(raw, self._shape)
         except msgspec.ValidationError as error:
             raise _validation_error(error) from None
-        ignored += [_INDEX.sub("[]", place) for place in unknown]
-        return Read(request, tuple(dict.fromkeys(ignored)))
+        unknown = self._known.unknown(raw)
+        if strict and unknown:
+            place = next(iter(unknown.values()))
+            raise InvalidRequestError(f"Unknown field {place!r}.", place, "unknown_parameter")
+        return Read(request, (*ignored, *unknown))
 
     def _take_out(self, raw: dict[str, Any], strict: bool) -> list[str]:
         """Takes the fields of the two tables out, and returns those without effect that ask for
         something. Raises InvalidRequestError for what is refused."""
         ignored = []
-        for name in [name for name in raw if name not in self._shape.__struct_fields__]:
-            neutral, effectless = self._neutral.get(name), self._effectless.get(name)
-            if neutral is None and effectless is None:
+        for name, values in self._without_effect.items():
+            value = raw.pop(name, None)
+            if value is None or _is_one_of(value, values):
                 continue
-            value = raw.pop(name)
-            if value is None or _is_one_of(value, neutral or effectless or ()):
-                continue
-            if strict or effectless is None:
+            if strict or name in self._neutral:
                 raise InvalidRequestError(
                     f"{name!r} is not supported by this server.", name, "unsupported_parameter"
                 )

@@ -2,62 +2,114 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 from msgspec import Struct, inspect
 
 MOST_NAMED = 32
-"""Unknown fields that are named: a body may have a million of them."""
+"""Kinds of unknown fields that are named: a body may have a million of them."""
 MOST_CHARACTERS = 64
 """Characters that are kept of a name."""
+
+
+@dataclass(slots=True)
+class _Shape:
+    """What is known of a value: the fields of objects by their tag, and the shape of the items of a
+    list. In a union msgspec allows one list, and several structs only if one field tells them
+    apart."""
+
+    tag_field: str | None = None
+    objects: dict[Any, dict[str, _Shape | None]] = field(default_factory=dict)
+    item: _Shape | None = None
+
+    def fields_of(self, value: dict[str, Any]) -> dict[str, _Shape | None]:
+        """Returns the fields of an object that has been converted. A struct that is alone in its
+        place needs no tag."""
+        if len(self.objects) == 1:
+            return next(iter(self.objects.values()))
+        return self.objects[value[self.tag_field or ""]]
 
 
 class KnownFields:
     """The fields of a struct, and of the structs in its fields, at any depth."""
 
     def __init__(self, struct: type[Struct]) -> None:
-        self._root = inspect.type_info(struct)
-        self._fields: dict[type, dict[str, inspect.Type]] = {}
+        shape = _shape(inspect.type_info(struct), {})
+        assert shape is not None
+        self._shape = shape
 
-    def unknown(self, raw: dict[str, Any]) -> list[str]:
-        """Returns the places of fields that are not among them, such as `messages[0].x`, at most
-        MOST_NAMED."""
-        return list(itertools.islice(self._unknown(raw, self._root, ""), MOST_NAMED))
+    def unknown(self, raw: dict[str, Any]) -> dict[str, str]:
+        """Returns the fields that are not among them: the kind of each, such as `messages[].x`, and
+        the place of the first of its kind, such as `messages[2].x`. They are at most MOST_NAMED.
 
-    def _unknown(self, value: Any, shape: inspect.Type, place: str) -> Iterator[str]:
-        if isinstance(shape, inspect.UnionType):
-            for each in shape.types:
-                if _fits(value, each):
-                    yield from self._unknown(value, each, place)
-                    return
-        elif isinstance(shape, inspect.Metadata):
-            yield from self._unknown(value, shape.type, place)
-        elif isinstance(shape, inspect.ListType) and isinstance(value, list):
-            for i, item in enumerate(value):
-                yield from self._unknown(item, shape.item_type, f"{place}[{i}]")
-        elif isinstance(shape, inspect.StructType) and isinstance(value, dict):
-            fields = self._fields_of(shape)
-            for name, child in value.items():
-                if name in fields:
-                    if isinstance(child, dict | list):
-                        yield from self._unknown(child, fields[name], f"{place}.{name}".lstrip("."))
-                elif name != shape.tag_field:
-                    yield f"{place}.{name[:MOST_CHARACTERS]}".lstrip(".")
-
-    def _fields_of(self, shape: inspect.StructType) -> dict[str, inspect.Type]:
-        if shape.cls not in self._fields:
-            self._fields[shape.cls] = {each.encode_name: each.type for each in shape.fields}
-        return self._fields[shape.cls]
+        `raw` is what msgspec has converted to the struct, which bounds its lists.
+        """
+        found: dict[str, str] = {}
+        _look(raw, self._shape, [], found)
+        return found
 
 
-def _fits(value: Any, shape: inspect.Type) -> bool:
-    """Whether a value is of this member of a union, as far as its fields can be looked at."""
-    if isinstance(shape, inspect.Metadata):
-        return _fits(value, shape.type)
-    if isinstance(shape, inspect.StructType):
-        return isinstance(value, dict) and (
-            shape.tag_field is None or value.get(shape.tag_field) == shape.tag
-        )
-    return isinstance(shape, inspect.ListType) and isinstance(value, list)
+def _shape(kind: inspect.Type, made: dict[type, dict[str, _Shape | None]]) -> _Shape | None:
+    """Returns the shape of a type; None if there is no struct in it. `made` has the fields of the
+    structs that were met before."""
+    shape = _Shape()
+    for member in _members(kind):
+        if isinstance(member, inspect.ListType):
+            shape.item = _shape(member.item_type, made)
+        elif isinstance(member, inspect.StructType):
+            if member.cls not in made:
+                fields = made[member.cls] = {}
+                for each in member.fields:
+                    fields[each.encode_name] = _shape(each.type, made)
+            shape.tag_field = member.tag_field
+            shape.objects[member.tag] = made[member.cls]
+    return shape if shape.objects or shape.item else None
+
+
+def _members(kind: inspect.Type) -> Iterator[inspect.Type]:
+    if isinstance(kind, inspect.Metadata):
+        yield from _members(kind.type)
+    elif isinstance(kind, inspect.UnionType):
+        for each in kind.types:
+            yield from _members(each)
+    else:
+        yield kind
+
+
+def _look(value: Any, shape: _Shape, path: list[str | int], found: dict[str, str]) -> None:
+    """Adds what is unknown in a value. `path` leads to the value, and is the same afterwards."""
+    if isinstance(value, list):
+        for i, item in enumerate(value):
+            _look_at(item, shape.item, i, path, found)
+    elif isinstance(value, dict) and shape.objects:
+        fields = shape.fields_of(value)
+        for name, child in value.items():
+            if name in fields:
+                _look_at(child, fields[name], name, path, found)
+            elif name != shape.tag_field and len(found) < MOST_NAMED:
+                path.append(name[:MOST_CHARACTERS])
+                kind = _written(path, indexes=False)
+                if kind not in found:
+                    found[kind] = _written(path, indexes=True)
+                path.pop()
+
+
+def _look_at(
+    value: Any, shape: _Shape | None, step: str | int, path: list[str | int], found: dict[str, str]
+) -> None:
+    if shape is not None and isinstance(value, dict | list) and len(found) < MOST_NAMED:
+        path.append(step)
+        _look(value, shape, path, found)
+        path.pop()
+
+
+def _written(path: list[str | int], *, indexes: bool) -> str:
+    text = ""
+    for i, step in enumerate(path):
+        if isinstance(step, int):
+            text += f"[{step}]" if indexes else "[]"
+        else:
+            text += f".{step}" if i else step
+    return text

@@ -21,22 +21,26 @@ MAX_STOP_BYTES = 256
 LEAST_TOP_P = 1e-6
 """The engine computes in 32 bits, where the smallest numbers are 0."""
 MAX_PREDICTION_BYTES = 256 * 1024
+TOOL_PLACE = "tools[{}].function"
+FUNCTION_PLACE = "functions[{}]"
 MAX_NESTING = 100
 """Most levels of JSON that goes into a prompt: far fewer than Python's own encoder can write."""
 
 
 def refuse_media(raw: dict[str, Any]) -> None:
     """Refuses content that is not text by its kind, which would else be an unknown value."""
-    messages = raw.get("messages")
-    for i, message in enumerate(messages if isinstance(messages, list) else ()):
-        content = message.get("content") if isinstance(message, dict) else None
-        for j, part in enumerate(content if isinstance(content, list) else ()):
-            kind = part.get("type") if isinstance(part, dict) else None
-            if isinstance(kind, str) and kind not in ("text", "refusal"):
-                raise InvalidRequestError(
-                    f"This model reads text only, no content of the type {kind[:40]!r}.",
-                    f"messages[{i}].content[{j}].type",
-                )
+    for name in ("messages", "history"):
+        messages = raw.get(name)
+        some = messages[: wire.MAX_MESSAGES] if isinstance(messages, list) else ()
+        for i, message in enumerate(some):
+            content = message.get("content") if isinstance(message, dict) else None
+            for j, part in enumerate(content if isinstance(content, list) else ()):
+                kind = part.get("type") if isinstance(part, dict) else None
+                if isinstance(kind, str) and kind not in ("text", "refusal"):
+                    raise InvalidRequestError(
+                        f"This model reads text only, no content of the type {kind[:40]!r}.",
+                        f"{name}[{i}].content[{j}].type",
+                    )
 
 
 READER = body.Reader(wire.ChatRequest, NEUTRAL, EFFECTLESS, refuse_media)
@@ -46,7 +50,7 @@ def read(data: bytes, strict: bool = False) -> body.Read[wire.ChatRequest]:
     """Decodes the body of POST /v1/chat/completions. Raises InvalidRequestError."""
     found = READER.read(data, strict)
     request = found.request
-    check_tools(tools_of(request))
+    check_tools(tools_of(request), _tool_place(request))
     check_options(request)
     if request.top_logprobs is not None and not request.logprobs:
         raise InvalidRequestError("top_logprobs needs logprobs to be true.", "top_logprobs")
@@ -162,22 +166,23 @@ def check_options(options: wire.Options) -> None:
             )
 
 
-def check_tools(tools: list[wire.Tool]) -> None:
-    """Raises InvalidRequestError for a schema that is nested too deeply."""
+def check_tools(tools: list[wire.Tool], place: str = TOOL_PLACE) -> None:
+    """Raises InvalidRequestError for a schema that is nested too deeply. `place` is where the body
+    has the function of a number."""
     for i, tool in enumerate(tools):
         if too_deep(tool.function.parameters or {}):
             raise InvalidRequestError(
                 f"The schema is nested deeper than {MAX_NESTING} levels.",
-                f"tools[{i}].function.parameters",
+                f"{place.format(i)}.parameters",
             )
 
 
 def _check_stops(stop: str | list[str] | None) -> None:
-    named = {"stop": stop} if isinstance(stop, str) else _named_stops(stop or [])
-    if len(named) > wire.MAX_STOPS:
+    if isinstance(stop, list) and len(stop) > wire.MAX_STOPS:
         raise InvalidRequestError(
-            f"stop has {len(named)} strings; at most {wire.MAX_STOPS} are taken.", "stop"
+            f"stop has {len(stop)} strings; at most {wire.MAX_STOPS} are taken.", "stop"
         )
+    named = {"stop": stop} if isinstance(stop, str) else _named_stops(stop or [])
     for name, text in named.items():
         if not text or len(text.encode()) > MAX_STOP_BYTES:
             raise InvalidRequestError(f"{name} must have 1 to {MAX_STOP_BYTES} bytes.", name)
@@ -240,12 +245,13 @@ def _answer_schema(form: wire.ResponseFormat | None) -> AnswerSchema | None:
 def offer(request: wire.ChatRequest) -> Offer:
     """Returns what a request offers. Raises InvalidRequestError when it chooses a function that it
     does not offer, or when calls must follow a schema that is too large or not an object's."""
-    functions = offered_functions(tools_of(request))
+    place = _tool_place(request)
+    functions = offered_functions(tools_of(request), place)
     names = [function.name for function in functions]
     for i, name in enumerate(names):
         if name in names[:i]:
             raise InvalidRequestError(
-                f"Two tools have the name {name!r}.", f"tools[{i}].function.name"
+                f"Two tools have the name {name!r}.", f"{place.format(i)}.name"
             )
     offered = _offer(request, functions)
     if offered.binding:
@@ -261,48 +267,54 @@ def tools_of(request: wire.ChatRequest) -> list[wire.Tool]:
     return [wire.Tool(function) for function in request.functions or ()]
 
 
-def _tool_choice(
-    request: wire.ChatRequest,
-) -> Literal["none", "auto", "required"] | wire.NamedToolChoice | None:
-    if request.tool_choice is not None or request.function_call is None:
-        return request.tool_choice
-    if isinstance(request.function_call, wire.ChosenByName):
-        return wire.NamedToolChoice(wire.ChosenFunction(request.function_call.name))
-    return request.function_call
+def _tool_place(request: wire.ChatRequest) -> str:
+    """Returns where the body has the function of a number."""
+    return FUNCTION_PLACE if request.tools is None and request.functions else TOOL_PLACE
 
 
-def offered_functions(tools: Sequence[wire.Tool]) -> tuple[Function, ...]:
-    """Converts tools to functions that belong to no dialect."""
+def offered_functions(tools: Sequence[wire.Tool], place: str = TOOL_PLACE) -> tuple[Function, ...]:
+    """Converts tools to functions that belong to no dialect. `place` is where the body has the
+    function of a number."""
     return tuple(
         Function(
             tool.function.name,
             description=tool.function.description,
             parameters=tool.function.parameters,
             strict=bool(tool.function.strict),
-            place=f"tools[{i}].function.parameters",
+            place=f"{place.format(i)}.parameters",
         )
         for i, tool in enumerate(tools)
     )
 
 
 def _offer(request: wire.ChatRequest, functions: tuple[Function, ...]) -> Offer:
-    choice = _tool_choice(request)
+    choice, place = _choice(request)
     several = request.parallel_tool_calls is not False
     if choice is None or choice == "auto":
         return Offer(functions, several=several)
     if choice == "none":
         return Offer()
     if not functions:
-        raise InvalidRequestError("tool_choice needs tools to choose from.", "tool_choice")
-    if isinstance(choice, wire.NamedToolChoice):
-        chosen = tuple(each for each in functions if each.name == choice.function.name)
-        if not chosen:
-            raise InvalidRequestError(
-                f"There is no tool with the name {choice.function.name!r}.",
-                "tool_choice.function.name",
-            )
-        return Offer(chosen, forced=True)
-    return Offer(functions, forced=True, several=several)
+        raise InvalidRequestError(f"{place} needs tools to choose from.", place)
+    if choice == "required":
+        return Offer(functions, forced=True, several=several)
+    name = choice.name
+    chosen = tuple(each for each in functions if each.name == name)
+    if not chosen:
+        at = f"{place}.function.name" if place == "tool_choice" else f"{place}.name"
+        raise InvalidRequestError(f"There is no tool with the name {name!r}.", at)
+    return Offer(chosen, forced=True)
+
+
+def _choice(
+    request: wire.ChatRequest,
+) -> tuple[Literal["none", "auto", "required"] | wire.ChosenFunction | None, str]:
+    """Returns `tool_choice`, or else `function_call`, its older form; and the name of the field."""
+    if request.tool_choice is None and request.function_call is not None:
+        return request.function_call, "function_call"
+    if isinstance(request.tool_choice, wire.NamedToolChoice):
+        return request.tool_choice.function, "tool_choice"
+    return request.tool_choice, "tool_choice"
 
 
 def _check_parameters(function: Function) -> None:

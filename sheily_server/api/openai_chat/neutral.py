@@ -27,7 +27,7 @@ EFFECTLESS: Values = {
     "store": (False,),
     "service_tier": ("auto", "default"),
     "verbosity": ("medium",),
-    "reasoning_effort": (),
+    "reasoning_effort": ("none",),
     "prompt_cache_retention": ("in_memory", "in-memory"),
     "prompt_cache_options": (),
 }

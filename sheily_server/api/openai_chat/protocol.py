@@ -181,12 +181,6 @@ class NamedToolChoice(Struct, frozen=True):
     type: Literal["function"] = "function"
 
 
-class ChosenByName(Struct, frozen=True):
-    """The older form of NamedToolChoice."""
-
-    name: str
-
-
 class Prediction(Struct, frozen=True):
     """Text that the answer is expected to repeat, at most 256 KiB. It speeds up the answer and
     never changes it."""
@@ -266,7 +260,7 @@ class ChatRequest(Options, frozen=True, kw_only=True):
     tool_choice: Literal["none", "auto", "required"] | NamedToolChoice | None = None
     parallel_tool_calls: bool | None = None
     functions: Annotated[list[Function], Meta(max_length=MAX_TOOLS)] | None = None
-    function_call: Literal["none", "auto"] | ChosenByName | None = None
+    function_call: Literal["none", "auto"] | ChosenFunction | None = None
 
     def wanted_logprobs(self) -> int | None:
         """Returns how many alternatives of each token are wanted; None for no logprobs."""
