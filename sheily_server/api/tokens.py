@@ -105,6 +105,7 @@ def tokenize(service: Service, asked: Asked) -> Whole:
     read = asked.read(service.reads(read_tokenize))
     request = read.request
     service.chat.check_model(request.model)
+    service.chat.tell_ignored(read.ignored)
     if request.text is not None:
         found = service.chat.tokenize(request.text, asked.caller)
     else:
@@ -115,6 +116,7 @@ def tokenize(service: Service, asked: Asked) -> Whole:
 def detokenize(service: Service, asked: Asked) -> Whole:
     read = asked.read(service.reads(read_detokenize))
     service.chat.check_model(read.request.model)
+    service.chat.tell_ignored(read.ignored)
     text = service.chat.detokenize(read.request.tokens, asked.caller)
     return whole(DetokenizeResponse(text, _said(read.ignored)))
 

@@ -145,7 +145,7 @@ class Chat:
         Raises ServiceError for whatever keeps the request from being answered, and ClientGoneError.
         """
         self._check_limits(asked)
-        self._tell_ignored(asked.ignored)
+        self.tell_ignored(asked.ignored)
         limit = min(asked.max_tokens or self._config.max_tokens, self._config.max_tokens)
         engine = self._supervisor.engine()
         syntax = template_of(engine.prompt_format).calls
@@ -294,8 +294,8 @@ class Chat:
         if "*" not in aliases and name not in names:
             raise UnknownModelError(name or "", self.model)
 
-    def _tell_ignored(self, fields: Sequence[str]) -> None:
-        """Logs each field without effect once, as its sender may not look at the response."""
+    def tell_ignored(self, fields: Sequence[str]) -> None:
+        """Logs each field without effect once a process, as its sender may not read answers."""
         for name in fields:
             if name not in self._told and len(self._told) < MOST_TOLD:
                 self._told.add(name)

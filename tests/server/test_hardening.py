@@ -61,30 +61,56 @@ def refused(
 # --- the API has no native knobs ------------------------------------------------------------------
 
 
+KNOBS = [
+    "id_slot",
+    "n_discard",
+    "n_keep",
+    "cache_prompt",
+    "samplers",
+    "lora",
+    "mmproj",
+    "chat_template",
+    "model_path",
+    "__class__",
+    "",
+]
+
+
+@pytest.fixture(scope="module")
+def strict(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    server = make(tmp_path_factory.mktemp("strict"), strict="on")
+    try:
+        server.wait_for("ready")
+        yield server
+    finally:
+        server.stop()
+
+
+def without_chance(answer: Answer) -> Any:
+    """What an answer says, less what differs between two answers to one request."""
+    body = answer.json()
+    for name in ("id", "created", "timings", "sheily"):
+        body.pop(name, None)
+    return body
+
+
 @pytest.mark.parametrize("path", BODIES)
-@pytest.mark.parametrize(
-    "field",
-    [
-        "id_slot",
-        "n_discard",
-        "n_keep",
-        "n_predict",
-        "cache_prompt",
-        "grammar",
-        "json_schema",
-        "samplers",
-        "lora",
-        "mmproj",
-        "chat_template",
-        "chat_template_kwargs",
-        "model_path",
-        "__class__",
-        "",
-    ],
-)
+@pytest.mark.parametrize("field", KNOBS)
 def test_native_knobs_are_unknown_fields(server: Server, path: str, field: str) -> None:
+    plain = server.ask("POST", path, BODIES[path])
     answer = server.ask("POST", path, {**BODIES[path], field: 1})
-    refused(answer, 400, "unknown_parameter", field)
+    assert (plain.status, answer.status) == (200, 200)
+    assert answer.json()["sheily"]["ignored"] == [field]
+    assert without_chance(answer) == without_chance(plain)
+
+
+@pytest.mark.parametrize("path", BODIES)
+@pytest.mark.parametrize("field", [*KNOBS, "store"])
+def test_strictly_read_they_are_refused(strict: Server, path: str, field: str) -> None:
+    answer = strict.ask("POST", path, {**BODIES[path], field: 1})
+    code = "unsupported_parameter" if field == "store" else "unknown_parameter"
+    refused(answer, 400, code, field)
+    assert strict.ask("POST", path, BODIES[path]).json().get("sheily") == {}
 
 
 # --- sizes ----------------------------------------------------------------------------------------
@@ -159,7 +185,7 @@ def test_one_too_many_of_each(server: Server) -> None:
     tool = {"type": "function", "function": {"name": "f"}}
     for field, value in {
         "n": server.config.parallel + 1,
-        "stop": ["a", "b", "c", "d", "e"],
+        "stop": ["a"] * (openai.MAX_STOPS + 1),
         "logit_bias": {str(token): 1 for token in range(openai.MAX_LOGIT_BIAS + 1)},
         "messages": [user] * (openai.MAX_MESSAGES + 1),
         "tools": [tool] * (openai.MAX_TOOLS + 1),
@@ -178,7 +204,7 @@ def test_as_many_of_each_as_there_may_be(server: Server) -> None:
     answer = server.complete(
         "hi",
         n=server.config.parallel,
-        stop=["x" * decode.MAX_STOP_BYTES, "b", "c", "d"],
+        stop=["x" * decode.MAX_STOP_BYTES] * openai.MAX_STOPS,
         logit_bias={str(token): 1 for token in range(openai.MAX_LOGIT_BIAS)},
         max_tokens=server.config.max_tokens,
         logprobs=True,

@@ -242,10 +242,10 @@ def test_bodies_that_are_no_request(server: Server, path: str, name: str) -> Non
         (completion("x", temperature="hot"), "temperature", "invalid_type"),
         (completion("x", temperature=3), "temperature", "invalid_value"),
         (completion("x", max_tokens=0), "max_tokens", "invalid_value"),
-        (completion("x", top_k=-1), "top_k", "invalid_value"),
+        (completion("x", top_k=-2), "top_k", "invalid_value"),
         (completion("x", logit_bias={"9" * 5000: 1}), "logit_bias", "invalid_type"),
-        (completion("x", functions=[{}]), "functions", "unsupported_parameter"),
-        (completion("x", mood="good"), "mood", "unknown_parameter"),
+        (completion("x", audio={}), "audio", "unsupported_parameter"),
+        (completion("x", audio={}, mood="good"), "audio", "unsupported_parameter"),
         (
             {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {}}]}]},
             "messages[0].content[0].type",

@@ -23,7 +23,12 @@ READ: dict[type[Struct], Callable[..., Any]] = {
 }
 
 
-def decode_request(data: bytes, shape: type[ShapeT]) -> ShapeT:
+def decode_request(data: bytes, shape: type[ShapeT], strict: bool = False) -> ShapeT:
     """What the route of a shape makes of a body. Raises InvalidRequestError."""
-    found = READ[shape](data)
+    found = READ[shape](data, strict)
     return cast("ShapeT", found.request)
+
+
+def ignored(data: bytes, shape: type[Struct]) -> list[str]:
+    """The fields of a body that the route of a shape takes without effect."""
+    return list(READ[shape](data).ignored)

@@ -58,6 +58,7 @@ EXAMPLES = {
     "allowed_hosts": ("llm, Example.org,[2001:db8::1]", ("llm", "Example.org", "[2001:db8::1]")),
     "api_key": ("one-key, another,", ("one-key", "another")),
     "api_key_file": (str(KEYS), read_keys(KEYS)),
+    "strict": ("On", "on"),
     "speculation": ("Off", "off"),
     "log_level": ("DEBUG", "debug"),
 }
@@ -101,6 +102,7 @@ REFUSED = {
     "allowed_hosts": ["http://llm", "llm:8005", "llm/x", "a b", "café", "[::1", "*.example.org"],
     "api_key": ["", " ", ",,", "a key", "clé", "tab\tbed", "one\ntwo"],
     "api_key_file": ["", " ", "~nobody-has-this-name/keys", "no-such-file", "/", __file__],
+    "strict": ["", "yes", "1"],
     "speculation": ["", "yes", "1"],
     "log_level": ["", "loud", "critical"],
 }

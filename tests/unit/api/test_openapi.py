@@ -12,7 +12,7 @@ from openai.types.chat import completion_create_params
 
 from sheily_server.api import openapi, simple, tokens
 from sheily_server.api.openai_chat import protocol as openai
-from sheily_server.api.openai_chat.neutral import NEUTRAL
+from sheily_server.api.openai_chat.neutral import EFFECTLESS, NEUTRAL
 from sheily_server.api.routes import OPEN_PATHS, ROUTES
 from sheily_server.backend.supervisor import Supervisor
 from sheily_server.config import Config
@@ -98,10 +98,20 @@ def test_each_request_has_an_example(path: str) -> None:
 
 
 @pytest.mark.parametrize("shape", REQUESTS.values())
-def test_a_request_s_schema_has_the_struct_s_fields_and_the_neutral_ones(shape: Any) -> None:
-    properties = SCHEMAS[shape.__name__]["properties"]
-    assert set(properties) == set(shape.__struct_fields__) | set(NEUTRAL)
-    assert SCHEMAS[shape.__name__]["additionalProperties"] is False
+def test_a_request_s_schema_has_the_struct_s_fields_and_those_of_the_tables(shape: Any) -> None:
+    schema = SCHEMAS[shape.__name__]
+    assert set(schema["properties"]) == set(shape.__struct_fields__) | set(NEUTRAL) | set(
+        EFFECTLESS
+    )
+    assert "additionalProperties" not in schema  # unknown fields are accepted
+
+
+@pytest.mark.parametrize("name", EFFECTLESS)
+def test_what_is_without_effect_in_the_document_is_accepted_with_any_value(name: str) -> None:
+    assert set(SCHEMAS["ChatRequest"]["properties"][name]) == {"description"}
+    body: dict[str, Any] = {"messages": [{"role": "user", "content": "x"}]}
+    for value in (None, True, 1, "x", [], {"some": "thing"}):
+        assert decode_request(msgspec.json.encode(body | {name: value}), openai.ChatRequest)
 
 
 @pytest.mark.parametrize("name", sorted(set(NEUTRAL) - set(openai.ChatRequest.__struct_fields__)))
@@ -184,7 +194,7 @@ def rows(heading: str) -> dict[str, str]:
 def test_each_field_has_a_row(heading: str, shape: Any) -> None:
     expected = set(shape.__struct_fields__)
     if shape is openai.ChatRequest:
-        expected |= set(NEUTRAL)
+        expected |= set(NEUTRAL) | set(EFFECTLESS)
     assert set(rows(heading)) == expected
 
 
