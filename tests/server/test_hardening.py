@@ -23,7 +23,7 @@ from sheily_server.web import listener as listener_module
 from sheily_server.web import server as http_server
 from sheily_server.web.app import MAX_BODY_BYTES
 from sheily_server.web.parsing import MAX_HEAD_BYTES
-from tests.server.conftest import Serve
+from tests.server.conftest import Serve, make
 from tests.support.serving import Answer, Server, completion, read_until
 from tests.support.waiting import WAIT, until
 

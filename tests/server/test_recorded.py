@@ -131,6 +131,8 @@ EXCHANGES = [
         {"role": "user", "content": "trim 20"},
         truncation="trim",
     ),
+    chat("ready", "ignored", "a", colour="red", store=True),
+    chat("ready", "ignored-stream", "a", colour="red", store=True, stream=True),
     messages("history-whole", *HISTORY),
     post("history-cut", "/chat", messages=HISTORY),
     chat("llama3", "call", CALL, tools=[WEATHER]),
@@ -150,7 +152,8 @@ EXCHANGES = [
     messages("message-content", {"role": "user", "content": None}),
     messages("tool-history-chatml", *TOOL_HISTORY),
     messages("image", {"role": "user", "content": [{"type": "image_url", "image_url": {}}]}),
-    chat("ready", "unknown-field", "a", colour="red"),
+    chat("strict", "unknown-field", "a", colour="red"),
+    chat("strict", "field-without-effect", "a", store=True),
     chat("ready", "unsupported-field", "a", audio={"voice": "x"}),
     chat("ready", "wrong-type", "a", temperature="warm"),
     chat("ready", "out-of-range", "a", temperature=5),
@@ -224,6 +227,9 @@ class Servers:
 
     def _llama3(self, folder: Path) -> Server:
         return self._ready(folder, "--dialect", "llama3")
+
+    def _strict(self, folder: Path) -> Server:
+        return self._ready(folder, strict="on")
 
     def _keys(self, folder: Path) -> Server:
         return self._ready(folder, api_key=("sesame",))
