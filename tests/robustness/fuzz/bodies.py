@@ -247,6 +247,7 @@ def _messages(random: Random) -> list[Json]:
                     "content": None,
                     "tool_calls": _calls(random),
                     "refusal": None,
+                    "reasoning_content": _text(random),
                 }
             )
             messages.append({"role": "tool", "tool_call_id": "call_1", "content": _text(random)})
@@ -286,19 +287,21 @@ _OPTIONS: dict[str, Callable[[Random], Any]] = {
     "max_tokens": lambda random: random.choice((1, 5, 64, 65, 2**31)),
     "max_completion_tokens": lambda random: random.choice((1, 5, 64, 0)),
     "temperature": lambda random: random.choice((0, 0.7, 2, 2.1)),
-    "top_p": lambda random: random.choice((1, 0.9, 1e-6, 0)),
-    "stop": lambda random: random.choice(("x", ["two"], ["a", "b", "c", "d"], ["é" * 128], "")),
+    "top_p": lambda random: random.choice((1, 0.9, 1e-6, 0, -1)),
+    "stop": lambda random: random.choice(("x", ["two"], ["a"] * 16, ["a"] * 17, ["é" * 128], "")),
     "seed": lambda random: random.choice((0, -1, 2**63 - 1, 2**63)),
     "presence_penalty": lambda random: random.choice((0, -2, 2, 2.5)),
     "frequency_penalty": lambda random: random.choice((0, -2, 2, 1e300)),
     "logit_bias": lambda random: {
         str(random.randrange(2**18)): random.choice((-100, 0, 5, 100))
-        for _ in range(random.choice((1, 3, 300, 301)))
+        for _ in range(random.choice((1, 1, 3, 3, 300, 20_000)))
     },
     "response_format": _response_format,
-    "top_k": lambda random: random.choice((0, 40, 10**6, -1)),
+    "top_k": lambda random: random.choice((0, 40, 10**6, -1, -2)),
     "min_p": lambda random: random.choice((0, 0.05, 1)),
     "repeat_penalty": lambda random: random.choice((1, 1.1, 0.01, 10)),
+    "repetition_penalty": lambda random: random.choice((1, 1.1, 0)),
+    "n_predict": lambda random: random.choice((-1, 1, 5, 0)),
     "ignore_eos": lambda random: random.choice((True, False)),
     "truncation": lambda random: random.choice(("error", "trim")),
     "prediction": lambda random: {"type": "content", "content": _content(random)},
@@ -318,7 +321,8 @@ _CHAT_OPTIONS: dict[str, Callable[[Random], Any]] = _OPTIONS | {
     "tools": _tools,
     "tool_choice": lambda random: random.choice(_TOOL_CHOICES),
     "parallel_tool_calls": lambda random: random.choice((True, False)),
-    "functions": lambda random: [],
+    "functions": lambda random: [tool["function"] for tool in _tools(random)],
+    "function_call": lambda random: random.choice(("none", "auto", {"name": "f"})),
     "modalities": lambda random: ["text"],
     "verbosity": lambda random: random.choice(("medium", "low")),
 }
