@@ -25,7 +25,8 @@ class SamplingParams:
       seen in prompt or answer (Keskar et al. 2019, CTRL).
     - `frequency_penalty`, `presence_penalty`: as OpenAI defines them, over generated tokens:
       `logit -= count * frequency + (count > 0) * presence`.
-    - `logit_bias`: token id -> added to the logit; minus infinity forbids the token.
+    - `logit_bias`: token id -> added to the logit; minus infinity forbids the token. Many are best
+      given as two arrays of one length, of ids and of what is added.
     - `seed`: any integer, taken modulo 2**64; None draws one. The i-th token depends on the seed, i
       and the logits alone.
     """
@@ -38,7 +39,9 @@ class SamplingParams:
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
     seed: int | None = None
-    logit_bias: Mapping[int, float] = field(default_factory=dict)
+    logit_bias: Mapping[int, float] | tuple[npt.NDArray[np.int32], npt.NDArray[np.float32]] = field(
+        default_factory=dict
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +107,14 @@ class Sampler(Handle):
     def __init__(self, n_vocab: int, params: SamplingParams, prompt: Sequence[int] = ()) -> None:
         ffi, lib = library()
         seed = secrets.randbits(64) if params.seed is None else params.seed % 2**64
-        bias_tokens = ffi.new("int32_t[]", list(params.logit_bias))
-        bias_values = ffi.new("float[]", list(params.logit_bias.values()))
+        bias = params.logit_bias
+        if isinstance(bias, Mapping):
+            bias = (
+                np.fromiter(bias, np.int32, len(bias)),
+                np.fromiter(bias.values(), np.float32, len(bias)),
+            )
+        bias_tokens = ffi.from_buffer("int32_t[]", np.ascontiguousarray(bias[0], np.int32))
+        bias_values = ffi.from_buffer("float[]", np.ascontiguousarray(bias[1], np.float32))
         native = ffi.new(
             "sn_sampling *",
             {
@@ -117,7 +126,7 @@ class Sampler(Handle):
                 "frequency_penalty": params.frequency_penalty,
                 "presence_penalty": params.presence_penalty,
                 "seed": seed,
-                "n_bias": len(params.logit_bias),
+                "n_bias": min(len(bias_tokens), len(bias_values)),
                 "bias_tokens": bias_tokens,
                 "bias_values": bias_values,
             },

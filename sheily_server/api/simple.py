@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Annotated
 
 from msgspec import Meta, Struct
+from msgspec.structs import replace
 
 from ..chat.generation import Generation
 from ..chat.reader import Piece
@@ -124,7 +125,10 @@ def chat(service: Service, asked: Asked) -> Whole:
     request = found.request
     service.chat.check_model(request.model)
     try:
-        turn = service.chat.begin(generation(found, service.config.max_history), asked.caller)
+        wanted = generation(found, service.config.max_history)
+        request = replace(request, logit_bias=None)
+        del found  # a bias of a whole vocabulary is large, and the request may wait
+        turn = service.chat.begin(wanted, asked.caller)
     except ServiceError as error:
         error.param = place(request, error.param)
         raise

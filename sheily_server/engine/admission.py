@@ -177,7 +177,7 @@ class Admission:
         if len(prompt) > most:
             self._end(TooLong(id=submit.id, prompt_tokens=len(prompt), room=submit.room))
             return
-        for token in submit.sampling.logit_bias:
+        for token in submit.sampling.logit_bias.ids():
             if not 0 <= token < self._tokenizer.n_vocab:
                 n_vocab = self._tokenizer.n_vocab
                 message = f"{token} is not a token of this model, which has {n_vocab}."

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
+import numpy as np
 
 from sheily_native import Context, Entry, Model, Sampled, Sampler, SamplingParams
 from sheily_native import TokenLogprob as NativeLogprob
@@ -160,10 +161,13 @@ class Runner:
     def _params(self, sampling: Sampling) -> SamplingParams:
         """Converts the parameters, which have the same fields. Turns `ignore_eos` into a bias."""
         fields = msgspec.structs.asdict(sampling)
+        tokens = np.frombuffer(sampling.logit_bias.tokens, np.int64).astype(np.int32)
+        values = np.frombuffer(sampling.logit_bias.values, np.float32)
         if fields.pop("ignore_eos"):
-            forbidden = dict.fromkeys(self._tokenizer.ends, float("-inf"))
-            fields["logit_bias"] = sampling.logit_bias | forbidden
-        return SamplingParams(**fields)
+            ends = np.array(sorted(self._tokenizer.ends), np.int32)
+            tokens = np.concatenate([tokens, ends])
+            values = np.concatenate([values, np.full(len(ends), -np.inf, np.float32)])
+        return SamplingParams(**fields | {"logit_bias": (tokens, values)})
 
     def clear(self) -> None:
         """Empties the KV cache after a step that failed."""

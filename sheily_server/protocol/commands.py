@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from array import array
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import msgspec
@@ -51,6 +53,25 @@ class Start(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     speculation: bool = True
 
 
+class Bias(msgspec.Struct, frozen=True):
+    """What is added to the logits of tokens: 64-bit ids, and as many 32-bit floats, in the order of
+    this machine's bytes. Packed, a whole vocabulary has 12 bytes a token; a dict has 100.
+
+    >>> Bias.of({5: 1.0, 7: -100.0}).ids()
+    array('q', [5, 7])
+    """
+
+    tokens: bytes = b""
+    values: bytes = b""
+
+    @classmethod
+    def of(cls, biases: Mapping[int, float]) -> Bias:
+        return cls(array("q", biases).tobytes(), array("f", biases.values()).tobytes())
+
+    def ids(self) -> array[int]:
+        return array("q", self.tokens)
+
+
 class Sampling(msgspec.Struct, frozen=True, kw_only=True):
     """Mirrors `sheily_native.SamplingParams`, which the server process cannot import.
 
@@ -65,7 +86,7 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
     frequency_penalty: float = 0.0
     presence_penalty: float = 0.0
     seed: int | None = None
-    logit_bias: dict[int, float] = {}
+    logit_bias: Bias = Bias()
     ignore_eos: bool = False
 
 

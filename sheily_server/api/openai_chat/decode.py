@@ -10,7 +10,7 @@ import msgspec
 from ...chat.generation import Generation
 from ...chat.grammar import AnswerSchema, check_schema
 from ...errors import InvalidRequestError
-from ...protocol.commands import Sampling
+from ...protocol.commands import Bias, Sampling
 from ...templates.arguments import completed
 from ...templates.base import Function, Message, Offer, ToolCall
 from .. import body
@@ -223,7 +223,7 @@ def sampling(options: wire.Options) -> Sampling:
         frequency_penalty=options.frequency_penalty or 0.0,
         presence_penalty=options.presence_penalty or 0.0,
         seed=None if options.seed == -1 else options.seed,
-        logit_bias={int(token): bias for token, bias in (options.logit_bias or {}).items()},
+        logit_bias=Bias.of({int(t): value for t, value in (options.logit_bias or {}).items()}),
         ignore_eos=bool(options.ignore_eos),
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from ..route import WORK, Asked, Route, Service, Stream, Whole, collect, whole
 from . import decode, encode
 from . import protocol as wire
@@ -23,7 +25,10 @@ def completions(service: Service, asked: Asked) -> Whole | Stream:
     found = asked.read(service.reads(decode.read))
     request = found.request
     service.chat.check_model(request.model)
-    turn = service.chat.begin(decode.generation(found, service.config.max_history), asked.caller)
+    wanted = decode.generation(found, service.config.max_history)
+    request = replace(request, logit_bias=None)
+    del found  # a bias of a whole vocabulary is large, and the request may wait
+    turn = service.chat.begin(wanted, asked.caller)
     logprobs = request.wanted_logprobs() is not None
     if request.stream:
         include_usage = bool(request.stream_options and request.stream_options.include_usage)

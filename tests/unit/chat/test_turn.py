@@ -27,6 +27,7 @@ from sheily_server.chat.turn import Chat, ClientGoneError, Turn
 from sheily_server.config import Config
 from sheily_server.errors import EngineCrashedError, NotReadyError, QueueFullError, ServiceError
 from sheily_server.protocol.commands import (
+    Bias,
     Detokenize,
     Grammar,
     PromptFormat,
@@ -311,7 +312,7 @@ def test_sampling_as_openai_has_it() -> None:
         top_k=3, min_p=0.2, repeat_penalty=1.5, ignore_eos=True, logit_bias={"7": -100, "007": 1}
     )
     assert decode.sampling(options) == Sampling(
-        top_k=3, min_p=0.2, repeat_penalty=1.5, ignore_eos=True, logit_bias={7: 1}
+        top_k=3, min_p=0.2, repeat_penalty=1.5, ignore_eos=True, logit_bias=Bias.of({7: 1})
     )
 
 

@@ -15,6 +15,7 @@ from sheily_server.engine.lanes import Lanes
 from sheily_server.engine.reading import MOST_OF_A_SLICE, SHORT
 from sheily_server.engine.vitals import Vitals
 from sheily_server.protocol.commands import (
+    Bias,
     Detokenize,
     Grammar,
     Sampling,
@@ -205,7 +206,7 @@ def test_every_choice_has_a_seed_of_its_own() -> None:
 
 @pytest.mark.parametrize("token", [-1, 1000, 2**31])
 def test_a_bias_on_a_token_that_is_none(token: int) -> None:
-    event, job = answer(sampling=Sampling(logit_bias={5: 1.0, token: 1.0}))
+    event, job = answer(sampling=Sampling(logit_bias=Bias.of({5: 1.0, token: 1.0})))
     assert isinstance(event, Refused)
     assert event.param == "logit_bias"
     assert str(token) in event.message
@@ -214,7 +215,7 @@ def test_a_bias_on_a_token_that_is_none(token: int) -> None:
 
 
 def test_a_bias_on_the_first_and_the_last_token() -> None:
-    job_of(sampling=Sampling(logit_bias={0: 1.0, 999: 1.0}))
+    job_of(sampling=Sampling(logit_bias=Bias.of({0: 1.0, 999: 1.0})))
 
 
 def test_a_grammar_that_cannot_be_honoured() -> None:

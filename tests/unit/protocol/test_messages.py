@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from sheily_server.protocol.channel import Channel, encode_command
 from sheily_server.protocol.commands import (
+    Bias,
     Cancel,
     Command,
     Detokenize,
@@ -59,7 +60,7 @@ COMMANDS: list[Command] = [
             frequency_penalty=-2.0,
             presence_penalty=2.0,
             seed=-(2**63),
-            logit_bias={128_255: -100.0, 0: 1.5},
+            logit_bias=Bias.of({128_255: -100.0, 0: 1.5}),
             ignore_eos=True,
         ),
         max_tokens=2048,
