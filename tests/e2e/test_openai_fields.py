@@ -242,6 +242,22 @@ def test_penalties_bring_other_words(smollm2_server: RealServer, fields: dict[st
     assert distinct(**fields) >= 8
 
 
+def test_a_bias_for_every_token(smollm2_server: RealServer) -> None:
+    [token] = tokens_of(smollm2_server, " blue")
+    bias = dict.fromkeys(map(str, range(49_152)), -100) | {str(token): 100}
+    answer = ask(smollm2_server, logit_bias=bias, temperature=1, max_tokens=4, n=2)
+    assert texts(answer) == [" blue" * 4] * 2
+    assert ask(smollm2_server, logit_bias=bias, ignore_eos=True, max_tokens=4).text == " blue" * 4
+    answer = ask(smollm2_server, logit_bias=bias | {"49152": 1})
+    assert (answer.status, answer.error["param"]) == (400, "logit_bias")
+
+
+def test_16_stop_strings(smollm2_server: RealServer) -> None:
+    stops = [f"never there {i}" + "x" * 240 for i in range(15)]
+    answer = ask(smollm2_server, max_tokens=20, stop=[*stops, "2. 2"])
+    assert (answer.text, answer.choice["finish_reason"]) == ("1. 1\n", "stop")
+
+
 def test_a_stop_list(smollm2_server: RealServer) -> None:
     """The answer is `1. 1`, a new line, `2. 2` and so on."""
     answer = ask(smollm2_server, max_tokens=20, stop=["3. 3", "\n2. 2", "never there"])

@@ -155,6 +155,13 @@ def test_bias_and_mask() -> None:
     logits = row(3)
     biased = SamplingParams(temperature=0, logit_bias={5: 1000.0, 6: float("-inf")})
     assert draws(logits, biased, 1) == [5]
+    everywhere = np.where(np.arange(N) == 7, 0, -100).astype(np.float32)
+    arrays = SamplingParams(temperature=0, logit_bias=(np.arange(N, dtype=np.int32), everywhere))
+    assert draws(logits, arrays, 2) == [7, 7]
+    nothing = np.array([], np.int32), np.array([], np.float32)
+    assert draws(logits, SamplingParams(temperature=0, logit_bias=nothing), 1) == draws(
+        logits, SamplingParams(temperature=0), 1
+    )
     with Sampler(N, SamplingParams(temperature=1, seed=1)) as sampler:
         mask = mask_of([7, 31, 32, 299])
         tokens = {sampler.sample(logits * 0, mask=mask).tokens[0] for _ in range(200)}

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.http.conftest import Serve, make
-from tests.http.serving import Server, completion
+from tests.server.conftest import Serve, make
+from tests.support.serving import Server, completion
 
 pytestmark = pytest.mark.http
 

@@ -529,7 +529,7 @@ def _prediction(random: Random) -> Json:
 def _sampling(random: Random) -> Json:
     bias = {
         str(random.randrange(49_152)): random.choice((-100, 100, 5))
-        for _ in range(random.choice((1, 300)))
+        for _ in range(random.choice((1, 300, 100_000)))
     }
     return _chat(
         random,

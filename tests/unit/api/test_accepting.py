@@ -14,8 +14,18 @@ from sheily_server.api.openai_chat.protocol import ChatRequest
 from sheily_server.api.tokens import DetokenizeRequest, TokenizeRequest
 from sheily_server.errors import ServiceError
 from sheily_server.templates.base import Offer
-from tests.unit.test_openai import CALL, FUNCTION, SHAPES, TOOL, USER, chat, refused, talk, told
-from tests.unit.wire import ignored
+from tests.support.wire import ignored
+from tests.unit.api.openai_chat.test_decode import (
+    CALL,
+    FUNCTION,
+    SHAPES,
+    TOOL,
+    USER,
+    chat,
+    refused,
+    talk,
+    told,
+)
 
 # Bodies of clients with fields that nobody here knows, their names, and the first one's place.
 PART = {"type": "text", "text": "x"}
