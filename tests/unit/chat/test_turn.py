@@ -876,7 +876,6 @@ def test_empty_arguments_are_none() -> None:
     "arguments",
     [
         "x",
-        "{",
         "[]",
         "5",
         "null",
