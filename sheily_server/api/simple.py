@@ -45,8 +45,9 @@ class SimpleChatRequest(Options, frozen=True, kw_only=True):
     )
 
 
-class SimpleChatResponse(Struct, frozen=True, kw_only=True):
-    """The answer of POST /chat."""
+class SimpleChatResponse(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The answer of POST /chat. `relaxed` lists the places of constraints in `response_format` that
+    the answer need not follow."""
 
     response: str
     model: str

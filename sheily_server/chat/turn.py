@@ -82,8 +82,9 @@ class Turn:
     """A chat turn in the engine. `finished` is set once `pieces` has ended by itself. `created` is
     in Unix seconds, `began` in time.monotonic() seconds. `bound`: the answer follows a grammar.
 
-    Three fields say where the answer differs from what was asked. `dropped_messages` are not in the
-    prompt, `clamped` maps fields to the values that were used, `ignored` fields have no effect.
+    Four fields say where the answer differs from what was asked. `dropped_messages` are not in the
+    prompt, `clamped` maps fields to the values that were used, `ignored` fields have no effect, and
+    `relaxed` parts of schemas are not followed.
     """
 
     model: str
@@ -91,6 +92,7 @@ class Turn:
     dropped_messages: int
     clamped: dict[str, int]
     ignored: Sequence[str]
+    relaxed: Sequence[str]
     began: float
     ticket: Ticket
     n: int
@@ -166,7 +168,7 @@ class Chat:
             deadline=caller.arrived + self._config.timeout,
             n=asked.n,
             top_logprobs=asked.top_logprobs,
-            grammar=answer_grammar(asked.schema, asked.offer, syntax),
+            grammar=answer_grammar(asked.schema, asked.offer, syntax, self._config.parallel),
             visible=list(syntax.visible) if syntax and asked.offer.functions else [],
             prediction=asked.prediction,
             arrived=caller.arrived,
@@ -198,6 +200,7 @@ class Chat:
                 dropped_messages=n_dropped,
                 clamped=self._clamped(asked, limit, event.prompt_tokens),
                 ignored=asked.ignored,
+                relaxed=event.relaxed,
                 began=caller.arrived,
                 ticket=ticket,
                 n=asked.n,

@@ -13,7 +13,7 @@ import msgspec
 
 from sheily_native import InvalidArgumentError, NativeError
 
-from ..protocol.commands import Detokenize, Sampling, Segment, Start, Submit, Tokenize
+from ..protocol.commands import Detokenize, Grammar, Sampling, Segment, Start, Submit, Tokenize
 from ..protocol.events import (
     Admitted,
     Detokenized,
@@ -24,6 +24,7 @@ from ..protocol.events import (
     TooLong,
 )
 from .grammar.compiler import Verdict
+from .grammar.looser import looser
 from .grammar.trials import Trials
 from .kvcache.answer_ids import AnswerIds
 from .lanes import Lanes
@@ -36,6 +37,8 @@ log = logging.getLogger(__name__)
 MOST_TOKENIZED = 262_144
 """Maximum number of tokens in the answer to a Tokenize."""
 MOST_PREDICTED = 262_144
+TRIES = 3
+"""Times that a grammar is relaxed by the parts to blame before all that may go does."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -226,6 +229,12 @@ class Admission:
             self._end(Admitted(job.id, len(job.sequences[0].prompt)), job)
             return
 
+        self._try(job, grammar, TRIES)
+
+    def _try(self, job: Job, grammar: Grammar, n_tries: int) -> None:
+        """Has a grammar tried. One that cannot be honoured is tried again without the parts to
+        blame, if it can do without them, and at last without all it can do without."""
+
         def done(verdict: Verdict | None) -> None:
             if verdict is None:
                 message = "the process that compiles grammars ended"
@@ -234,15 +243,21 @@ class Admission:
                 message = f"the process that tried the grammar {verdict.failure}"
                 self._end(RequestFailed(job.id, "engine_error", message))
             elif verdict.problem is not None:
-                message = f"The schema cannot be honoured: {verdict.problem}."
-                self._end(Refused(job.id, verdict.param, message))
+                without = looser(grammar, verdict.faults if n_tries else ())
+                if without is None:
+                    message = f"The schema cannot be honoured: {verdict.problem}."
+                    self._end(Refused(job.id, verdict.param, message))
+                elif self.is_open(job.id):
+                    self._try(job, without, n_tries - 1 if n_tries else 0)
             else:
                 job.cost = verdict
+                job.submit = msgspec.structs.replace(job.submit, grammar=grammar)
                 for sequence in job.sequences:
                     sequence.held = True
-                self._end(Admitted(job.id, len(job.sequences[0].prompt)), job)
+                n_prompt = len(job.sequences[0].prompt)
+                self._end(Admitted(job.id, n_prompt, grammar.relaxed), job)
 
-        self._trials.ask(job.id, grammar, submit.scope, done)
+        self._trials.ask(job.id, grammar, job.submit.scope, done)
 
     def _end(self, event: RequestEvent, job: Job | None = None) -> None:
         with self._lock:

@@ -93,11 +93,14 @@ class Sampling(msgspec.Struct, frozen=True, kw_only=True):
 class Grammar(msgspec.Struct, frozen=True):
     """The grammar that an answer must follow, in llguidance's dialect of Lark. `param` is the
     request field it came from. `schemas` has its JSON Schemas, as JSON, by their places in the
-    request."""
+    request. `loose` lists the places of those that may be relaxed, and `relaxed` the places of
+    constraints that were left out of them."""
 
     lark: str
     param: str
     schemas: dict[str, str] = {}
+    loose: list[str] = []
+    relaxed: list[str] = []
 
 
 class Submit(msgspec.Struct, tag=True, frozen=True, kw_only=True):

@@ -59,10 +59,12 @@ class LoadFailed(msgspec.Struct, tag=True, frozen=True):
 
 
 class Admitted(msgspec.Struct, tag=True, frozen=True):
-    """The first event of a request that will be answered: it has been tokenized and fits."""
+    """The first event of a request that will be answered: it has been tokenized and fits. `relaxed`
+    lists the places of constraints that its grammar leaves out."""
 
     id: int
     prompt_tokens: int
+    relaxed: list[str] = []
 
 
 class Started(msgspec.Struct, tag=True, frozen=True):

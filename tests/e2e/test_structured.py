@@ -591,7 +591,7 @@ def test_calls_that_are_forced_for_every_choice(llama3_server: RealServer) -> No
 def test_parameters_that_cannot_be_honoured(
     llama3_server: RealServer, parameters: Any, param: str
 ) -> None:
-    tools = [tool("f", parameters)]
+    tools = [tool("f", parameters, strict=True)]
     answer = call(llama3_server, tools=tools, tool_choice="required", max_tokens=5)
     assert answer.status == 400
     assert answer.error["param"] == param

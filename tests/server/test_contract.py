@@ -311,14 +311,6 @@ def test_what_tools_ask_of_the_engine(llama3: Server) -> None:
         ({"tools": [{"type": "function", "function": {}}]}, "tools[0].function.name"),
         ({"tools": [{"type": "web_search"}]}, "tools[0].type"),
         ({"tool_choice": "any"}, "tool_choice"),
-        (
-            {
-                "tools": [WEATHER],
-                "tool_choice": "required",
-                "response_format": {"type": "json_object"},
-            },
-            "response_format",
-        ),
     ],
 )
 def test_tools_that_cannot_be(llama3: Server, fields: dict[str, Any], param: str) -> None:
@@ -337,6 +329,45 @@ def test_response_formats(server: Server) -> None:
     grammar = show(server, response_format=form)["grammar"]
     assert grammar["param"] == "response_format.json_schema.schema"
     assert json.loads(grammar["lark"].partition("%json ")[2])["minimum"] == 3
+
+
+UNIQUE = {"type": "array", "items": {"type": "integer"}, "uniqueItems": True}
+
+
+@pytest.mark.parametrize("strict", [None, False])
+def test_what_was_left_out_of_a_schema_is_told(server: Server, strict: bool | None) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "n", "schema": UNIQUE, "strict": strict}}
+    place = "response_format.json_schema.schema.uniqueItems"
+    assert server.complete("hi", response_format=form).json()["sheily"] == {"relaxed": [place]}
+    stream = server.complete("hi", response_format=form, stream=True)
+    told = [chunk["sheily"] for chunk in stream.events()[:-1] if "sheily" in chunk]
+    assert told == [{"relaxed": [place]}] * 2
+    answer = server.ask("POST", "/chat", {"message": "hi", "response_format": form}).json()
+    assert answer["relaxed"] == [place]
+    assert "relaxed" not in server.ask("POST", "/chat", {"message": "hi"}).json()
+
+
+def test_a_strict_schema_is_left_as_it_is(server: Server) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "n", "schema": UNIQUE, "strict": True}}
+    grammar = show(server, response_format=form)["grammar"]
+    assert (grammar["loose"], grammar["relaxed"]) == ([], [])
+    assert json.loads(*grammar["schemas"].values()) == UNIQUE
+
+
+def test_a_forced_call_wins_over_a_response_format(llama3: Server) -> None:
+    """And a function that is not strict is followed as far as it can be."""
+    function = {"name": "f", "parameters": {"properties": {"a": UNIQUE}}}
+    fields = {
+        "tools": [{"type": "function", "function": function}],
+        "response_format": {"type": "json_object"},
+    }
+    place = "tools[0].function.parameters"
+    for choice in ("required", {"type": "function", "function": {"name": "f"}}):
+        grammar = show(llama3, tool_choice=choice, **fields)["grammar"]
+        assert list(grammar["schemas"]) == grammar["loose"] == [place]
+        assert grammar["relaxed"] == [f"{place}.properties.a.uniqueItems"]
+    grammar = show(llama3, **fields)["grammar"]
+    assert list(grammar["schemas"]) == grammar["loose"] == [place, "response_format"]
 
 
 def test_a_refusal_of_the_engine_names_the_field(server: Server) -> None:

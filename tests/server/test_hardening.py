@@ -247,14 +247,30 @@ SCHEMAS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", SCHEMAS)
-def test_schemas_that_are_too_large(server: Server, name: str) -> None:
+def test_strict_schemas_that_are_too_large(server: Server, name: str) -> None:
     schema = SCHEMAS[name]
-    form = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+    form = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema, "strict": True}}
     answer = server.complete("hi", response_format=form)
     refused(answer, 400, "invalid_value", "response_format.json_schema.schema")
     function = {"name": "f", "parameters": {"type": "object", **schema}, "strict": True}
     answer = server.complete("hi", tools=[{"type": "function", "function": function}])
     refused(answer, 400, "invalid_value", "tools[0].function.parameters")
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_other_schemas_that_are_too_large_are_left_out(server: Server, name: str) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "n", "schema": SCHEMAS[name]}}
+    answer = server.complete("hi", response_format=form)
+    assert answer.status == 200
+    assert answer.json()["sheily"]["relaxed"] == ["response_format.json_schema.schema"]
+
+
+def test_what_was_left_out_of_schemas_is_named_up_to_a_number(server: Server) -> None:
+    schema = {"properties": {f"{i}" * 30: {"format": "odd"} for i in range(1000, 1400)}}
+    form = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
+    told = server.complete("hi", response_format=form).json()["sheily"]["relaxed"]
+    assert (len(told), told[-1]) == (schemas.MOST_NAMED + 1, "300 more")
+    assert max(map(len, told)) < 200
 
 
 def test_a_function_that_does_not_bind_may_not_be_too_deep_either(server: Server) -> None:

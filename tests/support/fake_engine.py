@@ -192,7 +192,9 @@ class Answer:
     def _admit(self) -> None:
         id = self._submit.id
         started = (Started(id, choice) for choice in range(self._submit.n))
-        self._send(Admitted(id, self._n_prompt), *started)
+        grammar = self._submit.grammar
+        relaxed = [] if grammar is None else grammar.relaxed
+        self._send(Admitted(id, self._n_prompt, relaxed), *started)
 
     def _tokens(self, words: Sequence[str], pause: float = 0.0) -> int:
         """Sends words, to each choice, until max_tokens or a Cancel; how many of them."""

@@ -238,13 +238,16 @@ def _answer_schema(form: wire.ResponseFormat | None) -> AnswerSchema | None:
     if isinstance(form, wire.JsonObjectFormat):
         return AnswerSchema({"type": "object"}, "response_format")
     schema, place = form.json_schema.schema or {}, "response_format.json_schema.schema"
-    check_schema(schema, place)
-    return AnswerSchema(schema, place)
+    strict = form.json_schema.strict is True
+    if strict:
+        check_schema(schema, place)
+    return AnswerSchema(schema, place, strict)
 
 
 def offer(request: wire.ChatRequest) -> Offer:
     """Returns what a request offers. Raises InvalidRequestError when it chooses a function that it
-    does not offer, or when calls must follow a schema that is too large or not an object's."""
+    does not offer, when calls must follow a schema that is not an object's, or when a strict one is
+    too large."""
     place = _tool_place(request)
     functions = offered_functions(tools_of(request), place)
     names = [function.name for function in functions]
@@ -323,7 +326,8 @@ def _check_parameters(function: Function) -> None:
         raise InvalidRequestError(
             "The schema of parameters must have the type object.", function.place
         )
-    check_schema(schema, function.place)
+    if function.strict:
+        check_schema(schema, function.place)
 
 
 def to_message(message: wire.ChatMessage, index: int) -> Message:

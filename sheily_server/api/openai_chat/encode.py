@@ -220,6 +220,7 @@ def extension(turn: Turn) -> wire.Extension:
         timed_out=turn.timed_out,
         clamped=turn.clamped,
         ignored=list(turn.ignored),
+        relaxed=list(turn.relaxed),
     )
 
 

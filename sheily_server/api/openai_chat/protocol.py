@@ -140,7 +140,7 @@ class JsonObjectFormat(Struct, tag_field="type", tag="json_object", frozen=True)
 
 
 class JsonSchema(Struct, frozen=True, kw_only=True):
-    """A named schema. The answer follows it whether or not `strict` is set."""
+    """A named schema. The answer follows all of it if it is `strict`, else what can be followed."""
 
     name: FunctionName
     schema: dict[str, Any] | None = None
@@ -297,13 +297,15 @@ class Extension(Struct, frozen=True, omit_defaults=True, kw_only=True):
 
     `dropped_messages` is how many messages LLM_MAX_HISTORY or `truncation` left out of the prompt.
     `timed_out` marks an answer that LLM_TIMEOUT cut short. `clamped` maps fields that asked for too
-    much to the values that were used. `ignored` lists the places of fields without effect.
+    much to the values that were used. `ignored` lists the places of fields without effect, and
+    `relaxed` those of constraints in schemas that the answer need not follow.
     """
 
     dropped_messages: int = 0
     timed_out: bool = False
     clamped: dict[str, int] = {}
     ignored: list[str] = []
+    relaxed: list[str] = []
 
 
 class AnswerCall(Struct, frozen=True):

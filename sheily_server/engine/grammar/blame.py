@@ -6,10 +6,13 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterator
+from typing import Any
+
+import msgspec
 
 from ...protocol.commands import Grammar
 
-Schema = dict[str, object]
+Schema = dict[str, Any]
 ToBlame = Callable[[Schema, Schema], bool]
 """Takes a part of a schema, and the whole schema. Raises SearchEndedError."""
 
@@ -24,33 +27,54 @@ def part(schema: Schema, root: Schema) -> str:
     return f"start: %json {json.dumps(known | schema)}"
 
 
-def find(grammar: Grammar, to_blame: ToBlame) -> tuple[str, str]:
-    """Returns the place of the deepest part to blame, and the keyword to blame in it, or ""."""
+class Fault(msgspec.Struct, frozen=True):
+    """A part of a grammar's schemas that is to blame: the place of its schema in the request, and
+    the keywords, names and indices that lead to it from there. `keyword` is the last of them with
+    its value, as text, or empty when a whole schema is to blame."""
+
+    schema: str
+    path: list[str | int] = []
+    keyword: str = ""
+
+    @property
+    def place(self) -> str:
+        steps = (f"[{step}]" if isinstance(step, int) else f".{step[:100]}" for step in self.path)
+        return self.schema + "".join(steps)
+
+
+def find(grammar: Grammar, to_blame: ToBlame) -> Fault | None:
+    """Returns the deepest part to blame, with a keyword if one is; None if nothing was found."""
     with contextlib.suppress(SearchEndedError):
         for place, text in grammar.schemas.items():
             root = json.loads(text)
             if len(grammar.schemas) == 1 or to_blame(root, root):
-                return _descend(place, root, root, to_blame)
-    return grammar.param, ""
+                return _descend(place, root, to_blame)
+    return None
 
 
-def _descend(place: str, schema: Schema, root: Schema, to_blame: ToBlame) -> tuple[str, str]:
-    deeper = True
+def _descend(place: str, root: Schema, to_blame: ToBlame) -> Fault:
+    path: list[str | int] = []
+    schema, deeper = root, True
     with contextlib.suppress(SearchEndedError):
         while deeper:
             deeper = False
-            for name, child in _schemas_inside(schema):
+            for steps, child in _schemas_inside(schema):
                 if to_blame(child, root):
-                    place, schema, deeper = f"{place}.{name}", child, True
+                    path += steps
+                    schema, deeper = child, True
                     break
         for keyword in sorted(schema, key=_order):
             rest = {name: value for name, value in schema.items() if name != keyword}
             if not to_blame(rest, root):
-                return f"{place}.{keyword}", f"{keyword} {json.dumps(schema[keyword])[:60]}"
-    return place, ""
+                said = f"{keyword} {json.dumps(schema[keyword])[:60]}"
+                return Fault(place, [*path, keyword], said)
+    return Fault(place, path)
 
 
-_NAMED = ("properties", "patternProperties", "$defs", "definitions")
+NAMED = ("properties", "patternProperties", "$defs", "definitions")
+"""Keywords whose value maps names to schemas."""
+LISTED = ("anyOf", "oneOf", "allOf", "prefixItems", "items")
+"""Keywords whose value lists schemas."""
 # Keywords to try first once no schema inside is to blame.
 _COSTLY = (
     "multipleOf",
@@ -73,18 +97,19 @@ def _order(keyword: str) -> int:
     return _COSTLY.index(keyword) if keyword in _COSTLY else len(_COSTLY)
 
 
-def _schemas_inside(schema: Schema) -> Iterator[tuple[str, Schema]]:
+def _schemas_inside(schema: Schema) -> Iterator[tuple[list[str | int], Schema]]:
+    """Yields the schemas inside a schema, with the steps that lead to each."""
     for name, value in schema.items():
-        if name in _NAMED and isinstance(value, dict):
+        if name in NAMED and isinstance(value, dict):
             for key, child in value.items():
                 if isinstance(child, dict):
-                    yield f"{name}.{key}"[:100], child
-        elif name in ("anyOf", "oneOf", "allOf", "prefixItems") and isinstance(value, list):
+                    yield [name, key], child
+        elif name in LISTED and isinstance(value, list):
             for i, child in enumerate(value):
                 if isinstance(child, dict):
-                    yield f"{name}[{i}]", child
+                    yield [name, i], child
         elif name in ("items", "additionalProperties") and isinstance(value, dict):
-            yield name, value
+            yield [name], value
 
 
 def patterns(schema: object, root: Schema) -> Iterator[str]:

@@ -24,6 +24,7 @@ from ...protocol.commands import Grammar
 from ...protocol.frames import Frames
 from ..priority import give_way
 from . import blame
+from .blame import Fault
 from .constraint import Grammars, Vocabulary
 from .forked import (
     CPU_S,
@@ -66,12 +67,14 @@ class Forget(msgspec.Struct, tag=True, frozen=True):
 
 class Verdict(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     """The result of a Try. `problem` says why the grammar cannot be honoured, `param` which part of
-    the request it concerns. `failure` says why the trial gave no result, which says nothing about
-    the grammar. Times are in CPU seconds: of compiling, and of the costliest first mask."""
+    the request it concerns, and `faults` which parts of its schemas, if they were found. `failure`
+    says why the trial gave no result, which says nothing about the grammar. Times are in CPU
+    seconds: of compiling, and of the costliest first mask."""
 
     id: int
     problem: str | None = None
     param: str = ""
+    faults: list[Fault] = []
     compile_s: float = 0.0
     mask_s: float = 0.0
     n_bytes: int = 0
@@ -142,7 +145,8 @@ class Bench:
         return Verdict(
             id=trial.order.id,
             problem=cost.problem,
-            param=cost.place or trial.order.grammar.param,
+            param=cost.faults[0].place if cost.faults else trial.order.grammar.param,
+            faults=cost.faults,
             compile_s=cost.compile_s,
             mask_s=cost.mask_s,
             n_bytes=cost.n_bytes,
@@ -209,10 +213,16 @@ class Bench:
 
 def _refusal(trial: _Trial, status: int) -> Verdict:
     """Returns the verdict on a grammar over a limit, with the part to blame if it was found."""
-    place, keyword = trial.order.grammar.param, ""
+    fault = None
     if status == 0 and trial.answer:
-        place, keyword = msgspec.msgpack.decode(bytes(trial.answer), type=tuple[str, str])
-    return Verdict(id=trial.order.id, problem=f"{keyword or 'it'} {trial.over}", param=place)
+        fault = msgspec.msgpack.decode(bytes(trial.answer), type=Fault | None)
+    keyword = "" if fault is None else fault.keyword
+    return Verdict(
+        id=trial.order.id,
+        problem=f"{keyword or 'it'} {trial.over}",
+        param=trial.order.grammar.param if fault is None else fault.place,
+        faults=[] if fault is None else [fault],
+    )
 
 
 def main(fd: int) -> None:

@@ -10,7 +10,7 @@ import os
 import resource
 import signal
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from random import Random
 from typing import NoReturn
 
@@ -18,7 +18,9 @@ import msgspec
 
 from ...protocol.commands import Grammar
 from . import blame
+from .blame import Fault
 from .constraint import STACK, Constraint, ConstraintError, Grammars
+from .looser import looser
 
 CPU_S = 1.0
 """CPU seconds that a grammar may take, including first masks."""
@@ -33,6 +35,8 @@ MEMORY = 64 << 20
 MASK_S = 0.1
 """CPU seconds that one of the first masks may take."""
 N_MASKS = 12
+MOST_FAULTS = 64
+"""Most parts that are found to blame in one trial of a grammar that may be relaxed."""
 PATTERNS_S = 0.5
 """CPU seconds after which no more of a grammar's patterns are tried one by one."""
 _SYSTEM_FAILED = 3
@@ -43,13 +47,13 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
     """The cost of a grammar that was compiled within its limits. `problem` says why it is not
-    valid, and `place` where in the request, if that was found."""
+    valid, and `faults` which parts are to blame, if they were found."""
 
     compile_s: float = 0.0
     mask_s: float = 0.0
     n_bytes: int = 0
     problem: str | None = None
-    place: str | None = None
+    faults: list[Fault] = []
 
 
 class LimitError(Exception):
@@ -74,11 +78,10 @@ def measured(grammars: Grammars, grammar: Grammar, patterns: Iterable[str], cpu_
 def outcome(status: int, answer: bytes, cpu_s: float) -> Cost:
     """Interprets the answer and the end of the process that compiled a grammar. Raises LimitError,
     and TrialEndedError for an end that the grammar did not cause."""
-    said, whole, place = answer.partition(b"\n")
-    if whole:
-        cost = msgspec.json.decode(said, type=Cost)
-        if place.endswith(b"\n"):
-            cost = msgspec.structs.replace(cost, place=msgspec.json.decode(place, type=str))
+    said, *rest = answer.split(b"\n")
+    if rest:
+        faults = [msgspec.json.decode(line, type=Fault) for line in rest[:-1]]
+        cost = msgspec.structs.replace(msgspec.json.decode(said, type=Cost), faults=faults)
         if cost.mask_s > MASK_S:
             raise LimitError(
                 f"takes {cost.mask_s:.2f} s for a token, more than {MASK_S:g}: it is too complex"
@@ -121,7 +124,7 @@ def compile_and_leave(
     grammars: Grammars, grammar: Grammar, patterns: Iterable[str], cpu_s: float, pipe: int
 ) -> NoReturn:
     """Runs in the forked process: compiles the grammar, follows random answers, and writes the cost
-    as one line. For an invalid grammar, a second line gives the place of the part at fault."""
+    as one line. For an invalid grammar, further lines give the parts at fault."""
     try:
         end_after(cpu_s)
         before = _n_bytes()
@@ -134,7 +137,8 @@ def compile_and_leave(
         cost = _cost(grammars, grammar.lark, patterns, before[1])
         os.write(pipe, msgspec.json.encode(cost) + b"\n")
         if cost.problem is not None:
-            os.write(pipe, msgspec.json.encode(_wrong_part(grammars, grammar)) + b"\n")
+            for fault in _wrong_parts(grammars, grammar):
+                os.write(pipe, msgspec.json.encode(fault) + b"\n")
         os._exit(0)
     except MemoryError:
         os.abort()
@@ -180,17 +184,29 @@ def _cost(grammars: Grammars, lark: str, patterns: Iterable[str], bytes_before: 
     return Cost(compile_s=compiled - began, mask_s=mask_s, n_bytes=n_bytes)
 
 
-def _wrong_part(grammars: Grammars, grammar: Grammar) -> str:
-    """Returns the place of the deepest part that cannot be compiled."""
+def _wrong_parts(grammars: Grammars, grammar: Grammar) -> Iterator[Fault]:
+    """Yields the deepest part that cannot be compiled. Where it may be relaxed, yields what cannot
+    be compiled without it, and so on."""
 
     def is_wrong(schema: blame.Schema, root: blame.Schema) -> bool:
-        try:
-            grammars.compile_now(blame.part(schema, root))
-        except ConstraintError:
-            return True
-        return False
+        return not compiles(blame.part(schema, root))
 
-    return blame.find(grammar, is_wrong)[0]
+    def compiles(lark: str) -> bool:
+        try:
+            grammars.compile_now(lark)
+        except ConstraintError:
+            return False
+        return True
+
+    for _ in range(MOST_FAULTS):
+        fault = blame.find(grammar, is_wrong)
+        if fault is None:
+            return
+        yield fault
+        without = looser(grammar, [fault])
+        if without is None or compiles(without.lark):
+            return
+        grammar = without
 
 
 def _walk(constraint: Constraint, lark: str) -> float:
@@ -222,9 +238,8 @@ def _n_bytes() -> tuple[int, int]:
     return size * page, (resident - shared) * page
 
 
-def part_to_blame(grammars: Grammars, grammar: Grammar) -> tuple[str, str]:
-    """Returns the place in the request of the deepest part of the grammar's schemas that exceeds a
-    limit by itself, and the keyword in it that is to blame, if any."""
+def part_to_blame(grammars: Grammars, grammar: Grammar) -> Fault | None:
+    """Returns the deepest part of the grammar's schemas that exceeds a limit by itself, if any."""
     ends = time.monotonic() + 10 * SEARCH_S
     budget = [SEARCH_S]
 

@@ -676,17 +676,35 @@ def test_free_text_has_no_grammar() -> None:
 
 def test_a_schema_that_is_too_large_never_reaches_the_engine() -> None:
     schema = {"enum": ["x" * schemas.MAX_BYTES]}
-    form = {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}
-    assert refused_request(response_format=form).param == "response_format.json_schema.schema"
+    place = "response_format.json_schema.schema"
+    named = {"name": "n", "schema": schema}
+    form = {"type": "json_schema", "json_schema": named | {"strict": True}}
+    assert refused_request(response_format=form).param == place
+    supervisor = ScriptedSupervisor([ADMITTED])
+    begin_request(supervisor, response_format={"type": "json_schema", "json_schema": named})
+    grammar = supervisor.request.grammar
+    assert grammar is not None
+    assert (grammar.relaxed, grammar.schemas) == ([place], {place: "{}"})
 
 
-def test_two_grammars_contradict_each_other() -> None:
+def test_with_functions_on_offer_an_answer_follows_the_schema_or_is_a_call() -> None:
     form = {"type": "json_object"}
-    error = refused_request(tools=[WEATHER], tool_choice="required", response_format=form)
-    assert (kind(error).status, error.param) == (400, "response_format")
     supervisor = ScriptedSupervisor([ADMITTED], "llama3")
     begin_request(supervisor, tools=[WEATHER], response_format=form)
-    assert supervisor.request.grammar is not None
+    grammar = supervisor.request.grammar
+    assert grammar is not None
+    assert set(grammar.schemas) == {"tools[0].function.parameters", "response_format"}
+    supervisor = ScriptedSupervisor([ADMITTED], "llama3")
+    begin_request(supervisor, tools=[WEATHER], tool_choice="required", response_format=form)
+    forced = supervisor.request.grammar
+    assert forced is not None
+    assert set(forced.schemas) == {"tools[0].function.parameters"}
+
+
+def test_what_the_engine_left_out_of_schemas_is_told() -> None:
+    admitted = Admitted(1, 12, ["a.format"])
+    _, turn = begin_request(ScriptedSupervisor([admitted]), response_format={"type": "json_object"})
+    assert turn.relaxed == ["a.format"]
 
 
 LONG_TALK: list[openai.ChatMessage] = [

@@ -41,6 +41,7 @@ def turn_of(n: int = 1, reasons: dict[int, str] | None = None) -> Turn:
         fingerprint="fp_1",
         clamped={},
         ignored=(),
+        relaxed=(),
         dropped_messages=2,
         began=0.0,
         ticket=Ticket(1, lambda id: None),

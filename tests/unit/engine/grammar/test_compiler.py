@@ -17,6 +17,7 @@ import msgspec
 import pytest
 
 from sheily_server.engine.grammar import blame, compiler, forked
+from sheily_server.engine.grammar.blame import Fault
 from sheily_server.engine.grammar.compiler import AT_ONCE, Bench, Try, Verdict
 from sheily_server.engine.grammar.constraint import Constraint, ConstraintError, Grammars
 from sheily_server.engine.grammar.forked import (
@@ -35,6 +36,7 @@ from tests.support.fake_grammars import Paths
 
 PATIENCE_S = 100
 PART = "schema.properties.a"
+FAULT = Fault("schema", ["properties", "a"])
 
 
 class Trials:
@@ -193,8 +195,10 @@ def test_of_what_is_over_a_limit_the_part_to_blame_is_looked_for(
     trials.begin(1)
     assert trials.dies(0, by) is None
     trials.bench.look()
-    place = msgspec.msgpack.encode((PART, "pattern a"))
-    assert trials.says(1, place) == Verdict(id=1, problem=f"pattern a {sentence}", param=PART)
+    fault = msgspec.structs.replace(FAULT, keyword="pattern a")
+    assert trials.says(1, msgspec.msgpack.encode(fault)) == Verdict(
+        id=1, problem=f"pattern a {sentence}", param=PART, faults=[fault]
+    )
 
 
 @pytest.mark.usefixtures("takes_long")
@@ -205,7 +209,7 @@ def test_who_is_over_a_limit_is_told_so_before_its_caller_s_next_is_tried(trials
     assert trials.dies(0, signal.SIGPROF) is None
     trials.bench.look()
     [running] = trials.alive()
-    verdict = trials.says(running, msgspec.msgpack.encode((PART, "")))
+    verdict = trials.says(running, msgspec.msgpack.encode(FAULT))
     assert verdict is not None
     assert verdict.id == 1
 
@@ -225,8 +229,10 @@ def test_a_grammar_that_is_none(trials: Trials) -> None:
         id=1, problem="no type", param="schema"
     )
     trials.begin(2)
-    found = trials.says(1, cost(problem="no type") + json.dumps(PART).encode() + b"\n")
-    assert found == Verdict(id=2, problem="no type", param=PART)
+    other = Fault("schema", ["anyOf", 1])
+    lines = [msgspec.json.encode(fault) + b"\n" for fault in (FAULT, other)]
+    found = trials.says(1, cost(problem="no type") + b"".join(lines) + b'{"schema": "sch')
+    assert found == Verdict(id=2, problem="no type", param=PART, faults=[FAULT, other])
 
 
 @pytest.mark.usefixtures("takes_long")
@@ -342,13 +348,13 @@ def test_a_trial_that_was_killed_has_no_verdict_on_the_grammar(trials: Trials) -
     assert verdict == Verdict(id=1, failure="was killed")
 
 
-def test_a_search_that_was_killed_names_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_search_that_was_killed_finds_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     def killed(*_: object) -> Cost:
         raise TrialEndedError("was killed")
 
     monkeypatch.setattr(forked, "measured", killed)
     grammar = Grammar("any", "schema", {"schema": json.dumps({"anyOf": [{}, {}]}), "other": "{}"})
-    assert forked.part_to_blame(Paths({}), grammar) == ("schema", "")
+    assert forked.part_to_blame(Paths({}), grammar) is None
 
 
 def test_what_is_within_the_limits() -> None:
@@ -367,7 +373,8 @@ BAD = {"bad": True}
 def blamed(*schemas: Any) -> tuple[str, str]:
     """The part to blame, if each part is that has something bad inside."""
     grammar = Grammar("", "tools", {f"schema{i}": json.dumps(one) for i, one in enumerate(schemas)})
-    return blame.find(grammar, lambda schema, root: "bad" in json.dumps(schema))
+    fault = blame.find(grammar, lambda schema, root: "bad" in json.dumps(schema))
+    return (grammar.param, "") if fault is None else (fault.place, fault.keyword)
 
 
 @pytest.mark.parametrize(
@@ -407,7 +414,9 @@ def test_a_search_that_was_ended_names_what_it_has_found(n_looks: int, place: st
 
     schema = {"properties": {"a": {"items": {"type": "string", "pattern": "bad"}}}}
     grammar = Grammar("", "schema", {"schema": json.dumps(schema)})
-    assert blame.find(grammar, to_blame)[0] == f"schema{place}"
+    fault = blame.find(grammar, to_blame)
+    assert fault is not None
+    assert fault.place == f"schema{place}"
 
 
 def test_of_several_schemas_the_one_to_blame_is_named() -> None:
