@@ -37,7 +37,7 @@ log = logging.getLogger(__name__)
 MOST_TOKENIZED = 262_144
 """Maximum number of tokens in the answer to a Tokenize."""
 MOST_PREDICTED = 262_144
-TRIES = 3
+TRIES = 2
 """Times that a grammar is relaxed by the parts to blame before all that may go does."""
 
 

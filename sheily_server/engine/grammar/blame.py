@@ -3,7 +3,6 @@ walks schemas; callers decide whether a part is wrong."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -23,7 +22,7 @@ class SearchEndedError(Exception):
 
 def part(schema: Schema, root: Schema) -> str:
     """Returns a part of a schema as a grammar, with the definitions that it may refer to."""
-    known = {name: root[name] for name in ("$defs", "definitions") if name in root}
+    known = {name: root[name] for name in DEFINITIONS if name in root}
     return f"start: %json {json.dumps(known | schema)}"
 
 
@@ -42,36 +41,71 @@ class Fault(msgspec.Struct, frozen=True):
         return self.schema + "".join(steps)
 
 
-def find(grammar: Grammar, to_blame: ToBlame) -> Fault | None:
-    """Returns the deepest part to blame, with a keyword if one is; None if nothing was found."""
-    with contextlib.suppress(SearchEndedError):
-        for place, text in grammar.schemas.items():
-            root = json.loads(text)
-            if len(grammar.schemas) == 1 or to_blame(root, root):
-                return _descend(place, root, to_blame)
-    return None
+def find(grammar: Grammar, to_blame: ToBlame, most: int = 1) -> list[Fault]:
+    """Returns the deepest parts to blame, with a keyword where one is, and no more than `most`.
+
+    They are parts of schemas that may be relaxed, or else of one that may not. Empty if nothing was
+    found.
+    """
+    search = _Search(to_blame, most)
+    for places in (grammar.loose, grammar.schemas.keys() - set(grammar.loose)):
+        for place in grammar.schemas:
+            if place in places and not search.ended and len(search.faults) < most:
+                search.schema(place, json.loads(grammar.schemas[place]), len(grammar.schemas) == 1)
+        if search.faults:
+            break
+    return search.faults
 
 
-def _descend(place: str, root: Schema, to_blame: ToBlame) -> Fault:
-    path: list[str | int] = []
-    schema, deeper = root, True
-    with contextlib.suppress(SearchEndedError):
-        while deeper:
-            deeper = False
-            for steps, child in _schemas_inside(schema):
-                if to_blame(child, root):
-                    path += steps
-                    schema, deeper = child, True
-                    break
+class _Search:
+    """Collects the `faults` of schemas, one after another, until it has enough or has `ended`."""
+
+    def __init__(self, to_blame: ToBlame, most: int) -> None:
+        self.faults: list[Fault] = []
+        self.ended = False
+        self._to_blame = to_blame
+        self._most = most
+
+    def schema(self, place: str, root: Schema, is_known: bool) -> None:
+        """Searches a schema, if it is to blame, or `is_known` to be."""
+        try:
+            if is_known or self._to_blame(root, root):
+                self._part(place, [], root, root)
+        except SearchEndedError:
+            self.ended = True
+
+    def _part(self, place: str, path: list[str | int], schema: Schema, root: Schema) -> None:
+        """Searches a part that is to blame."""
+        n_before = len(self.faults)
+        keyword = ""
+        try:
+            for defining in (True, False):
+                for steps, child in _schemas_inside(schema):
+                    if (steps[0] in DEFINITIONS) is defining and self._to_blame(child, root):
+                        self._part(place, [*path, *steps], child, root)
+                        if len(self.faults) >= self._most:
+                            return
+                if len(self.faults) > n_before:  # what refers to a part to blame is not
+                    return
+            keyword = self._keyword(schema, root)
+        except SearchEndedError:
+            if not self.faults:  # rather a part that is too large than none
+                self.faults.append(Fault(place, path))
+            raise
+        said = f"{keyword} {json.dumps(schema[keyword])[:60]}" if keyword else ""
+        self.faults.append(Fault(place, [*path, keyword] if keyword else path, said))
+
+    def _keyword(self, schema: Schema, root: Schema) -> str:
+        """Returns the keyword without which a part is not to blame, or ""."""
         for keyword in sorted(schema, key=_order):
             rest = {name: value for name, value in schema.items() if name != keyword}
-            if not to_blame(rest, root):
-                said = f"{keyword} {json.dumps(schema[keyword])[:60]}"
-                return Fault(place, [*path, keyword], said)
-    return Fault(place, path)
+            if not self._to_blame(rest, root):
+                return keyword
+        return ""
 
 
-NAMED = ("properties", "patternProperties", "$defs", "definitions")
+DEFINITIONS = ("$defs", "definitions")
+NAMED = ("properties", "patternProperties", *DEFINITIONS)
 """Keywords whose value maps names to schemas."""
 LISTED = ("anyOf", "oneOf", "allOf", "prefixItems", "items")
 """Keywords whose value lists schemas."""

@@ -35,7 +35,7 @@ from .forked import (
     end_after,
     fork,
     outcome,
-    part_to_blame,
+    parts_to_blame,
 )
 
 AT_ONCE = 2
@@ -195,7 +195,7 @@ class Bench:
                 patterns = blame.all_patterns(order.grammar)
                 compile_and_leave(grammars, order.grammar, patterns, CPU_S, pipe)
             end_after(2 * SEARCH_S)
-            os.write(pipe, msgspec.msgpack.encode(part_to_blame(grammars, order.grammar)))
+            os.write(pipe, msgspec.msgpack.encode(parts_to_blame(grammars, order.grammar)))
             os._exit(0)
 
         pid, pipe = fork(run)
@@ -212,16 +212,16 @@ class Bench:
 
 
 def _refusal(trial: _Trial, status: int) -> Verdict:
-    """Returns the verdict on a grammar over a limit, with the part to blame if it was found."""
-    fault = None
+    """Returns the verdict on a grammar over a limit, with the parts to blame if they were found."""
+    faults = []
     if status == 0 and trial.answer:
-        fault = msgspec.msgpack.decode(bytes(trial.answer), type=Fault | None)
-    keyword = "" if fault is None else fault.keyword
+        faults = msgspec.msgpack.decode(bytes(trial.answer), type=list[Fault])
+    keyword = faults[0].keyword if faults else ""
     return Verdict(
         id=trial.order.id,
         problem=f"{keyword or 'it'} {trial.over}",
-        param=trial.order.grammar.param if fault is None else fault.place,
-        faults=[] if fault is None else [fault],
+        param=faults[0].place if faults else trial.order.grammar.param,
+        faults=faults,
     )
 
 

@@ -36,7 +36,7 @@ MASK_S = 0.1
 """CPU seconds that one of the first masks may take."""
 N_MASKS = 12
 MOST_FAULTS = 64
-"""Most parts that are found to blame in one trial of a grammar that may be relaxed."""
+"""Most parts that are found to blame at once in a grammar that may be relaxed."""
 PATTERNS_S = 0.5
 """CPU seconds after which no more of a grammar's patterns are tried one by one."""
 _SYSTEM_FAILED = 3
@@ -185,8 +185,8 @@ def _cost(grammars: Grammars, lark: str, patterns: Iterable[str], bytes_before: 
 
 
 def _wrong_parts(grammars: Grammars, grammar: Grammar) -> Iterator[Fault]:
-    """Yields the deepest part that cannot be compiled. Where it may be relaxed, yields what cannot
-    be compiled without it, and so on."""
+    """Yields the deepest part that cannot be compiled. Where such parts may be relaxed, yields all
+    of them, then what cannot be compiled without them, and so on."""
 
     def is_wrong(schema: blame.Schema, root: blame.Schema) -> bool:
         return not compiles(blame.part(schema, root))
@@ -198,15 +198,20 @@ def _wrong_parts(grammars: Grammars, grammar: Grammar) -> Iterator[Fault]:
             return False
         return True
 
-    for _ in range(MOST_FAULTS):
-        fault = blame.find(grammar, is_wrong)
-        if fault is None:
-            return
-        yield fault
-        without = looser(grammar, [fault])
+    faults = blame.find(grammar, is_wrong, _most_faults(grammar))
+    is_first = True
+    while faults:
+        without = looser(grammar, faults)
+        if is_first or without is not None:
+            yield from faults
         if without is None or compiles(without.lark):
             return
-        grammar = without
+        grammar, is_first = without, False
+        faults = blame.find(grammar, is_wrong, _most_faults(grammar))
+
+
+def _most_faults(grammar: Grammar) -> int:
+    return MOST_FAULTS if grammar.loose else 1
 
 
 def _walk(constraint: Constraint, lark: str) -> float:
@@ -238,8 +243,9 @@ def _n_bytes() -> tuple[int, int]:
     return size * page, (resident - shared) * page
 
 
-def part_to_blame(grammars: Grammars, grammar: Grammar) -> Fault | None:
-    """Returns the deepest part of the grammar's schemas that exceeds a limit by itself, if any."""
+def parts_to_blame(grammars: Grammars, grammar: Grammar) -> list[Fault]:
+    """Returns the deepest part of the grammar's schemas that exceeds a limit by itself, if any; all
+    of them where they may be relaxed."""
     ends = time.monotonic() + 10 * SEARCH_S
     budget = [SEARCH_S]
 
@@ -258,7 +264,7 @@ def part_to_blame(grammars: Grammars, grammar: Grammar) -> Fault | None:
             budget[0] -= _children_cpu_s() - before
         return False
 
-    return blame.find(grammar, too_much)
+    return blame.find(grammar, too_much, _most_faults(grammar))
 
 
 def _children_cpu_s() -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 
@@ -39,8 +40,11 @@ def _without(grammar: Grammar, fault: Fault) -> Grammar | None:
     if not set(same) <= set(grammar.loose):
         return None
     root = json.loads(text)
+    if not _is_there(root, fault.path):  # it went with another part
+        return grammar
     relaxed = _part_out(root, fault.path)
-    if fault.path[:1] == ["type"] or relaxed == root:
+    is_object = fault.path == ["type"] and root["type"] == "object"
+    if is_object or relaxed == root:
         fault, relaxed = Fault(fault.schema), _type_of(root)
     if relaxed == root:
         return grammar
@@ -52,6 +56,15 @@ def _without(grammar: Grammar, fault: Fault) -> Grammar | None:
         schemas=grammar.schemas | dict.fromkeys(same, json.dumps(relaxed)),
         relaxed=grammar.relaxed + [place for place in places if place not in grammar.relaxed],
     )
+
+
+def _is_there(value: Any, path: Sequence[str | int]) -> bool:
+    for step in path:
+        there = step in value if isinstance(value, dict) else isinstance(step, int)
+        if not there or (isinstance(step, int) and step >= len(value)):
+            return False
+        value = value[step]
+    return True
 
 
 def _part_out(schema: Schema, path: Sequence[str | int]) -> Schema:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import queue
+from typing import Any
 
 import msgspec
 import pytest
 
-from sheily_server.engine.admission import MOST_TOKENIZED, Admission, Job
+from sheily_server.engine.admission import MOST_TOKENIZED, TRIES, Admission, Job
+from sheily_server.engine.grammar.blame import Fault
 from sheily_server.engine.grammar.compiler import Verdict
 from sheily_server.engine.grammar.trials import Done, Trials
 from sheily_server.engine.kvcache.answer_ids import AnswerIds
@@ -33,6 +36,7 @@ from sheily_server.protocol.events import (
     Tokenized,
     TooLong,
 )
+from sheily_server.templates.lark import json_term
 from tests.support.fake_tokenizer import Letters
 
 CONTEXT = 20
@@ -41,9 +45,11 @@ PATIENCE_S = 100
 
 class Verdicts(Trials):
     """Takes every grammar but those that say `bad` at once; says nothing of those that say `slow`,
-    and that the process ended to those that say `fatal`."""
+    and that the process ended to those that say `fatal`. `faults` are those of bad ones, in
+    turn."""
 
     def __init__(self) -> None:
+        self.faults: list[list[Fault]] = []
         self.asked: list[tuple[Grammar, str]] = []
         self.waiting: dict[int, Done] = {}
 
@@ -56,7 +62,8 @@ class Verdicts(Trials):
         elif "killed" in grammar.lark:
             done(Verdict(id=1, failure="was killed"))
         elif "bad" in grammar.lark:
-            done(Verdict(id=1, problem="bad is not good", param=grammar.param))
+            faults = self.faults.pop(0) if self.faults else []
+            done(Verdict(id=1, problem="bad is not good", param=grammar.param, faults=faults))
         else:
             done(
                 Verdict(
@@ -253,6 +260,65 @@ def test_others_are_answered_while_a_grammar_is_tried() -> None:
     desk.trials.waiting[1](Verdict(id=1))
     event, job = desk.next()
     assert (event, job is None) == (Admitted(1, 5), False)
+
+
+def loose(**places: Any) -> Grammar:
+    """A grammar whose schemas may be relaxed; a schema with `bad` in it cannot be honoured."""
+    lark = "\n".join(f"{place}: {json_term(schema)}" for place, schema in places.items())
+    texts = {place: json.dumps(schema) for place, schema in places.items()}
+    return Grammar(lark, "p", texts, loose=[*places], relaxed=["before"])
+
+
+def test_a_grammar_is_relaxed_until_it_can_be_honoured() -> None:
+    desk = Desk()
+    grammar = loose(s={"type": "object", "a": "bad", "b": 1, "c": "bad"})
+    desk.trials.faults = [[Fault("s", ["a"])], [Fault("s", ["c"])]]
+    event, job = answer(desk, grammar=grammar)
+    assert event == Admitted(5, 5, ["before", "s.a", "s.c"])
+    assert job is not None
+    assert job.submit.grammar is not None
+    assert job.submit.grammar.schemas == {"s": json.dumps({"type": "object", "b": 1})}
+    assert job.submit.grammar.lark == f"s: {json_term({'type': 'object', 'b': 1})}"
+    assert [caller for _, caller in desk.trials.asked] == ["me"] * 3
+
+
+def test_at_last_only_types_are_left() -> None:
+    desk = Desk()
+    object_of_bad = {"type": "object", "a": "bad", "b": "bad", "c": "bad", "d": 1}
+    desk.trials.faults = [[Fault("s", ["a"])], [Fault("s", ["b"])], [Fault("s", ["c"])]]
+    event, job = answer(desk, grammar=loose(s=object_of_bad, t={"enum": ["x"]}))
+    assert event == Admitted(5, 5, ["before", "s.a", "s.b", "s", "t"])
+    assert job is not None
+    assert job.submit.grammar is not None
+    assert job.submit.grammar.schemas == {"s": '{"type": "object"}', "t": "{}"}
+    assert len(desk.trials.asked) == TRIES + 2
+
+
+def test_where_no_part_is_to_blame_all_of_them_go() -> None:
+    desk = Desk()
+    event, _ = answer(desk, grammar=loose(s={"a": "bad"}, t={"b": 1}))
+    assert event == Admitted(5, 5, ["before", "s", "t"])
+    assert len(desk.trials.asked) == 2
+
+
+@pytest.mark.parametrize("faults", [[], [[Fault("s", ["a"])]], [[Fault("t", ["a"])]]])
+def test_what_cannot_go_is_refused(faults: list[list[Fault]]) -> None:
+    desk = Desk()
+    desk.trials.faults = faults
+    grammar = loose(s={"a": 1}, t={"a": "bad"})
+    event, job = answer(desk, grammar=msgspec.structs.replace(grammar, loose=["s"]))
+    assert event == Refused(5, "p", "The schema cannot be honoured: bad is not good.")
+    assert job is None
+    assert len(desk.trials.asked) <= 3
+
+
+def test_what_was_cancelled_is_not_tried_again() -> None:
+    desk = Desk()
+    desk.admission.take(plain(id=1, grammar=loose(slow={"a": "bad"})))
+    done = desk.trials.waiting[1]
+    desk.admission.cancel(1)
+    done(Verdict(id=1, problem="bad is not good", param="p"))
+    assert (desk.found.empty(), len(desk.trials.asked)) == (True, 1)
 
 
 def test_what_was_cancelled_has_no_answer() -> None:

@@ -196,7 +196,7 @@ def test_of_what_is_over_a_limit_the_part_to_blame_is_looked_for(
     assert trials.dies(0, by) is None
     trials.bench.look()
     fault = msgspec.structs.replace(FAULT, keyword="pattern a")
-    assert trials.says(1, msgspec.msgpack.encode(fault)) == Verdict(
+    assert trials.says(1, msgspec.msgpack.encode([fault])) == Verdict(
         id=1, problem=f"pattern a {sentence}", param=PART, faults=[fault]
     )
 
@@ -209,7 +209,7 @@ def test_who_is_over_a_limit_is_told_so_before_its_caller_s_next_is_tried(trials
     assert trials.dies(0, signal.SIGPROF) is None
     trials.bench.look()
     [running] = trials.alive()
-    verdict = trials.says(running, msgspec.msgpack.encode(FAULT))
+    verdict = trials.says(running, msgspec.msgpack.encode([FAULT]))
     assert verdict is not None
     assert verdict.id == 1
 
@@ -354,7 +354,7 @@ def test_a_search_that_was_killed_finds_nothing(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr(forked, "measured", killed)
     grammar = Grammar("any", "schema", {"schema": json.dumps({"anyOf": [{}, {}]}), "other": "{}"})
-    assert forked.part_to_blame(Paths({}), grammar) is None
+    assert forked.parts_to_blame(Paths({}), grammar) == []
 
 
 def test_what_is_within_the_limits() -> None:
@@ -370,11 +370,15 @@ def test_what_is_within_the_limits() -> None:
 BAD = {"bad": True}
 
 
+def is_bad(schema: Any, root: Any) -> bool:
+    return "bad" in json.dumps(schema)
+
+
 def blamed(*schemas: Any) -> tuple[str, str]:
     """The part to blame, if each part is that has something bad inside."""
     grammar = Grammar("", "tools", {f"schema{i}": json.dumps(one) for i, one in enumerate(schemas)})
-    fault = blame.find(grammar, lambda schema, root: "bad" in json.dumps(schema))
-    return (grammar.param, "") if fault is None else (fault.place, fault.keyword)
+    faults = blame.find(grammar, is_bad)
+    return (faults[0].place, faults[0].keyword) if faults else (grammar.param, "")
 
 
 @pytest.mark.parametrize(
@@ -414,8 +418,7 @@ def test_a_search_that_was_ended_names_what_it_has_found(n_looks: int, place: st
 
     schema = {"properties": {"a": {"items": {"type": "string", "pattern": "bad"}}}}
     grammar = Grammar("", "schema", {"schema": json.dumps(schema)})
-    fault = blame.find(grammar, to_blame)
-    assert fault is not None
+    [fault] = blame.find(grammar, to_blame)
     assert fault.place == f"schema{place}"
 
 
@@ -423,6 +426,43 @@ def test_of_several_schemas_the_one_to_blame_is_named() -> None:
     assert blamed({}, {"items": {}}, {"items": BAD})[0] == "schema2.items.bad"
     assert blamed({}, {})[0] == "tools"
     assert blamed()[0] == "tools"
+
+
+MANY = {"properties": {"a": BAD, "b": {"items": BAD}, "c": {}, "d": {"anyOf": [{}, BAD, BAD]}}}
+
+
+@pytest.mark.parametrize("most", [1, 3, 10])
+def test_all_parts_are_found_where_they_may_be_relaxed(most: int) -> None:
+    schemas = {"strict": json.dumps(BAD), "one": json.dumps(MANY), "two": json.dumps(BAD)}
+    grammar = Grammar("", "tools", schemas, loose=["one", "two"])
+    found = [fault.place for fault in blame.find(grammar, is_bad, most)]
+    expected = ["a.bad", "b.items.bad", "d.anyOf[1].bad", "d.anyOf[2].bad"]
+    assert found == [*(f"one.properties.{place}" for place in expected), "two.bad"][:most]
+
+
+def test_a_definition_is_to_blame_rather_than_what_refers_to_it() -> None:
+    schema = {"properties": {"a": {"$ref": "#/$defs/bad"}, "b": BAD}, "$defs": {"bad": BAD}}
+    grammar = Grammar("", "one", {"one": json.dumps(schema)}, loose=["one"])
+    assert [fault.place for fault in blame.find(grammar, is_bad, 10)] == ["one.$defs.bad.bad"]
+
+
+def test_others_are_looked_at_when_those_are_fine() -> None:
+    schemas = {"loose": "{}", "strict": json.dumps(BAD)}
+    [fault] = blame.find(Grammar("", "tools", schemas, loose=["loose"]), is_bad)
+    assert fault.place == "strict.bad"
+
+
+def test_a_search_that_was_ended_names_no_larger_part_beside_what_it_has_found() -> None:
+    looks = iter(range(3))  # of `a`, of it without its keyword, of `b`
+
+    def to_blame(schema: dict[str, object], root: dict[str, object]) -> bool:
+        if next(looks, None) is None:
+            raise blame.SearchEndedError
+        return is_bad(schema, root)
+
+    grammar = Grammar("", "one", {"one": json.dumps(MANY)}, loose=["one"])
+    found = [fault.place for fault in blame.find(grammar, to_blame, 10)]
+    assert found == ["one.properties.a.bad"]
 
 
 def test_every_pattern_is_found_once() -> None:
