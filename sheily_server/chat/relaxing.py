@@ -63,6 +63,8 @@ _NESTED = frozenset({"items", "additionalProperties", "additionalItems"})
 _COUNTS = frozenset({"minLength", "maxLength", "minItems"})
 MOST_WRITTEN_OUT = 64 * 1024
 """Bytes that properties may take which are written out for the names of `propertyNames`."""
+MOST_COMPARED = 1000
+"""Pairs of options that are compared in one schema."""
 MOST_NAME = 100
 """Characters of a property's name that its place shows."""
 
@@ -84,6 +86,7 @@ class _Relaxing:
         self.places: list[str] = []
         self._root = root
         self._longest = longest
+        self._pairs = MOST_COMPARED
         # Where a reference points to a keyword, that keyword cannot be written otherwise.
         fixed = "/additionalProperties" in json.dumps(root)
         self._room = 0 if fixed else MOST_WRITTEN_OUT
@@ -125,7 +128,8 @@ class _Relaxing:
         another one may now allow the same value. The engine decides on the rest."""
         n_before = len(self.places)
         kept = self._inside("oneOf", options, schema, place)
-        same = "anyOf" not in schema and exclusive(options, self._root)
+        self._pairs -= len(options) * (len(options) - 1) // 2
+        same = self._pairs >= 0 and "anyOf" not in schema and exclusive(options, self._root)
         if same or len(self.places) == n_before:
             return {"anyOf" if same else "oneOf": kept}
         self.places.append(place)
@@ -179,7 +183,8 @@ class _Relaxing:
             if n_bytes <= self._room and (given is None or isinstance(given, dict)):
                 self._room -= n_bytes
                 more = {} if others is False else dict.fromkeys(written, others)
-                kept = {name: value for name, value in (given or {}).items() if name in written}
+                named = set(written)
+                kept = {name: value for name, value in (given or {}).items() if name in named}
                 found["properties"] = kept | {n: v for n, v in more.items() if n not in kept}
                 found["additionalProperties"] = False
                 return

@@ -9,8 +9,10 @@ from typing import Any
 Schema = dict[str, Any]
 
 TYPES = frozenset({"null", "boolean", "number", "string", "array", "object"})
-MOST_OPTIONS = 64
-"""Most options that are compared with each other."""
+MOST_NAMES = 100
+"""Most strings of a list that are looked at."""
+MOST_TAGS = 8
+"""Most required properties by which two options are compared."""
 MOST_HOPS = 8
 """Most references that are followed one after another."""
 
@@ -52,11 +54,13 @@ def types_of(schema: Schema) -> frozenset[str]:
 
 
 def names_of(schema: Any) -> list[str] | None:
-    """Returns the strings that a schema allows, if it lists them."""
+    """Returns the strings that a schema allows, if it lists them and they are few."""
     if not isinstance(schema, dict):
         return None
     listed = [schema["const"]] if "const" in schema else schema.get("enum")
-    if not isinstance(listed, list) or not all(isinstance(each, str) for each in listed):
+    if not isinstance(listed, list) or len(listed) > MOST_NAMES:
+        return None
+    if not all(isinstance(each, str) for each in listed):
         return None
     return list(dict.fromkeys(listed))
 
@@ -64,9 +68,8 @@ def names_of(schema: Any) -> list[str] | None:
 def exclusive(options: Sequence[Any], root: Schema) -> bool:
     """Whether it shows that no value follows two of the options: by their types, by the strings
     that they list, or by a required property that lists other strings in each. False when unsure.
+    Compares each pair.
     """
-    if len(options) > MOST_OPTIONS:
-        return False
     found = [resolved(option, root) for option in options]
     if not all(isinstance(option, dict) for option in found):
         return False
@@ -92,7 +95,9 @@ def _required(schema: Schema) -> Schema:
     if not isinstance(properties, dict) or not isinstance(required, list):
         return {}
     return {
-        name: properties[name] for name in required if isinstance(name, str) and name in properties
+        name: properties[name]
+        for name in required[:MOST_TAGS]
+        if isinstance(name, str) and name in properties
     }
 
 
