@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, SecretStr
 from sheily_server.chat.relaxing import relaxed
 from tests.e2e.asking import Answer, assert_alive, complete, stream, tokens_of
 from tests.e2e.test_structured import strict_object, tool, validate
-from tests.real_server import RealServer
+from tests.support.real_server import RealServer
 
 LONGEST = 2000
 """Characters that are counted with the default of LLM_PARALLEL."""

@@ -26,8 +26,8 @@ from sheily_server.protocol.commands import Grammar, Sampling, Segment, Start, S
 from sheily_server.protocol.events import Admitted, Refused, RequestEvent
 from sheily_server.templates.base import Function, Offer
 from sheily_server.templates.llama3 import TEMPLATE
-from tests import models
-from tests.fuzz import json_schemas
+from tests.robustness.fuzz import json_schemas
+from tests.support import models
 
 PATIENCE_S = 100
 CONTEXT = 512

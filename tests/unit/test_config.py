@@ -35,7 +35,6 @@ TUNED_DEFAULTS: dict[str, int | str] = {
 EXAMPLES = {
     "model_path": ("/models/a.gguf", Path("/models/a.gguf")),
     "model_aliases": ("gpt-4o, llama", ("gpt-4o", "llama")),
-    "strict": ("on", "on"),
     "context_size": ("8192", 8192),
     "max_tokens": ("100", 100),
     "max_history": ("6", 6),
@@ -102,7 +101,6 @@ REFUSED = {
     "allowed_hosts": ["http://llm", "llm:8005", "llm/x", "a b", "café", "[::1", "*.example.org"],
     "api_key": ["", " ", ",,", "a key", "clé", "tab\tbed", "one\ntwo"],
     "api_key_file": ["", " ", "~nobody-has-this-name/keys", "no-such-file", "/", __file__],
-    "strict": ["", "yes", "1"],
     "speculation": ["", "yes", "1"],
     "log_level": ["", "loud", "critical"],
 }

@@ -16,7 +16,7 @@ from sheily_server.chat.grammar import check_schema
 from sheily_server.chat.patterns import loosened
 from sheily_server.chat.relaxing import UNFOLLOWED, relaxed
 from sheily_server.chat.schema_parts import exclusive
-from tests.fuzz import json_schemas
+from tests.robustness.fuzz import json_schemas
 
 LONGEST = 2000
 Schema = dict[str, Any]
