@@ -104,13 +104,13 @@ class Chunks:
         about = wire.ChunkChoice(delta=delta, finish_reason=finish, index=choice, logprobs=logprobs)
         return self._event([about], usage=None if self._include_usage else UNSET, **fields)
 
-    def _timings(self) -> wire.TokenTimings | UnsetType:
+    def _timings(self) -> wire.Timings | UnsetType:
         turn = self._turn
         if not self._timed or turn.first_token_s is None:
             return UNSET
         seconds = time.monotonic() - turn.began - turn.first_token_s
         n_tokens = sum(turn.n_tokens.values())
-        return wire.TokenTimings(
+        return wire.Timings(
             predicted_n=n_tokens,
             predicted_ms=round(1000 * seconds, 3),
             predicted_per_second=rate(n_tokens - turn.n, seconds),
@@ -229,6 +229,7 @@ def timings(turn: Turn) -> wire.Timings:
     done = turn.done()
     computed = done.prompt_tokens - done.cached_tokens
     return wire.Timings(
+        predicted_n=done.completion_tokens,
         queued_ms=round(1000 * done.queued_s, 3),
         prompt_ms=round(1000 * done.prefill_s, 3),
         predicted_ms=round(1000 * done.decode_s, 3),

@@ -372,25 +372,19 @@ class Choice(Struct, frozen=True, kw_only=True):
 
 class Timings(Struct, frozen=True, kw_only=True):
     """Milliseconds spent in the queue, on prefill, and on decode after the first token. Tokens per
-    second of prefill (of the prompt tokens that were computed) and of decode. `draft_n` is how many
-    tokens were drafted, from any source; `draft_n_accepted` is how many of them were right."""
-
-    queued_ms: float
-    prompt_ms: float
-    predicted_ms: float
-    prompt_per_second: float | None
-    predicted_per_second: float | None
-    draft_n: int
-    draft_n_accepted: int
-
-
-class TokenTimings(Struct, frozen=True, kw_only=True):
-    """What is known of an answer's speed while it comes: how many tokens it has, and the
-    milliseconds since its first one."""
+    second of prefill (of the prompt tokens that were computed) and of decode. `predicted_n` is how
+    many tokens there are of the answers. `draft_n` is how many tokens were drafted, from any source;
+    `draft_n_accepted` is how many of them were right. While an answer comes, only `predicted_*` are
+    known; the others are null."""
 
     predicted_n: int
     predicted_ms: float
     predicted_per_second: float | None
+    queued_ms: float | None = None
+    prompt_ms: float | None = None
+    prompt_per_second: float | None = None
+    draft_n: int | None = None
+    draft_n_accepted: int | None = None
 
 
 class PromptProgress(Struct, frozen=True, kw_only=True):
@@ -441,7 +435,7 @@ class ChatCompletionChunk(Struct, frozen=True, kw_only=True):
     system_fingerprint: str
     choices: list[ChunkChoice]
     usage: Usage | UnsetType | None = UNSET
-    timings: Timings | TokenTimings | UnsetType = UNSET
+    timings: Timings | UnsetType = UNSET
     prompt_progress: PromptProgress | UnsetType = UNSET
     sheily: Extension | UnsetType = UNSET
     object: Literal["chat.completion.chunk"] = "chat.completion.chunk"

@@ -139,6 +139,7 @@ def test_required_fields_of_answers_are_those_that_are_always_sent() -> None:
         completion_tokens_details=details,
     )
     timings = openai.Timings(
+        predicted_n=3,
         queued_ms=0,
         prompt_ms=0,
         predicted_ms=0,

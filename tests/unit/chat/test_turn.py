@@ -221,6 +221,7 @@ def test_a_turn_from_its_beginning_to_its_end() -> None:
     assert encode.extension(turn) == openai.Extension()
     assert turn.model == "tiny.Q8_0"
     assert encode.timings(turn) == openai.Timings(
+        predicted_n=3,
         queued_ms=0.0,
         prompt_ms=100.0,
         predicted_ms=200.0,

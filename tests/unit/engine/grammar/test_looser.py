@@ -8,7 +8,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from tests.unit.test_relaxing import VALUES, allows
+from tests.unit.chat.test_relaxing import VALUES, allows
 
 from sheily_server.engine.grammar.blame import Fault, Schema, find
 from sheily_server.engine.grammar.looser import looser
