@@ -373,7 +373,7 @@ class Choice(Struct, frozen=True, kw_only=True):
 class Timings(Struct, frozen=True, kw_only=True):
     """Milliseconds spent in the queue, on prefill, and on decode after the first token. Tokens per
     second of prefill (of the prompt tokens that were computed) and of decode. `predicted_n` is how
-    many tokens there are of the answers. `draft_n` is how many tokens were drafted, from any source;
+    many tokens the answers have. `draft_n` is how many tokens were drafted, from any source;
     `draft_n_accepted` is how many of them were right. While an answer comes, only `predicted_*` are
     known; the others are null."""
 

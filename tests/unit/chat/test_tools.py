@@ -119,7 +119,7 @@ def test_several_calls_are_asked_for(value: Any, several: bool) -> None:
             "tools[1].function.parameters",
         ),
         (
-            [tool("f"), tool("g", {"description": "x" * schemas.MAX_BYTES})],
+            [tool("f"), tool("g", {"description": "x" * schemas.MAX_BYTES}, strict=True)],
             {"tool_choice": {"type": "function", "function": {"name": "g"}}},
             "tools[1].function.parameters",
         ),

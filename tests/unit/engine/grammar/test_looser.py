@@ -8,13 +8,13 @@ from typing import Any
 
 import jsonschema
 import pytest
-from tests.unit.chat.test_relaxing import VALUES, allows
 
 from sheily_server.engine.grammar.blame import Fault, Schema, find
 from sheily_server.engine.grammar.looser import looser
 from sheily_server.protocol.commands import Grammar
 from sheily_server.templates.lark import json_term
 from tests.robustness.fuzz import json_schemas
+from tests.unit.chat.test_relaxing import VALUES, allows
 
 
 def grammar(*schemas: Schema, strict: tuple[int, ...] = ()) -> Grammar:
