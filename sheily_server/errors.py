@@ -49,16 +49,22 @@ class UnknownModelError(InvalidRequestError):
 
 class ContextExceededError(InvalidRequestError):
     """The prompt leaves no room for an answer in the context. Counts are in tokens; `at_least` says
-    that the prompt was not counted to its end. The message begins with OpenAI's words, which
-    clients look for."""
+    that the prompt was not counted to its end. `place` is what the request calls the prompt. The
+    message begins with OpenAI's words, which clients look for."""
 
-    def __init__(self, *, n_context: int, n_prompt: int, at_least: bool = False) -> None:
+    def __init__(
+        self, *, n_context: int, n_prompt: int, at_least: bool = False, place: str = "messages"
+    ) -> None:
         least = "at least " if at_least else ""
+        advice = "Shorten it."
+        if place == "messages":
+            advice = (
+                'Shorten the messages, or send "truncation": "trim" to have the oldest left out.'
+            )
         super().__init__(
-            f"This model's maximum context length is {n_context} tokens. However, your messages "
-            f"resulted in {least}{n_prompt} tokens, which leaves no room for an answer. Shorten "
-            'the messages, or send "truncation": "trim" to have the oldest left out.',
-            "messages",
+            f"This model's maximum context length is {n_context} tokens. However, your {place} "
+            f"resulted in {least}{n_prompt} tokens, which leaves no room for an answer. {advice}",
+            place,
             "context_length_exceeded",
         )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from . import models, openapi, simple, status, tokens
+from .completions import routes as completions
 from .openai_chat import routes as openai_chat
 from .route import Asked, Route, Service, Whole
 
@@ -17,6 +18,7 @@ ROUTES = (
     *status.ROUTES,
     *models.ROUTES,
     *openai_chat.ROUTES,
+    *completions.ROUTES,
     *simple.ROUTES,
     *tokens.ROUTES,
     Route(

@@ -172,7 +172,7 @@ class Supervisor:
         """
         with self._lock:
             self._ready()
-            choices = command.n if isinstance(command, Submit) else 0
+            choices = command.n_choices if isinstance(command, Submit) else 0
             ticket = self._tickets.open(self._cancel, choices, trims)
         self._send(ticket, command)
         return ticket

@@ -5,25 +5,29 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from ..protocol.commands import Sampling
+from ..protocol.commands import RawPrompt, Sampling
 from ..templates.base import Message, Offer
 from .grammar import AnswerSchema
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
-    """A request for `n` answers to a conversation.
+    """A request for `n` answers to a conversation, or to each of `prompts` in its place.
 
     `max_tokens` None means as many as the server gives; `max_tokens_place` is what the request
     calls that field. `stop` holds texts that end an answer. `top_logprobs` is how many alternatives
     of each token to return; None means no logprobs. The answers follow `schema`, and may repeat
-    `prediction`. At most `history` messages are kept besides the system's; None keeps all. `trims`
-    means that the oldest turns are dropped until the rest fits. `ignored` are the places of fields
-    without effect. `continues` means that the answer goes on with the last message, which is the
-    assistant's. `progress` asks for Progress among the pieces.
+    `prediction`. `echo` asks for the tokens of each prompt before its answers, `scores` for their
+    log-probabilities too. At most `history` messages are kept besides the system's; None keeps all.
+    `trims` means that the oldest turns are dropped until the rest fits. `ignored` are the places of
+    fields without effect. `continues` means that the answer goes on with the last message, which is
+    the assistant's. `progress` asks for Progress among the pieces.
     """
 
-    messages: Sequence[Message]
+    messages: Sequence[Message] = ()
+    prompts: Sequence[RawPrompt] = ()
+    echo: bool = False
+    scores: bool = False
     sampling: Sampling = field(default_factory=Sampling)
     max_tokens: int | None = None
     max_tokens_place: str = "max_tokens"

@@ -6,13 +6,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 
-from ..protocol.events import ChoiceFinished, Text, TokenLogprob
+from ..protocol.events import ChoiceFinished, PromptToken, Text, TokenLogprob
 from ..templates.base import Call, CallPart, CallSyntax, Offer
 
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A part of one choice's answer: text, parts of function calls, or its end.
+    """A part of one choice's answer: tokens of its prompt, text, parts of function calls, or its
+    end.
 
     `parts` are what has arrived of calls, `calls` the whole calls that end with this piece.
     `finish` is stop, length or tool_calls. It comes with the last piece of a choice.
@@ -24,6 +25,7 @@ class Piece:
     logprobs: tuple[TokenLogprob, ...] = ()
     parts: tuple[CallPart, ...] = ()
     calls: tuple[Call, ...] = ()
+    prompt: tuple[PromptToken, ...] = ()
     finish: str | None = None
 
 

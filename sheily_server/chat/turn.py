@@ -31,6 +31,7 @@ from ..protocol.events import (
     Detokenized,
     Finished,
     Prefilled,
+    Prompted,
     Refused,
     RequestEvent,
     RequestFailed,
@@ -148,7 +149,8 @@ class Chat:
         """
         self._check_limits(asked)
         self.tell_ignored(asked.ignored)
-        limit = min(asked.max_tokens or self._config.max_tokens, self._config.max_tokens)
+        most = self._config.max_tokens
+        limit = most if asked.max_tokens is None else min(asked.max_tokens, most)
         engine = self._supervisor.engine()
         syntax = template_of(engine.prompt_format).calls
         scope = caller.scope
@@ -161,6 +163,9 @@ class Chat:
         submit = Submit(
             id=0,
             segments=segments(kept),
+            prompts=list(asked.prompts),
+            echo=asked.echo,
+            scores=asked.scores,
             sampling=asked.sampling,
             max_tokens=limit,
             room=self._room(asked, limit),
@@ -192,18 +197,19 @@ class Chat:
                         n_context=self._config.context_size,
                         n_prompt=long.prompt_tokens,
                         at_least=long.at_least,
+                        place=long.place,
                     )
                 self._supervisor.submit_again(ticket, submit)
             return Turn(
                 model=self.model,
                 fingerprint=engine.fingerprint,
                 dropped_messages=n_dropped,
-                clamped=self._clamped(asked, limit, event.prompt_tokens),
+                clamped=self._clamped(asked, limit, event.longest or event.prompt_tokens),
                 ignored=asked.ignored,
                 relaxed=event.relaxed,
                 began=caller.arrived,
                 ticket=ticket,
-                n=asked.n,
+                n=submit.n_choices,
                 offer=asked.offer,
                 syntax=syntax,
                 bound=submit.grammar is not None,
@@ -251,6 +257,8 @@ class Chat:
                     last_came[event.choice] = now
                     turn.n_tokens[event.choice] = event.n_tokens
                     yield from readers[event.choice].take(event)
+                elif isinstance(event, Prompted):
+                    yield Piece(event.choice, prompt=tuple(event.tokens))
                 elif isinstance(event, ChoiceFinished):
                     turn.timed_out = turn.timed_out or event.timed_out
                     for piece in readers[event.choice].end(event):
@@ -315,7 +323,7 @@ class Chat:
     def _room(self, asked: Generation, limit: int) -> int:
         """Returns the tokens that the prompt must leave for the answer."""
         if not asked.trims:
-            return 1
+            return min(1, limit)
         return limit if asked.max_tokens else min(limit, self._config.context_size // ANSWER_SHARE)
 
     def _clamped(self, asked: Generation, limit: int, n_prompt: int) -> dict[str, int]:
@@ -333,6 +341,8 @@ class Chat:
         tools = asked.offer.rendered or None
 
         def rendered(kept: Sequence[Message]) -> list[Segment]:
+            if not kept:  # the request has prompts
+                return []
             try:
                 return render(
                     prompt_format, kept, date=date, tools=tools, continues=asked.continues

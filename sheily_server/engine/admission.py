@@ -28,7 +28,8 @@ from .grammar.looser import looser
 from .grammar.trials import Trials
 from .kvcache.answer_ids import AnswerIds
 from .lanes import Lanes
-from .reading import Reading, SliceTooLongError, TextTooLongError
+from .raw_prompts import BadPromptError, ReadPrompt, read_prompts
+from .reading import SHORT, Reading, SliceTooLongError, TextTooLongError
 from .scheduling.sequence import TokenSequence
 from .tokenizer import Tokenizer
 
@@ -48,7 +49,8 @@ class Job:
 
     `before` holds the ids in front of the segment that the answer continues. `visible` holds
     control tokens whose text is shown. `cost` is what trying the grammar found. `prediction` holds
-    the ids of the text that the answer may repeat; None when nothing is drafted.
+    the ids of the text that the answer may repeat; None when nothing is drafted. `adds_bos` says of
+    each prompt that no template made whether its first token is not in the request.
     """
 
     submit: Submit
@@ -57,14 +59,36 @@ class Job:
     before: Sequence[int] = ()
     cost: Verdict | None = None
     prediction: Sequence[int] | None = None
+    adds_bos: Sequence[bool] = ()
 
     @property
     def id(self) -> int:
         return self.submit.id
 
+    @property
+    def firsts(self) -> list[TokenSequence]:
+        """The first choice of each prompt."""
+        return self.sequences[:: self.submit.n]
+
+    def admitted(self, relaxed: Sequence[str] = ()) -> Admitted:
+        lengths = [len(sequence.prompt) for sequence in self.firsts]
+        return Admitted(
+            self.id,
+            sum(lengths),
+            list(relaxed),
+            max(lengths) if len(lengths) > 1 else None,
+        )
+
+    def n_hidden(self, choice: int) -> int:
+        """Returns how many of the first tokens of a choice's prompt are not in the request."""
+        prompt = choice // self.submit.n
+        return int(prompt < len(self.adds_bos) and self.adds_bos[prompt])
+
     def sampling(self, choice: int) -> Sampling:
-        """Returns the parameters of a choice, with its own seed derived from the request's."""
+        """Returns the parameters of a choice, with its own seed derived from the request's; the
+        same for each prompt."""
         sampling = self.submit.sampling
+        choice %= self.submit.n
         if choice == 0 or sampling.seed is None:
             return sampling
         return msgspec.structs.replace(sampling, seed=sampling.seed + choice * 0x9E3779B97F4A7C15)
@@ -108,7 +132,8 @@ class Admission:
         elif isinstance(command, Tokenize):
             self._lanes.read(_Text(self, command.id, self._tokenize(command)))
         else:
-            self._lanes.read(_Text(self, command.id, self._admit(command)))
+            n_bytes = sum(len(raw.text.encode()) for raw in command.prompts)
+            self._lanes.read(_Text(self, command.id, self._admit(command), n_bytes))
 
     def cancel(self, id: int) -> bool:
         """Cancels a command; returns whether it had no answer yet."""
@@ -156,6 +181,14 @@ class Admission:
 
     def _admit(self, submit: Submit) -> _Readings:
         most = self._context_size - submit.room
+        if submit.prompts:
+            try:
+                prompts = yield from read_prompts(self._tokenizer, submit, most)
+            except BadPromptError as error:
+                self._end(error.event)
+            else:
+                yield from self._admit_read(submit, prompts)
+            return
         reading = Reading(
             self._tokenizer,
             submit.segments,
@@ -180,24 +213,29 @@ class Admission:
         if len(prompt) > most:
             self._end(TooLong(id=submit.id, prompt_tokens=len(prompt), room=submit.room))
             return
+        yield from self._admit_read(submit, [ReadPrompt(prompt, False)], reading.n_before_last)
+
+    def _admit_read(
+        self, submit: Submit, prompts: Sequence[ReadPrompt], n_before_last: int = 0
+    ) -> _Readings:
         for token in submit.sampling.logit_bias.ids():
             if not 0 <= token < self._tokenizer.n_vocab:
                 n_vocab = self._tokenizer.n_vocab
                 message = f"{token} is not a token of this model, which has {n_vocab}."
                 self._end(Refused(submit.id, "logit_bias", message))
                 return
-        job = self._job(submit, prompt, reading.n_before_last)
-        if self._speculation and submit.grammar is None:
+        job = self._job(submit, prompts, n_before_last)
+        if self._speculation and submit.grammar is None and len(prompts) == 1:
             yield from self._predict(job, submit)
         self._try_grammar(job, submit)
 
     def _predict(self, job: Job, submit: Submit) -> _Readings:
         """Sets the job's prediction ids: those of an earlier answer here if it is one, else read
         anew."""
-        text, last = submit.prediction, submit.segments[-1]
+        text = submit.prediction
         ids: Sequence[int] = ()
-        if text is not None:
-            known = None
+        if text is not None and submit.segments:
+            known, last = None, submit.segments[-1]
             if not last.special:
                 known = self._answers.ids(submit.scope, job.before, last.text + text)
             if known is None:
@@ -211,22 +249,35 @@ class Admission:
                 ids = known[len(job.sequences[0].prompt) - len(job.before) :]
         job.prediction = array("i", ids)
 
-    def _job(self, submit: Submit, prompt: list[int], n_before_last: int) -> Job:
-        max_tokens = min(self._context_size - len(prompt), submit.max_tokens)
+    def _job(self, submit: Submit, prompts: Sequence[ReadPrompt], n_before_last: int) -> Job:
         controls = [self._tokenizer.control_token(text) for text in submit.visible]
         # Of a conversation's text, only the last segment is still needed.
-        kept = msgspec.structs.replace(submit, segments=submit.segments[-1:], prediction=None)
+        kept = msgspec.structs.replace(
+            submit, segments=submit.segments[-1:], prompts=[], prediction=None
+        )
+        sequences = [
+            TokenSequence(
+                0,
+                prompt.ids,
+                min(self._context_size - len(prompt.ids), submit.max_tokens),
+                held=not submit.max_tokens,
+                scores=submit.scores,
+            )
+            for prompt in prompts
+            for _ in range(submit.n)
+        ]
         return Job(
             submit=kept,
-            sequences=[TokenSequence(0, prompt, max_tokens) for _ in range(submit.n)],
+            sequences=sequences,
             visible=frozenset(token for token in controls if token is not None),
-            before=array("i", prompt[:n_before_last]),
+            before=array("i", prompts[0].ids[:n_before_last]),
+            adds_bos=[prompt.adds_bos for prompt in prompts],
         )
 
     def _try_grammar(self, job: Job, submit: Submit) -> None:
         grammar = submit.grammar
         if grammar is None:
-            self._end(Admitted(job.id, len(job.sequences[0].prompt)), job)
+            self._end(job.admitted(), job)
             return
 
         self._try(job, grammar, TRIES)
@@ -254,8 +305,7 @@ class Admission:
                 job.submit = msgspec.structs.replace(job.submit, grammar=grammar)
                 for sequence in job.sequences:
                     sequence.held = True
-                n_prompt = len(job.sequences[0].prompt)
-                self._end(Admitted(job.id, n_prompt, grammar.relaxed), job)
+                self._end(job.admitted(grammar.relaxed), job)
 
         self._trials.ask(job.id, grammar, job.submit.scope, done)
 
@@ -269,21 +319,24 @@ class Admission:
 
 
 class _Text:
-    """A command as a text for lanes; `steps` yields one Reading after another."""
+    """A command as a text for lanes; `steps` yields one Reading after another. `n_bytes` is the
+    size of all of them together, where that is known."""
 
-    def __init__(self, admission: Admission, id: int, steps: _Readings) -> None:
+    def __init__(self, admission: Admission, id: int, steps: _Readings, n_bytes: int = 0) -> None:
         self._admission = admission
         self._id = id
         self._steps = steps
-        self._reading: Reading | None = next(steps)
+        self._behind = n_bytes
+        self._reading: Reading | None = None
+        self._next()
 
     @property
     def bytes_left(self) -> int:
-        return 0 if self._reading is None else self._reading.bytes_left
+        return self._behind + (0 if self._reading is None else self._reading.bytes_left)
 
     @property
     def is_short(self) -> bool:
-        return self._reading is None or self._reading.is_short
+        return self._reading is None or (self._reading.is_short and self.bytes_left <= SHORT)
 
     @property
     def wanted(self) -> bool:
@@ -298,7 +351,7 @@ class _Text:
                 continue
             if n_bytes is not None:
                 return n_bytes
-            self._reading = next(self._steps, None)
+            self._next()
         return None
 
     def advance(self) -> None:
@@ -311,6 +364,11 @@ class _Text:
     def end(self, error: Exception | None) -> None:
         if error is not None:
             self._admission.failed(self._id, error)
+
+    def _next(self) -> None:
+        self._reading = next(self._steps, None)
+        if self._reading is not None:
+            self._behind = max(0, self._behind - self._reading.bytes_left)
 
     def _throw(self, error: TextTooLongError) -> None:
         """Lets the steps handle the error; most of them end with it."""

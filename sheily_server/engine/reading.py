@@ -41,7 +41,8 @@ class Reading:
     `param` is the name of the text in the request.
 
     With `answers`, a segment that is the caller's earlier answer, after exactly the same tokens,
-    gets the ids that it was generated with.
+    gets the ids that it was generated with. With `markers`, the markers in plain segments are
+    tokens.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Reading:
         param: str,
         answers: AnswerIds | None = None,
         scope: str = "",
+        markers: bool = False,
     ) -> None:
         self._tokenizer = tokenizer
         self._segments = segments
@@ -60,6 +62,7 @@ class Reading:
         self._param = param
         self._answers = answers
         self._scope = scope
+        self._markers = markers
         self._at = 0
         self._slices: Iterator[str] = iter(())
         self._next: str | None = None
@@ -119,11 +122,25 @@ class Reading:
             known = self._tokenizer.encode_marker(segment.text)
         elif self._answers is not None:
             known = self._answers.ids(self._scope, self.tokens, segment.text)
-        if known is None:
+        if self._markers and not segment.special:
+            self._slices = self._between_markers(segment.text)
+        elif known is None:
             self._slices = self._tokenizer.slices(segment.text)
         else:
             self.tokens += known
             self._leave_behind(segment.text.encode())
+
+    def _between_markers(self, text: str) -> Iterator[str]:
+        """Yields the slices of a text without its markers, whose tokens it adds on the way. Raises
+        TextTooLongError when the markers alone are too many."""
+        for part, token in self._tokenizer.markers.split(text):
+            if token is None:
+                yield from self._tokenizer.slices(part)
+                continue
+            self.tokens.append(token)
+            self._leave_behind(part.encode())
+            if len(self.tokens) > self._most and not self.is_short:
+                raise TextTooLongError(len(self.tokens))
 
     def _leave_behind(self, data: bytes) -> None:
         self.bytes_left -= len(data)

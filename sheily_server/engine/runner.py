@@ -7,8 +7,17 @@ from dataclasses import dataclass
 
 import msgspec
 import numpy as np
+import numpy.typing as npt
 
-from sheily_native import Context, Entry, Model, Sampled, Sampler, SamplingParams
+from sheily_native import (
+    Context,
+    DecodeError,
+    Entry,
+    Model,
+    Sampled,
+    Sampler,
+    SamplingParams,
+)
 from sheily_native import TokenLogprob as NativeLogprob
 
 from ..protocol.commands import PromptFormat, Sampling
@@ -42,6 +51,8 @@ class _Generator:
     sampler: Sampler
     follower: Follower | None
     top_logprobs: int | None
+    scorer: Sampler | None
+    """Takes the prompt's tokens in the place of what the model would say, for their logprobs."""
 
 
 class Runner:
@@ -98,19 +109,26 @@ class Runner:
         prompt: Sequence[int],
         follower: Follower | None,
         top_logprobs: int | None,
+        scores: bool = False,
     ) -> None:
-        """Prepares a sequence before its first step. Raises InvalidArgumentError."""
-        sampler = Sampler(self._model.info.n_vocab, self._params(sampling), prompt)
-        self._generators[id] = _Generator(sampler, follower, top_logprobs)
+        """Prepares a sequence before its first step; with `scores` also for the log-probabilities
+        of its prompt. Raises InvalidArgumentError."""
+        n_vocab = self._model.info.n_vocab
+        sampler = Sampler(n_vocab, self._params(sampling), prompt)
+        scorer = Sampler(n_vocab, SamplingParams(temperature=0.0)) if scores else None
+        self._generators[id] = _Generator(sampler, follower, top_logprobs, scorer)
 
     def end(self, id: int) -> None:
         """Frees what a sequence holds, if anything."""
         generator = self._generators.pop(id, None)
         if generator is not None:
             generator.sampler.close()
+            if generator.scorer is not None:
+                generator.scorer.close()
 
     def step(self, plan: Plan) -> list[list[Output]]:
-        """Computes a plan; returns the tokens of each piece of work, none if it does not sample.
+        """Computes a plan; returns the tokens of each piece of work: those sampled, or its targets
+        with their log-probabilities.
 
         Raises NativeError.
         """
@@ -120,7 +138,7 @@ class Runner:
             return []
         results = self._context.step([self._entry(work) for work in plan.work])
         return [
-            [] if sampled is None else self._outputs(self._generators[work.sequence.id], sampled)
+            [] if sampled is None else self._outputs(work, sampled)
             for work, sampled in zip(plan.work, results, strict=True)
         ]
 
@@ -131,9 +149,19 @@ class Runner:
             self._context.truncate(*operation)
 
     def _entry(self, work: Work) -> Entry:
-        if not work.samples:
+        if not work.samples and not work.targets:
             return Entry(work.slot, work.tokens)
         generator = self._generators[work.sequence.id]
+        if work.targets:
+            # Drafts that are right, since nothing else may be sampled: each gets its logprob.
+            return Entry(
+                work.slot,
+                work.tokens[:1],
+                sampler=generator.scorer,
+                drafts=work.tokens[1:],
+                mask=only(work.targets, self._model.info.n_vocab),
+                top_logprobs=generator.top_logprobs or 0,
+            )
         return Entry(
             work.slot,
             work.tokens,
@@ -143,20 +171,21 @@ class Runner:
             top_logprobs=generator.top_logprobs,
         )
 
-    def _outputs(self, generator: _Generator, sampled: Sampled) -> list[Output]:
+    def _outputs(self, work: Work, sampled: Sampled) -> list[Output]:
+        if work.targets and sampled.tokens != work.targets:  # logits that are not numbers
+            raise DecodeError("the log-probabilities of a prompt cannot be computed")
+        follower = self._generators[work.sequence.id].follower
+        if follower is not None and not work.targets:
+            for token in sampled.tokens:
+                follower.take(token)
         if sampled.logprobs is None:
-            return [self._output(generator, token, None) for token in sampled.tokens]
-        return [self._output(generator, native.token, native) for native in sampled.logprobs]
+            return [Output(token) for token in sampled.tokens]
+        return [self._output(native) for native in sampled.logprobs]
 
-    def _output(self, generator: _Generator, token: int, native: NativeLogprob | None) -> Output:
-        if generator.follower is not None:
-            generator.follower.take(token)
-        logprob = None
-        if native is not None:
-            name = self._tokenizer.name
-            top = [(name(other), value) for other, value in native.top]
-            logprob = TokenLogprob(name(token), native.logprob, top)
-        return Output(token, logprob)
+    def _output(self, native: NativeLogprob) -> Output:
+        name = self._tokenizer.name
+        top = [(name(other), value) for other, value in native.top]
+        return Output(native.token, TokenLogprob(name(native.token), native.logprob, top))
 
     def _params(self, sampling: Sampling) -> SamplingParams:
         """Converts the parameters, which have the same fields. Turns `ignore_eos` into a bias."""
@@ -172,6 +201,14 @@ class Runner:
     def clear(self) -> None:
         """Empties the KV cache after a step that failed."""
         self._context.clear()
+
+
+def only(tokens: Sequence[int], n_vocab: int) -> npt.NDArray[np.uint32]:
+    """Returns masks for rows in which one token each is allowed, as `Entry` takes them."""
+    mask = np.zeros((len(tokens), (n_vocab + 31) // 32), np.uint32)
+    rows, ids = np.arange(len(tokens)), np.array(tokens)
+    mask[rows, ids // 32] = np.uint32(1) << (ids % 32).astype(np.uint32)
+    return mask
 
 
 def load_model(

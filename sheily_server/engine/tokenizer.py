@@ -13,6 +13,7 @@ from sheily_native import InvalidArgumentError, Model
 from ..protocol.commands import PromptFormat
 from ..templates.registry import markers
 from .grammar.constraint import Vocabulary
+from .markers import Markers
 
 SLICE = 8192
 """Characters after which a text is cut, at the next place where a cut changes no token."""
@@ -46,6 +47,20 @@ class Tokenizer:
     @property
     def n_vocab(self) -> int:
         return self._model.info.n_vocab
+
+    @property
+    def bos(self) -> int | None:
+        """The token that prompts begin with; None if the vocabulary wants none."""
+        info = self._model.info
+        return info.token_bos if info.add_bos else None
+
+    @functools.cached_property
+    def markers(self) -> Markers:
+        """What `split` finds in texts whose markers are tokens."""
+        control = filter(self._model.is_control, range(self.n_vocab))
+        texts = {self._pieces[token].decode("utf-8", "replace"): token for token in control}
+        loose = {text: self._pieces.index(text.encode()) for text in self._loose}
+        return Markers({text: token for text, token in (texts | loose).items() if text})
 
     @functools.cached_property
     def ends(self) -> frozenset[int]:

@@ -9,7 +9,6 @@ import logging
 import queue
 import threading
 import time
-from dataclasses import dataclass
 
 from sheily_native import InvalidArgumentError, NativeError
 
@@ -19,7 +18,6 @@ from ..protocol.events import (
     SCHEMA_TOO_COMPLEX,
     ChoiceFinished,
     Event,
-    Finished,
     Prefilled,
     RequestFailed,
     Started,
@@ -31,6 +29,7 @@ from .grammar.follower import Follower
 from .inbox import Inbox, Indexed, Woken
 from .kvcache.answer_ids import AnswerIds
 from .runner import Output, Runner
+from .running import Running
 from .scheduling.drafts import Drafter, Index
 from .scheduling.scheduler import Plan, Scheduler, Work
 from .tokenizer import Tokenizer
@@ -57,18 +56,6 @@ MOST_AT_ONCE = 8192
 """Texts of up to this many tokens are indexed between two steps, in at most 1 ms."""
 
 
-@dataclass(slots=True)
-class _Running:
-    """A request in the engine thread. Times are those of time.monotonic()."""
-
-    job: Job
-    open: dict[int, Choice]
-    started: float = 0.0
-    first_token: float = 0.0
-    completion_tokens: int = 0
-    choices: list[Choice] = dataclasses.field(default_factory=list)
-
-
 class Engine:
     """The engine thread's loop over schedule, step and commit."""
 
@@ -92,7 +79,7 @@ class Engine:
         self._grammars = grammars
         self._inbox = inbox
         self._vitals = vitals
-        self._requests: dict[int, _Running] = {}
+        self._requests: dict[int, Running] = {}
         self._choices: dict[int, Choice] = {}
         self._followers: dict[int, Follower] = {}
         self._n_sequences = 0
@@ -109,6 +96,8 @@ class Engine:
             self._expire()
             self._follow()
             self._step()
+            for running in list(self._requests.values()):
+                self._queue(running)
             self._count_cells()
             self._vitals.step_began = None
             self._send_events()
@@ -142,7 +131,7 @@ class Engine:
             self._release(self._requests[item.id])
 
     def _add(self, job: Job) -> None:
-        running = _Running(job, {})
+        running = Running(job, {})
         for sequence in job.sequences:
             self._n_sequences += 1
             sequence.id = self._n_sequences
@@ -151,13 +140,25 @@ class Engine:
             )
             running.open[sequence.id] = self._choices[sequence.id] = choice
             running.choices.append(choice)
+        running.later += running.choices
         self._requests[job.id] = running
-        self._scheduler.add(*job.sequences)
+        self._queue(running)
+
+    def _queue(self, running: Running) -> None:
+        """Gives the scheduler as many of a request's choices as there are slots."""
+        for choice in running.next(self._scheduler.n_slots):
+            sequence = choice.sequence
+            if sequence.max_tokens or not sequence.scored:
+                self._scheduler.add(sequence)
+            else:  # nothing is to be computed
+                running.started = running.started or time.monotonic()
+                self._events += running.echo(choice, self._tokenizer)
+                self._finish_prompt(running, choice)
 
     def _expire(self) -> None:
         now = time.monotonic()
         for running in [r for r in self._requests.values() if r.job.submit.deadline <= now]:
-            if running.first_token:
+            if running.first_token and running.scored:
                 for choice in list(running.open.values()):
                     self._finish_choice(running, choice, "length", timed_out=True)
             else:
@@ -199,7 +200,10 @@ class Engine:
             for running in list(self._requests.values()):
                 self._fail(running, "engine_error", str(error))
             return
-        tokens = [[output.token for output in some] for some in outputs]
+        tokens = [
+            [] if work.targets else [output.token for output in some]
+            for work, some in zip(plan.work, outputs, strict=True)
+        ]
         self._vitals.step_ended = time.monotonic()
         self._last_step_s = self._vitals.step_ended - began
         predicted = [_from_prediction(work) for work in plan.work]
@@ -209,6 +213,12 @@ class Engine:
 
     def _take_outputs(self, work: Work, outputs: list[Output], predicted: bool) -> None:
         choice = self._choices.get(work.sequence.id)
+        if work.targets and choice is not None:
+            running = self._requests[choice.request]
+            self._events.append(running.scores(choice, outputs))
+            if choice.sequence.scored and not choice.sequence.max_tokens:
+                self._finish_prompt(running, choice)
+            return
         if choice is not None:
             choice.drafts.proposed(len(work.drafts), predicted)
             self._tell_progress(choice)
@@ -225,6 +235,10 @@ class Engine:
         if submit.progress and choice.index == 0 and not choice.tokens:
             event = Prefilled(submit.id, sequence.n_computed, sequence.n_cached)
             self._events.append(event)
+    def _finish_prompt(self, running: Running, choice: Choice) -> None:
+        """Ends a choice for which no token is generated."""
+        running.first_token = running.first_token or time.monotonic()
+        self._finish_choice(running, choice, "length")
 
     def _count_cells(self) -> None:
         """Reports how full the KV cache is; only now and then, since counting takes a while."""
@@ -249,7 +263,7 @@ class Engine:
         work = [work for work in plan.work if work.sequence.id in self._choices]
         return dataclasses.replace(plan, work=work)
 
-    def _start_choice(self, running: _Running, choice: Choice) -> None:
+    def _start_choice(self, running: Running, choice: Choice) -> None:
         job, sequence = running.job, choice.sequence
         if not running.started:
             running.started = time.monotonic()
@@ -262,6 +276,7 @@ class Engine:
                 prompt=sequence.prompt,
                 follower=follower,
                 top_logprobs=job.submit.top_logprobs,
+                scores=job.submit.scores,
             )
         except InvalidArgumentError as error:
             self._fail(running, "engine_error", str(error))
@@ -270,6 +285,7 @@ class Engine:
             self._followers[sequence.id] = follower
             follower.start()
         self._events.append(Started(job.id, choice.index))
+        self._events += running.echo(choice, self._tokenizer)
 
     def _follower(self, job: Job) -> Follower | None:
         grammar, cost, grammars = job.submit.grammar, job.cost, self._grammars
@@ -303,7 +319,7 @@ class Engine:
                 sequence.drafter = Drafter(indexed.prompt, indexed.prediction, self._tokenizer.ends)
                 sequence.drafter.take(sequence.generated)
 
-    def _take(self, running: _Running, choice: Choice, output: Output) -> None:
+    def _take(self, running: Running, choice: Choice, output: Output) -> None:
         if not running.first_token:
             running.first_token = time.monotonic()
         choice.tokens.append(output.token)
@@ -319,7 +335,7 @@ class Engine:
             self._finish_choice(running, choice, "length")  # else left to `_follow`
 
     def _finish_choice(
-        self, running: _Running, choice: Choice, reason: str, timed_out: bool = False
+        self, running: Running, choice: Choice, reason: str, timed_out: bool = False
     ) -> None:
         self._events += choice.finish()
         self._events.append(
@@ -332,29 +348,13 @@ class Engine:
         self._close(running, choice)
         if running.open:
             return
-        first = running.job.sequences[0]
-        drafts = [choice.drafts for choice in running.choices]
-        n_accepted_predicted = sum(one.n_accepted_predicted for one in drafts)
-        self._events.append(
-            Finished(
-                id=running.job.id,
-                prompt_tokens=len(first.prompt),
-                cached_tokens=first.n_cached,
-                completion_tokens=running.completion_tokens,
-                queued_s=running.started - running.job.submit.arrived,
-                prefill_s=running.first_token - running.started,
-                decode_s=time.monotonic() - running.first_token,
-                drafted_tokens=sum(one.n for one in drafts),
-                accepted_tokens=sum(one.n_accepted for one in drafts),
-                accepted_prediction_tokens=n_accepted_predicted,
-                rejected_prediction_tokens=sum(one.n_predicted for one in drafts)
-                - n_accepted_predicted,
-            )
-        )
+        self._events.append(running.finished(time.monotonic()))
         self._release(running)
 
     def _remember(self, job: Job, choice: Choice) -> None:
         """Keeps an answer's ids for the next turn of its conversation, if they spell its text."""
+        if not job.submit.segments:  # no template writes the answer into another prompt
+            return
         last = job.submit.segments[-1]
         ids = choice.tokens
         if ids and self._tokenizer.is_end(ids[-1]):
@@ -366,16 +366,17 @@ class Engine:
             ids = prompt[len(job.before) :] + ids
             self._answers.remember(job.submit.scope, job.before, last.text + choice.text, ids)
 
-    def _fail(self, running: _Running, code: str, message: str) -> None:
+    def _fail(self, running: Running, code: str, message: str) -> None:
         self._events.append(RequestFailed(running.job.id, code, message))
         self._release(running)
 
-    def _release(self, running: _Running) -> None:
+    def _release(self, running: Running) -> None:
+        running.later.clear()
         for choice in list(running.open.values()):
             self._close(running, choice)
         del self._requests[running.job.id]
 
-    def _close(self, running: _Running, choice: Choice) -> None:
+    def _close(self, running: Running, choice: Choice) -> None:
         """Frees a choice's slot."""
         sequence = choice.sequence
         self._scheduler.remove(sequence)

@@ -103,8 +103,26 @@ class Grammar(msgspec.Struct, frozen=True):
     relaxed: list[str] = []
 
 
+class RawPrompt(msgspec.Struct, frozen=True, kw_only=True):
+    """A prompt that no template made: a text, or the token ids in `ids` as they are.
+
+    `markers` says that markers in the text are control tokens. BOS comes first where the
+    vocabulary wants it and the prompt does not begin with it. `place` is what the request calls the
+    prompt.
+    """
+
+    text: str = ""
+    ids: list[int] = []
+    markers: bool = False
+    place: str = "prompt"
+
+
 class Submit(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     """A request: its prompt as segments, its sampling parameters and its limits.
+
+    With `prompts` it has these in the place of `segments`, `n` answers to each of them, those to
+    the first prompt first. Then `max_tokens` may be 0. `echo` asks for the tokens of the prompt
+    before each answer, and `scores` for their log-probabilities too.
 
     An answer ends after `max_tokens`, or earlier when the context is full. If the context has no
     room for `room` tokens after the prompt, the request is TooLong. `arrived` and `deadline` are
@@ -118,6 +136,9 @@ class Submit(msgspec.Struct, tag=True, frozen=True, kw_only=True):
 
     id: int
     segments: list[Segment]
+    prompts: list[RawPrompt] = []
+    echo: bool = False
+    scores: bool = False
     sampling: Sampling
     max_tokens: int
     stop: list[str]
@@ -131,6 +152,11 @@ class Submit(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     scope: str = ""
     room: int = 1
     progress: bool = False
+
+    @property
+    def n_choices(self) -> int:
+        """Number of answers to all prompts together."""
+        return self.n * max(1, len(self.prompts))
 
 
 class Tokenize(msgspec.Struct, tag=True, frozen=True):

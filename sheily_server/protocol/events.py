@@ -59,12 +59,14 @@ class LoadFailed(msgspec.Struct, tag=True, frozen=True):
 
 
 class Admitted(msgspec.Struct, tag=True, frozen=True):
-    """The first event of a request that will be answered: it has been tokenized and fits. `relaxed`
-    lists the places of constraints that its grammar leaves out."""
+    """The first event of a request that will be answered: it has been tokenized and fits.
+    `prompt_tokens` counts all of its prompts, `longest` the longest of several. `relaxed` lists the
+    places of constraints that its grammar leaves out."""
 
     id: int
     prompt_tokens: int
     relaxed: list[str] = []
+    longest: int | None = None
 
 
 class Started(msgspec.Struct, tag=True, frozen=True):
@@ -88,12 +90,13 @@ class Prefilled(msgspec.Struct, tag=True, frozen=True):
 class TooLong(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     """The only event of a request that does not fit into the context: its prompt tokens, and the
     `room` for its answer. `at_least` means that the prompt was not read to its end and has more
-    tokens than `prompt_tokens`."""
+    tokens than `prompt_tokens`. `place` is what the request calls the prompt."""
 
     id: int
     prompt_tokens: int
     room: int
     at_least: bool = False
+    place: str = "messages"
 
 
 class Refused(msgspec.Struct, tag=True, frozen=True):
@@ -125,6 +128,25 @@ class TokenLogprob(msgspec.Struct, frozen=True, array_like=True):
     piece: bytes
     logprob: float
     top: list[tuple[bytes, float]]
+
+
+class PromptToken(msgspec.Struct, frozen=True, array_like=True):
+    """A prompt token's bytes; the text of a control token. Where asked for, its natural
+    log-probability behind the tokens before it, and the likeliest tokens there, best first. The
+    first token of a prompt has none."""
+
+    piece: bytes
+    logprob: float | None = None
+    top: list[tuple[bytes, float]] = []
+
+
+class Prompted(msgspec.Struct, tag=True, frozen=True):
+    """The next tokens of the prompt of one choice, before its text. A BOS that the request does not
+    have is left out."""
+
+    id: int
+    choice: int
+    tokens: list[PromptToken]
 
 
 class Text(msgspec.Struct, tag=True, frozen=True):
@@ -189,6 +211,7 @@ RequestEvent = (
     | Refused
     | Tokenized
     | Detokenized
+    | Prompted
     | Text
     | ChoiceFinished
     | Finished

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from ..kvcache.prefix_tree import Operation, PrefixTree, common_prefix
 from .drafts import MOST as MOST_DRAFTS
@@ -22,13 +22,15 @@ TOGETHER = 4
 @dataclass(slots=True, kw_only=True)
 class Work:
     """One sequence's share of a step. `tokens` are computed. If `samples`, a token is sampled after
-    them, and after each of `drafts` as long as those are right."""
+    them, and after each of `drafts` as long as those are right. `targets`, if there are any, are
+    the prompt tokens that follow each of `tokens`, whose log-probabilities are wanted."""
 
     sequence: TokenSequence
     slot: int
     tokens: list[int]
     samples: bool
     drafts: list[int]
+    targets: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,10 @@ class Scheduler:
         return not self._waiting and not self._running
 
     @property
+    def n_slots(self) -> int:
+        return self._n_slots
+
+    @property
     def n_cells(self) -> int:
         """Total number of KV cells."""
         return self._n_slots * self._context_size
@@ -103,7 +109,8 @@ class Scheduler:
         """Queues new sequences. Raises ValueError for one that cannot run."""
         for sequence in sequences:
             room = self._context_size - len(sequence.prompt)
-            if not sequence.prompt or not 1 <= sequence.max_tokens <= room:
+            least = 0 if sequence.scores and sequence.held else 1
+            if not sequence.prompt or not least <= sequence.max_tokens <= room:
                 raise ValueError("a sequence that does not fit into the context")
             if sequence.slot is not None:
                 raise ValueError("a sequence that runs already")
@@ -143,8 +150,10 @@ class Scheduler:
         else:
             n_drafts = MOST_DRAFTS if len(streams) == 1 else min(further, MOST_DRAFTS)
         work = self._decode(streams, n_drafts)
-        further -= sum(len(one.drafts) for one in work)
-        work += self._prefill(prompts, further, together=not streams)
+        n_drafts = sum(len(one.drafts) for one in work)
+        work += self._prefill(
+            prompts, further - n_drafts, together=not streams, n_targets=MOST_DRAFTS - n_drafts
+        )
         if not work and not started:
             return None
         self._tree.reserve(sum(len(one.tokens) + len(one.drafts) for one in work))
@@ -204,8 +213,11 @@ class Scheduler:
             )
         return work
 
-    def _prefill(self, prompts: list[TokenSequence], n_tokens: int, together: bool) -> list[Work]:
-        """Returns work on prompts, in order, with up to `n_tokens` tokens in all.
+    def _prefill(
+        self, prompts: list[TokenSequence], n_tokens: int, together: bool, n_targets: int
+    ) -> list[Work]:
+        """Returns work on prompts, in order, with up to `n_tokens` tokens in all, of which up to
+        `n_targets` give a log-probability.
 
         With `together`, short prompts wait for each other before their last token.
         """
@@ -225,16 +237,23 @@ class Scheduler:
             if leaders or not n_tokens:
                 continue
             n = min(n_tokens, _n_to_compute(sequence))
-            if not n:  # held, and its last token is all that is left
+            if not sequence.scored:
+                n = min(n, sequence.n_prompt_left - 1, n_targets)
+                n_targets -= n
+            if not n:  # held, and its last token is all that is left; or no target is left
                 continue
-            tokens = sequence.prompt[sequence.n_computed : sequence.n_computed + n]
-            samples = len(tokens) == sequence.n_prompt_left
+            begin, end = sequence.n_computed, sequence.n_computed + n
             chosen.append(
                 Work(
-                    sequence=sequence, slot=sequence.slot, tokens=tokens, samples=samples, drafts=[]
+                    sequence=sequence,
+                    slot=sequence.slot,
+                    tokens=sequence.prompt[begin:end],
+                    samples=n == sequence.n_prompt_left,
+                    drafts=[],
+                    targets=[] if sequence.scored else sequence.prompt[begin + 1 : end + 1],
                 )
             )
-            n_tokens -= len(tokens)
+            n_tokens -= n
         n_free = sum(not sequence.held for sequence in prompts)
         some_are_behind = sum(work.samples for work in chosen) < n_free
         if together and some_are_behind and n_left <= TOGETHER * self._chunk:
@@ -277,13 +296,7 @@ def _n_common(sequence: TokenSequence, shared: Sequence[int]) -> int:
 def _without_last_tokens(chosen: list[Work]) -> list[Work]:
     """Returns the work without the tokens after which something would be sampled."""
     held = [
-        Work(
-            sequence=one.sequence,
-            slot=one.slot,
-            tokens=one.tokens[: len(one.tokens) - one.samples],
-            samples=False,
-            drafts=[],
-        )
+        replace(one, tokens=one.tokens[: len(one.tokens) - one.samples], samples=False)
         for one in chosen
     ]
     return [one for one in held if one.tokens]

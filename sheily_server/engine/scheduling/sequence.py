@@ -15,7 +15,9 @@ class TokenSequence:
     `slot` is the native sequence it runs in (None while it waits). `n_computed` is how many of
     `prompt + generated` are in its KV cells, and `n_cached` how many prompt tokens others had
     computed. `arrived` is in the scheduler's time. While it is `held`, no token is sampled for it;
-    its owner sets this while the mask for the next token is missing.
+    its owner sets this while the mask for the next token is missing. With `scores` the
+    log-probabilities of its prompt tokens are computed; it may then be held for good, with 0
+    `max_tokens`.
     """
 
     id: int
@@ -29,6 +31,7 @@ class TokenSequence:
     generated: list[int] = field(default_factory=list)
     arrived: float = 0.0
     held: bool = False
+    scores: bool = False
 
     @property
     def n_prompt_left(self) -> int:
@@ -42,6 +45,11 @@ class TokenSequence:
 
     @property
     def n_shared(self) -> int:
-        """How many prompt tokens others may share: all but the last, whose logits each sequence has
-        to compute for itself."""
-        return len(self.prompt) - 1
+        """How many prompt tokens may be shared with others: all but the last, whose logits each
+        sequence has to compute for itself; none while the logits of all are wanted."""
+        return 0 if self.scores else len(self.prompt) - 1
+
+    @property
+    def scored(self) -> bool:
+        """Whether all log-probabilities of the prompt that are wanted are there."""
+        return not self.scores or self.n_prompt_left <= 1

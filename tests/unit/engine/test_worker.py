@@ -62,6 +62,7 @@ class Script(Runner):
         prompt: Sequence[int],
         follower: Follower | None,
         top_logprobs: int | None,
+        scores: bool = False,
     ) -> None:
         self.followers[id] = follower
 
