@@ -34,6 +34,9 @@ is one too, above 255; Detokenize refuses 999 and what is above.
                         `stall-reading`: or what it reads
     stop                admitted, then SIGSTOP
 
+The answer to a raw prompt is its own words, unless they begin with an order. A word is a token of
+such a prompt; its log-probability is -0.25, but for the first.
+
 `--load` is `ok`, `fail` (LoadFailed), `crash` or `exit`; `--gate FILE` stops the load at a quarter
 until the file is there. `--log FILE` gets a line for each command that comes in, and `eof` at the
 socket's end. A wedged engine: `--stay` lives on when the socket ends, `--deaf` reads nothing once
@@ -63,6 +66,7 @@ from sheily_server.protocol.commands import (
     Cancel,
     Detokenize,
     PromptFormat,
+    RawPrompt,
     Segment,
     Start,
     Submit,
@@ -77,6 +81,8 @@ from sheily_server.protocol.events import (
     Finished,
     LoadFailed,
     Loading,
+    Prompted,
+    PromptToken,
     Ready,
     Refused,
     RequestFailed,
@@ -119,6 +125,11 @@ def last_user_text(segments: Sequence[Segment]) -> str:
     return ""
 
 
+def raw_text(prompt: RawPrompt) -> str:
+    """The text of a raw prompt, whose ids are bytes."""
+    return prompt.text or bytes(prompt.ids).decode("utf-8", "replace")
+
+
 def convert(command: Tokenize | Detokenize) -> Event:
     """What the fake tokenizer answers."""
     if isinstance(command, Detokenize):
@@ -146,10 +157,12 @@ class Answer:
         self._channel = channel
         self._cancelled = cancelled
         self._said: Sequence[str] = ()
-        self._n_prompt = sum(len(segment.text.split()) or 1 for segment in submit.segments)
+        texts = [segment.text for segment in submit.segments] + list(map(raw_text, submit.prompts))
+        self._n_prompt = sum(len(text.split()) or 1 for text in texts)
 
     def run(self) -> None:
-        text = last_user_text(self._submit.segments)
+        prompts = self._submit.prompts
+        text = raw_text(prompts[0]) if prompts else last_user_text(self._submit.segments)
         order, *arguments = text.split() or [""]
         orders: dict[str, Callable[[list[str]], None]] = {
             "show": self._show,
@@ -182,6 +195,8 @@ class Answer:
         }
         if order in orders:
             orders[order](arguments)
+        elif prompts:
+            self._write_on()
         else:
             self._answer(WORD.findall(text))
 
@@ -191,10 +206,32 @@ class Answer:
 
     def _admit(self) -> None:
         id = self._submit.id
-        started = (Started(id, choice) for choice in range(self._submit.n))
+        started = (Started(id, choice) for choice in range(self._submit.n_choices))
+        lengths = [len(raw_text(prompt).split()) for prompt in self._submit.prompts]
         grammar = self._submit.grammar
         relaxed = [] if grammar is None else grammar.relaxed
-        self._send(Admitted(id, self._n_prompt, relaxed), *started)
+        longest = max(lengths, default=None)
+        self._send(Admitted(id, self._n_prompt, relaxed, longest), *started)
+
+    def _write_on(self) -> None:
+        """Answers each raw prompt with its own words."""
+        self._admit()
+        id, n_tokens = self._submit.id, 0
+        for choice in range(self._submit.n_choices):
+            words = WORD.findall(raw_text(self._submit.prompts[choice // self._submit.n]))
+            if self._submit.echo:
+                self._send(Prompted(id, choice, [self._told(i, w) for i, w in enumerate(words)]))
+            said = words[: self._submit.max_tokens]
+            self._send(*(self._text(choice, word) for word in said))
+            reason = "stop" if len(said) == len(words) else "length"
+            self._send(ChoiceFinished(id=id, choice=choice, reason=reason, timed_out=False))
+            n_tokens += len(said)
+        self._end(n_tokens)
+
+    def _told(self, i: int, word: str) -> PromptToken:
+        if not i or not self._submit.scores:
+            return PromptToken(word.encode())
+        return PromptToken(word.encode(), -0.25, [(b"alt", -0.125)])
 
     def _tokens(self, words: Sequence[str], pause: float = 0.0) -> int:
         """Sends words, to each choice, until max_tokens or a Cancel; how many of them."""
