@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sheily_native import InvalidArgumentError, NativeError, TooManyTokensError
+from sheily_server.engine.markers import Markers
 from sheily_server.engine.tokenizer import Tokenizer
 
 
@@ -13,11 +14,15 @@ class Letters(Tokenizer):
     characters, or all of them where there is no blank."""
 
     def __init__(self) -> None:
-        pass
+        self.markers = Markers({"<|x|>": 1})
 
     @property
     def n_vocab(self) -> int:
         return 1000
+
+    @property
+    def bos(self) -> int | None:
+        return None
 
     @property
     def ends(self) -> frozenset[int]:

@@ -22,6 +22,7 @@ class Counting(Letters):
     """Remembers the slices that were read."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.read: list[str] = []
 
     def encode_slice(self, text: str, most: int | None = None) -> list[int]:

@@ -33,9 +33,12 @@ from sheily_server.protocol.events import (
     Event,
     Finished,
     Prefilled,
+    Prompted,
+    PromptToken,
     RequestFailed,
     Started,
     Text,
+    TokenLogprob,
 )
 from tests.support.fake_grammars import Path, Paths
 from tests.support.fake_tokenizer import Letters
@@ -54,6 +57,8 @@ class Script(Runner):
         self.followers: dict[int, Follower | None] = {}
         self.n_steps = 0
         self.fails_at: int | None = None
+        self.holds_at: tuple[int, float] = 0, 0.0
+        """A step that does not end before a time."""
 
     def start(
         self,
@@ -74,10 +79,19 @@ class Script(Runner):
 
     def step(self, plan: Plan) -> list[list[Output]]:
         self.n_steps += 1
+        step, until = self.holds_at
+        if self.n_steps == step:
+            time.sleep(max(0.0, until - time.monotonic()))
         if self.n_steps == self.fails_at:
             raise NativeError("it broke")
         outputs: list[list[Output]] = []
         for work in plan.work:
+            if work.targets:
+                logprobs = [
+                    TokenLogprob(chr(one).encode(), -float(one), []) for one in work.targets
+                ]
+                outputs.append([Output(one.piece[0], one) for one in logprobs])
+                continue
             outputs.append([])
             said = self.says[work.sequence.prompt[0]][len(work.sequence.generated) :]
             for token, draft in zip(said, [*work.drafts, None], strict=False):
@@ -231,8 +245,8 @@ def path_of(text: str, *gates: int, fails: int | None = None) -> Path:
 
 
 @contextlib.contextmanager
-def running(says: dict[str, str], **paths: Path) -> Iterator[Running]:
-    engine = Running(says, paths)
+def running(says: dict[str, str], *, n_slots: int = 3, **paths: Path) -> Iterator[Running]:
+    engine = Running(says, paths, n_slots)
     try:
         yield engine
     finally:
@@ -576,3 +590,141 @@ def test_texts_say_how_many_tokens_there_are() -> None:
         engine.ended(1)
         texts = [event for event in engine.events if isinstance(event, Text)]
         assert [event.n_tokens for event in texts] == [*range(1, len(SAYS["a"]) + 1)]
+
+
+# --- raw prompts ----------------------------------------------------------------------------------
+
+
+def raw(
+    id: int,
+    *prompts: str,
+    n: int = 1,
+    max_tokens: int = 200,
+    echo: bool = True,
+    scores: bool = False,
+    adds_bos: bool = False,
+    seconds: float = 1e6,
+) -> Job:
+    """An admitted request with raw prompts."""
+    made = job(id, prompts[0], n=n, seconds=seconds)
+    submit = msgspec.structs.replace(
+        made.submit, segments=[], echo=echo, scores=scores, max_tokens=max_tokens
+    )
+    sequences = [
+        TokenSequence(0, list(map(ord, prompt)), max_tokens, scores=scores, held=not max_tokens)
+        for prompt in prompts
+        for _ in range(n)
+    ]
+    return Job(submit=submit, sequences=sequences, adds_bos=[adds_bos] * len(prompts))
+
+
+def told(engine: Running, id: int, choice: int = 0) -> list[PromptToken]:
+    """The tokens of a choice's prompt, all of them before its text."""
+    events = [e for e in engine.events if isinstance(e, Prompted | Text) and e.id == id]
+    own = [event for event in events if event.choice == choice]
+    kinds = [isinstance(event, Text) for event in own]
+    assert kinds == sorted(kinds)
+    return [token for event in own if isinstance(event, Prompted) for token in event.tokens]
+
+
+def scored(text: str) -> list[PromptToken]:
+    others = [PromptToken(each.encode(), -float(ord(each))) for each in text[1:]]
+    return [PromptToken(text[0].encode()), *others]
+
+
+def test_a_prompt_is_told_before_its_answer() -> None:
+    with running(SAYS) as engine:
+        engine.inbox.put(raw(1, "abc", "b", n=2))
+        last = engine.ended(1)[1]
+        for choice, prompt in enumerate(["abc", "abc", "b", "b"]):
+            assert told(engine, 1, choice) == [PromptToken(each.encode()) for each in prompt]
+            assert engine.text(1, choice) == SAYS[prompt[0]]
+        assert isinstance(last, Finished)
+        assert last.prompt_tokens == 4
+
+
+def test_the_log_probabilities_of_a_prompt_come_before_its_answer() -> None:
+    prompt = "a" + "xyz" * 50
+    with running(SAYS) as engine:
+        engine.inbox.put(raw(1, prompt, scores=True))
+        engine.inbox.put(raw(2, prompt, scores=True))  # nothing of it comes from the cache
+        for id, last in engine.ended(1, 2).items():
+            assert told(engine, id) == scored(prompt)
+            assert engine.text(id) == SAYS["a"]
+            assert isinstance(last, Finished)
+            assert last.cached_tokens == 0
+
+
+def test_a_token_that_is_not_in_the_request_is_not_told() -> None:
+    with running(SAYS) as engine:
+        engine.inbox.put(raw(1, "abc", scores=True, adds_bos=True))
+        engine.inbox.put(raw(2, "abc", adds_bos=True))
+        engine.inbox.put(raw(3, "a", adds_bos=True))
+        engine.ended(1, 2, 3)
+        assert told(engine, 1) == scored("abc")[1:]
+        assert told(engine, 2) == [PromptToken(b"b"), PromptToken(b"c")]
+        assert told(engine, 3) == []
+
+
+@pytest.mark.parametrize("scores", [True, False])
+def test_nothing_is_generated_where_no_token_is_wanted(scores: bool) -> None:
+    with running(SAYS) as engine:
+        engine.inbox.put(raw(1, "abc", "b", "cab", max_tokens=0, scores=scores))
+        last = engine.ended(1)[1]
+        assert isinstance(last, Finished)
+        assert last.completion_tokens == 0
+        assert min(last.queued_s, last.prefill_s, last.decode_s) >= 0
+        assert engine.reasons(1) == ["length"] * 3
+        for choice, prompt in enumerate(["abc", "b", "cab"]):
+            whole = [PromptToken(each.encode()) for each in prompt]
+            assert told(engine, 1, choice) == (scored(prompt) if scores else whole)
+        assert engine.scheduler.idle
+
+
+def test_hundreds_of_prompts_without_work_end_at_once() -> None:
+    with running(SAYS) as engine:
+        engine.inbox.put(raw(1, *["a"] * 500, max_tokens=0))
+        engine.ended(1)
+        assert engine.reasons(1) == ["length"] * 500
+        assert engine.runner.n_steps == 0
+
+
+def test_other_requests_come_before_the_rest_of_many_prompts() -> None:
+    with running(SAYS, n_slots=2) as engine:
+        engine.inbox.put(raw(1, *["b"] * 20, echo=False))
+        engine.until(Started(1, 1))
+        engine.inbox.put(job(2, "c"))
+        engine.ended(2)
+        started = [event for event in engine.events if isinstance(event, Started)]
+        assert len([event for event in started if event.id == 1]) <= 4
+        engine.ended(1)
+        assert all(engine.text(1, choice) == SAYS["b"] for choice in range(20))
+
+
+def test_many_prompts_are_cancelled_together() -> None:
+    with running(SAYS, n_slots=2) as engine:
+        engine.inbox.put(raw(1, *["b"] * 20, echo=False))
+        engine.until(Started(1, 1))
+        engine.inbox.put(Cancel(1))
+        engine.inbox.put(job(2, "c"))
+        engine.ended(2)
+        assert engine.scheduler.idle
+        assert not [e for e in engine.events if isinstance(e, Started) and e.choice > 2]
+
+
+def test_half_of_a_prompt_s_log_probabilities_are_no_answer() -> None:
+    """The sum over them would be taken for that over all."""
+    with running(SAYS, n_slots=1) as engine:
+        request = raw(1, "c", "b" * 300, max_tokens=0, scores=True, seconds=0.5)
+        engine.runner.holds_at = 2, request.submit.deadline
+        engine.inbox.put(request)
+        assert engine.ended(1)[1] == RequestFailed(
+            1, "timeout", "the deadline passed before the first token"
+        )
+
+
+def test_the_ids_of_an_answer_to_a_raw_prompt_are_not_remembered() -> None:
+    with running(SAYS) as engine:
+        engine.inbox.put(raw(1, "abc"))
+        engine.ended(1)
+        assert engine.answers.ids("", [], "abc" + SAYS["a"]) is None

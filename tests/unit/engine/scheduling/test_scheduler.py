@@ -98,6 +98,55 @@ def test_every_request_gets_the_tokens_it_would_get_alone(
     assert run.scheduler.n_cells_free == run.model.n_cells - run.model.n_used
 
 
+@given(
+    requests=st.lists(st.tuples(prompts, st.integers(0, 6), st.booleans()), min_size=1, max_size=8),
+    n_slots=st.integers(1, 3),
+)
+def test_every_token_of_a_scored_prompt_is_a_target_once(
+    requests: list[tuple[list[int], int, bool]], n_slots: int
+) -> None:
+    """Whatever of the prompt is cached, and whoever runs beside it; and the rows of logits that a
+    step may have are enough."""
+    run = Run(n_slots, chunk=100)
+    targets: dict[int, list[int]] = {i: [] for i in range(len(requests))}
+    for i, (prompt, n, scores) in enumerate(requests):
+        if n or (scores and len(prompt) > 1):
+            held = not n
+            sequence = TokenSequence(i, prompt, max(n, not scores), scores=scores, held=held)
+            run.scheduler.add(sequence)
+    while not run.scheduler.idle:
+        plan = run.plan()
+        assert plan is not None
+        assert plan.work
+        assert sum(len(one.targets) + len(one.drafts) for one in plan.work) <= MOST_DRAFTS
+        run.commit(plan)
+        for work in plan.work:
+            targets[work.sequence.id] += work.targets
+            assert len(work.targets) in (0, len(work.tokens))
+            if work.sequence.held and work.sequence.scored:
+                run.scheduler.remove(work.sequence)
+                run.finished.append(work.sequence)
+    for sequence in run.finished:
+        prompt, n, scores = requests[sequence.id]
+        assert targets[sequence.id] == (prompt[1:] if scores else [])
+        assert sequence.generated == expected(prompt, n)
+        assert not (scores and sequence.n_cached)
+
+
+def test_a_scored_prompt_is_cached_for_those_that_come_later() -> None:
+    run = Run()
+    run.scheduler.add(TokenSequence(0, [5, 6, 7, 8], 1, scores=True))
+    run.to_end()
+    run.scheduler.add(TokenSequence(1, [5, 6, 7, 9], 1))
+    assert run.to_end()[-1].n_cached == 3
+
+
+@pytest.mark.parametrize(("scores", "held"), [(True, False), (False, True), (False, False)])
+def test_nothing_to_generate_is_for_prompts_that_are_scored_only(scores: bool, held: bool) -> None:
+    with pytest.raises(ValueError, match="does not fit"):
+        Run().scheduler.add(TokenSequence(0, [1, 2], 0, scores=scores, held=held))
+
+
 def test_the_next_turn_of_a_conversation_computes_only_what_is_new() -> None:
     run = Run()
     first = TokenSequence(0, [1, 2, 3, 4, 5], 4)
