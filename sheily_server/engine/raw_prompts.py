@@ -10,10 +10,11 @@ from ..protocol.events import Refused, TooLong
 from .reading import Reading, TextTooLongError
 from .tokenizer import Tokenizer
 
-MOST_TOKENS = 262_144
+MOST_TOKENS = 32_768
 """Maximum number of tokens of a request's prompts, where there are several."""
-MOST_SCORED = 32_768
-"""The same where their log-probabilities are wanted."""
+MOST_SCORED = 16_384
+"""Maximum number of tokens whose log-probabilities are wanted, where there are several prompts or
+choices. Each takes about 800 bytes until the answer is sent."""
 
 
 class BadPromptError(Exception):
@@ -39,7 +40,6 @@ def read_prompts(
     BadPromptError."""
     found: list[ReadPrompt] = []
     n_tokens = 0
-    most_together = MOST_SCORED if submit.scores else MOST_TOKENS
     for raw in submit.prompts:
         _check_ids(tokenizer, submit, raw)
         segments = [Segment(raw.text, False)] if raw.text else []
@@ -59,10 +59,16 @@ def read_prompts(
         if len(prompt.ids) > most:
             raise BadPromptError(_too_long(submit, raw, len(prompt.ids)))
         n_tokens += len(prompt.ids)
-        if found and n_tokens > most_together:
-            message = f"The prompts have more than {most_together} tokens together: send fewer."
-            raise BadPromptError(Refused(submit.id, "prompt", message))
         found.append(prompt)
+        if len(submit.prompts) > 1 and n_tokens > MOST_TOKENS:
+            message = f"The prompts have more than {MOST_TOKENS} tokens together: send fewer."
+            raise BadPromptError(Refused(submit.id, "prompt", message))
+        if submit.scores and submit.n_choices > 1 and n_tokens * submit.n > MOST_SCORED:
+            message = (
+                f"These are more than {MOST_SCORED} prompt tokens with log-probabilities: send "
+                "fewer prompts at once."
+            )
+            raise BadPromptError(Refused(submit.id, "prompt", message))
     return found
 
 

@@ -289,7 +289,7 @@ class Engine:
 
     def _follower(self, job: Job) -> Follower | None:
         grammar, cost, grammars = job.submit.grammar, job.cost, self._grammars
-        if grammar is None or cost is None or grammars is None:
+        if grammar is None or cost is None or grammars is None or not job.submit.max_tokens:
             return None
         costly = cost.compile_s > COSTLY_COMPILE_S or cost.mask_s > COSTLY_MASK_S
         return Follower(

@@ -193,6 +193,8 @@ def test_a_prompt_that_is_too_long_is_named(server: Server) -> None:
         ({"prompt": [2**31]}, "prompt", "invalid_value"),
         ({"prompt": [True]}, "prompt[0]", "invalid_type"),
         ({"prompt": ["a"] * 129}, "prompt", "invalid_value"),
+        ({"prompt": [7] * 131_073}, "prompt", "invalid_value"),
+        ({"prompt": [[7] * 70_000] * 2}, "prompt", "invalid_value"),
         ({"prompt": "a", "suffix": "b"}, "suffix", "unsupported_parameter"),
         ({"prompt": "a", "logprobs": 6}, "logprobs", "invalid_value"),
         ({"prompt": "a", "logprobs": True}, "logprobs", "invalid_type"),

@@ -15,7 +15,7 @@ from ..openai_chat.decode import asked, check_options
 from ..openai_chat.neutral import EFFECTLESS, NEUTRAL
 from . import protocol as wire
 
-READER = body.Reader(wire.CompletionRequest, {**NEUTRAL, "suffix": ("",)}, EFFECTLESS)
+READER = body.Reader(wire.CompletionRequest, NEUTRAL, EFFECTLESS)
 
 
 def read(data: bytes, strict: bool = False) -> body.Read[wire.CompletionRequest]:
@@ -26,6 +26,11 @@ def read(data: bytes, strict: bool = False) -> body.Read[wire.CompletionRequest]
     check_options(
         msgspec.structs.replace(request, max_tokens=None) if request.max_tokens == 0 else request
     )
+    _check_ids(request.prompt)
+    if request.suffix:
+        raise InvalidRequestError(
+            "'suffix' is not supported by this server.", "suffix", "unsupported_parameter"
+        )
     if request.truncation == "trim":
         raise InvalidRequestError("A prompt has no messages to leave out.", "truncation")
     if request.stream_options is not None and not request.stream:
@@ -96,6 +101,16 @@ def prompts_of(request: wire.CompletionRequest) -> list[RawPrompt]:
         else:
             found.append(_of_ids(one, place))
     return found
+
+
+def _check_ids(prompt: wire.Prompt) -> None:
+    if isinstance(prompt, str):
+        return
+    n_ids = sum(len(one) if isinstance(one, list) else isinstance(one, int) for one in prompt)
+    if n_ids > wire.MAX_IDS:
+        raise InvalidRequestError(
+            f"There are {n_ids} token ids; at most {wire.MAX_IDS} are taken.", "prompt"
+        )
 
 
 def _of_ids(ids: list[int], place: str) -> RawPrompt:

@@ -13,6 +13,8 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from ..openai_chat.protocol import Extension, Options, StreamOptions, Timings, Usage
 
 MAX_PROMPTS = 128
+MAX_IDS = 131_072
+"""Most token ids in a request."""
 MAX_LOGPROBS = 5
 MAX_TOKENS = 16
 """Tokens of an answer where the request does not say, as in OpenAI's API."""
@@ -34,6 +36,7 @@ class CompletionRequest(Options, frozen=True, kw_only=True):
     n: Annotated[int, Meta(ge=1, le=128)] | None = None
     best_of: Annotated[int, Meta(ge=1, le=128)] | None = None
     logprobs: Annotated[int, Meta(ge=0, le=MAX_LOGPROBS)] | None = None
+    suffix: Annotated[str, Meta(extra_json_schema={"maxLength": 0})] | None = None
     echo: bool | None = None
     parse_special: bool | None = None
 

@@ -9,7 +9,7 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import msgspec
 import pytest
@@ -57,8 +57,8 @@ class Script(Runner):
         self.followers: dict[int, Follower | None] = {}
         self.n_steps = 0
         self.fails_at: int | None = None
-        self.holds_at: tuple[int, float] = 0, 0.0
-        """A step that does not end before a time."""
+        self.before: dict[int, Callable[[], None]] = {}
+        """What happens before a step, by the number of the step."""
 
     def start(
         self,
@@ -79,9 +79,8 @@ class Script(Runner):
 
     def step(self, plan: Plan) -> list[list[Output]]:
         self.n_steps += 1
-        step, until = self.holds_at
-        if self.n_steps == step:
-            time.sleep(max(0.0, until - time.monotonic()))
+        if self.n_steps in self.before:
+            self.before[self.n_steps]()
         if self.n_steps == self.fails_at:
             raise NativeError("it broke")
         outputs: list[list[Output]] = []
@@ -681,6 +680,18 @@ def test_nothing_is_generated_where_no_token_is_wanted(scores: bool) -> None:
         assert engine.scheduler.idle
 
 
+def test_a_grammar_makes_nobody_generate_where_no_token_is_wanted() -> None:
+    with running(SAYS, any=path_of(SAYS["a"])) as engine:
+        request = raw(1, "abc", max_tokens=0, scores=True)
+        grammar = job(1, "a", grammar="any")
+        request.submit = msgspec.structs.replace(request.submit, grammar=grammar.submit.grammar)
+        request.cost = grammar.cost
+        engine.inbox.put(request)
+        engine.ended(1)
+        assert told(engine, 1) == scored("abc")
+        assert engine.text(1) == ""
+
+
 def test_hundreds_of_prompts_without_work_end_at_once() -> None:
     with running(SAYS) as engine:
         engine.inbox.put(raw(1, *["a"] * 500, max_tokens=0))
@@ -691,32 +702,33 @@ def test_hundreds_of_prompts_without_work_end_at_once() -> None:
 
 def test_other_requests_come_before_the_rest_of_many_prompts() -> None:
     with running(SAYS, n_slots=2) as engine:
+        engine.runner.before[3] = lambda: engine.inbox.put(job(2, "c"))
         engine.inbox.put(raw(1, *["b"] * 20, echo=False))
-        engine.until(Started(1, 1))
-        engine.inbox.put(job(2, "c"))
         engine.ended(2)
-        started = [event for event in engine.events if isinstance(event, Started)]
-        assert len([event for event in started if event.id == 1]) <= 4
+        started = [event.id for event in engine.events if isinstance(event, Started)]
+        assert started == [1, 1, 2, 1]
         engine.ended(1)
         assert all(engine.text(1, choice) == SAYS["b"] for choice in range(20))
 
 
 def test_many_prompts_are_cancelled_together() -> None:
     with running(SAYS, n_slots=2) as engine:
+        engine.runner.before[3] = lambda: engine.inbox.put(Cancel(1))
+        engine.runner.before[4] = lambda: engine.inbox.put(job(2, "c"))
         engine.inbox.put(raw(1, *["b"] * 20, echo=False))
-        engine.until(Started(1, 1))
-        engine.inbox.put(Cancel(1))
-        engine.inbox.put(job(2, "c"))
-        engine.ended(2)
+        engine.inbox.put(job(3, "a"))
+        engine.ended(2, 3)
         assert engine.scheduler.idle
-        assert not [e for e in engine.events if isinstance(e, Started) and e.choice > 2]
+        assert {event.choice for event in engine.events if isinstance(event, Started)} == {0, 1}
 
 
 def test_half_of_a_prompt_s_log_probabilities_are_no_answer() -> None:
     """The sum over them would be taken for that over all."""
     with running(SAYS, n_slots=1) as engine:
         request = raw(1, "c", "b" * 300, max_tokens=0, scores=True, seconds=0.5)
-        engine.runner.holds_at = 2, request.submit.deadline
+        engine.runner.before[2] = lambda: time.sleep(
+            max(0.0, request.submit.deadline - time.monotonic())
+        )
         engine.inbox.put(request)
         assert engine.ended(1)[1] == RequestFailed(
             1, "timeout", "the deadline passed before the first token"
