@@ -124,6 +124,12 @@ EXCHANGES = [
     chat("ready", "logprobs", "one dós", logprobs=True, top_logprobs=2),
     chat("ready", "logprobs-stream", "one dós", logprobs=True, top_logprobs=1, **STREAM),
     chat("ready", "prediction", "a b c d", prediction={"type": "content", "content": "a b x d"}),
+    post("completion", "/v1/completions", prompt="uno dós tres", max_tokens=2),
+    post("completion-prompts", "/completions", prompt=["a b", "c"], n=2, best_of=2),
+    post("completion-stream", "/v1/completions", prompt="uno dós", echo=True, logprobs=1, **STREAM),
+    post("completion-scores", "/v1/completions", prompt="a b", max_tokens=0, echo=True, logprobs=1),
+    post("completion-suffix", "/v1/completions", prompt="a", suffix="b"),
+    post("completion-mixed", "/v1/completions", prompt=["a", [1]]),
     chat("ready", "json-object", '{"a": 1}', response_format={"type": "json_object"}),
     messages(
         "trimmed",
@@ -309,7 +315,7 @@ MASKS: list[tuple[str, str]] = [
     (r"(?m)^Date: .*$", "Date: DATE"),
     (r"(?m)^Content-Length: .*$", "Content-Length: LENGTH"),  # of what is masked below
     (r"\breq_[0-9a-f]{16}\b", "req_ID"),
-    (r"\bchatcmpl-[0-9a-f]{24}\b", "chatcmpl-ID"),
+    (r"\b(chatcmpl|cmpl)-[0-9a-f]{24}\b", r"\1-ID"),
     (r"\bcall_(?!1\b)\w+", "call_ID"),
     (r'"created": ?\d+', '"created":SECONDS'),
     (r'("\w+_ms"|"\w+_per_second"): ?[\d.]+', r"\1:NUMBER"),

@@ -8,6 +8,8 @@ from typing import Any, TypeVar, cast
 from msgspec import Struct
 
 from sheily_server.api import simple, tokens
+from sheily_server.api.completions import decode as completions
+from sheily_server.api.completions.protocol import CompletionRequest
 from sheily_server.api.openai_chat import decode
 from sheily_server.api.openai_chat.protocol import ChatRequest
 from sheily_server.api.simple import SimpleChatRequest
@@ -17,6 +19,7 @@ ShapeT = TypeVar("ShapeT", bound=Struct)
 
 READ: dict[type[Struct], Callable[..., Any]] = {
     ChatRequest: decode.read,
+    CompletionRequest: completions.read,
     SimpleChatRequest: simple.read,
     TokenizeRequest: tokens.read_tokenize,
     DetokenizeRequest: tokens.read_detokenize,

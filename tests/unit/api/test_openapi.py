@@ -8,9 +8,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from openai.types import completion_create_params as completion_params
 from openai.types.chat import completion_create_params
 
 from sheily_server.api import openapi, simple, tokens
+from sheily_server.api.completions import protocol as completions
 from sheily_server.api.openai_chat import protocol as openai
 from sheily_server.api.openai_chat.neutral import EFFECTLESS, NEUTRAL
 from sheily_server.api.routes import OPEN_PATHS, ROUTES
@@ -30,6 +32,7 @@ OPERATIONS = [
 ]
 REQUESTS: dict[str, Any] = {
     "/v1/chat/completions": openai.ChatRequest,
+    "/v1/completions": completions.CompletionRequest,
     "/chat": simple.SimpleChatRequest,
     "/v1/tokenize": tokens.TokenizeRequest,
     "/v1/detokenize": tokens.DetokenizeRequest,
@@ -209,6 +212,17 @@ def test_each_field_that_the_official_package_can_send_has_a_row() -> None:
     base = completion_create_params.CompletionCreateParamsBase
     official = set(typing.get_type_hints(base)) | {"stream"}
     assert official <= set(rows("Request fields"))
+
+
+def test_the_table_of_completions_has_each_field() -> None:
+    """Those that the chat routes do not have, and what means something else here."""
+    page = (ROOT / "docs" / "completions.md").read_text(encoding="utf-8")
+    own = set(completions.CompletionRequest.__struct_fields__)
+    own -= set(openai.Options.__struct_fields__)
+    assert {name for name, _, _ in ROW.findall(page)} == own | {"max_tokens"}
+    base = completion_params.CompletionCreateParamsBase
+    official = set(typing.get_type_hints(base)) | {"stream"}
+    assert official <= own | set(openai.Options.__struct_fields__)
 
 
 @pytest.mark.parametrize(
