@@ -148,17 +148,18 @@ def test_bos_is_added_once_and_not_told(llama3_server: RealServer) -> None:
 
 
 @pytest.mark.parametrize("scores", [True, False])
-def test_a_prompt_may_fill_the_context(smollm2_server: RealServer, scores: bool) -> None:
-    [word] = tokens_of(smollm2_server, " word")
+def test_a_prompt_may_fill_the_context(llama3_server: RealServer, scores: bool) -> None:
+    """With the BOS that is added to it."""
+    [word] = tokens_of(llama3_server, " word")
     fields: dict[str, Any] = {"max_tokens": 0, "echo": True}
     if scores:
         fields["logprobs"] = 0
-    [choice] = write(smollm2_server, [word] * 2048, **fields)
-    assert choice["text"] == " word" * 2048
-    body = {"prompt": [word] * 2048, "max_tokens": 1}
-    error = post(smollm2_server, "/v1/completions", body).error
+    [choice] = write(llama3_server, [word] * 1023, **fields)
+    assert choice["text"] == " word" * 1023
+    body = {"prompt": [word] * 1023, "max_tokens": 1}
+    error = post(llama3_server, "/v1/completions", body).error
     assert (error["code"], error["param"]) == ("context_length_exceeded", "prompt")
-    assert_alive(smollm2_server)
+    assert_alive(llama3_server)
 
 
 def test_ids_that_are_no_tokens(smollm2_server: RealServer) -> None:
