@@ -92,10 +92,12 @@ class _StandInRunner(Runner):
     def start(
         self,
         id: int,
+        *,
         sampling: Sampling,
         prompt: Sequence[int],
         follower: Follower | None,
         top_logprobs: int | None,
+        scores: bool = False,
     ) -> None:
         pass
 

@@ -10,8 +10,9 @@ import msgspec
 from msgspec import Struct
 
 from ..backend.health import Health
+from ..chat.chat import Chat
 from ..chat.reader import Piece, Progress
-from ..chat.turn import Caller, Chat, Turn
+from ..chat.turn import Caller, Turn
 from ..config import Config
 from ..metrics import Metrics
 

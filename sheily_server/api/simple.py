@@ -16,17 +16,11 @@ from ..errors import InvalidRequestError, ServiceError
 from ..templates.base import Offer
 from . import body
 from .openai_chat import protocol as wire
+from .openai_chat.answer import Extension, FinishReason, Usage
 from .openai_chat.decode import asked, check_options, refuse_media
 from .openai_chat.encode import extension, usage
 from .openai_chat.neutral import EFFECTLESS, NEUTRAL
-from .openai_chat.protocol import (
-    MAX_MESSAGES,
-    ChatMessage,
-    Extension,
-    FinishReason,
-    Options,
-    Usage,
-)
+from .openai_chat.protocol import MAX_MESSAGES, ChatMessage, Options
 from .openai_chat.routes import HELLO
 from .route import WORK, Asked, Route, Service, Whole, collect, whole
 

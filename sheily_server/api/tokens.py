@@ -12,6 +12,7 @@ from ..errors import InvalidRequestError
 from ..protocol.events import Tokenized
 from ..templates.base import Offer
 from . import body
+from .openai_chat.answer import Extension
 from .openai_chat.decode import (
     check_tools,
     continues,
@@ -20,7 +21,7 @@ from .openai_chat.decode import (
     to_message,
 )
 from .openai_chat.neutral import EFFECTLESS, NEUTRAL
-from .openai_chat.protocol import MAX_MESSAGES, MAX_TOOLS, ChatMessage, Extension, Tool
+from .openai_chat.protocol import MAX_MESSAGES, MAX_TOOLS, ChatMessage, Tool
 from .openai_chat.routes import HELLO
 from .route import WORK, Asked, Route, Service, Whole, whole
 

@@ -235,6 +235,7 @@ class Engine:
         if submit.progress and choice.index == 0 and not choice.tokens:
             event = Prefilled(submit.id, sequence.n_computed, sequence.n_cached)
             self._events.append(event)
+
     def _finish_prompt(self, running: Running, choice: Choice) -> None:
         """Ends a choice for which no token is generated."""
         running.first_token = running.first_token or time.monotonic()

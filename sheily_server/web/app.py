@@ -22,7 +22,8 @@ from ..api.route import Route, Service, Stream
 from ..api.routes import ROUTES
 from ..backend.preflight import LARGE_BODIES
 from ..backend.supervisor import Supervisor
-from ..chat.turn import Caller, Chat, ClientGoneError, Turn
+from ..chat.chat import Chat
+from ..chat.turn import Caller, ClientGoneError, Turn
 from ..config import Config
 from ..errors import QueueFullError, ServiceError
 from ..metrics import Metrics, Outcome

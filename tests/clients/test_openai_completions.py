@@ -10,7 +10,7 @@ from openai import BadRequestError, OpenAI
 from openai.types import Completion
 
 from tests.e2e.asking import post
-from tests.real_server import RealServer
+from tests.support.real_server import RealServer
 
 WORDS = "SmolLM2-135M-Instruct.Q4_1"
 PROMPT = "The capital of France is"

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.asking import assert_alive, complete, post, tokens_of
-from tests.real_server import RealServer
+from tests.support.real_server import RealServer
 
 TEXT = "The capital of France is Paris. The capital of Spain is Madrid. The capital of Italy is"
 NEAR = 0.3

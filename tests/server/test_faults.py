@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from openai import BadRequestError, OpenAI
 
-from sheily_server.chat import turn as chat
+from sheily_server.chat import chat
 from sheily_server.web import app
 from tests.server.conftest import Serve
 from tests.support.serving import Answer, Server, completion, read_until

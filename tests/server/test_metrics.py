@@ -14,7 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from sheily_server.backend.process import is_stopped
-from sheily_server.chat import turn as chat
+from sheily_server.chat import chat
 from sheily_server.metrics import CONTENT_TYPE
 from tests.server.conftest import Serve
 from tests.support.serving import Answer, Server, completion, read_until

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.http.conftest import Serve
-from tests.http.serving import Answer, Server
+from tests.server.conftest import Serve
+from tests.support.serving import Answer, Server
 
 pytestmark = pytest.mark.http
 

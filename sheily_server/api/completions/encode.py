@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET
 
-from ...chat.reader import Piece
+from ...chat.reader import Piece, Progress
 from ...chat.turn import Turn
 from ...protocol.events import PromptToken, TokenLogprob
 from ..openai_chat.encode import extension, timings, usage
@@ -133,8 +133,10 @@ class Chunks:
         """Yields nothing: a completion's text begins with its first token."""
         yield from ()
 
-    def of(self, piece: Piece) -> Iterator[bytes]:
+    def of(self, piece: Piece | Progress) -> Iterator[bytes]:
         """Yields a piece's chunks; none for the end of the last choice, which `last` yields."""
+        if isinstance(piece, Progress):
+            return
         text = self._texts[piece.choice]
         text.take(piece)
         part = text.part(piece.choice)

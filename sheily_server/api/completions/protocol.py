@@ -10,7 +10,8 @@ from typing import Annotated, Literal
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from ..openai_chat.protocol import Extension, Options, StreamOptions, Timings, Usage
+from ..openai_chat.answer import Extension, Timings, Usage
+from ..openai_chat.protocol import Options, StreamOptions
 
 MAX_PROMPTS = 128
 MAX_IDS = 131_072

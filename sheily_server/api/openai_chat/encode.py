@@ -14,16 +14,16 @@ from ...chat.reader import Piece, Progress
 from ...chat.turn import Turn, rate
 from ...protocol.events import TokenLogprob
 from ...templates.base import Call, CallPart
-from . import protocol as wire
+from . import answer
 
 
-def whole(turn: Turn, pieces: Sequence[Piece], logprobs: bool) -> wire.ChatCompletion:
+def whole(turn: Turn, pieces: Sequence[Piece], logprobs: bool) -> answer.ChatCompletion:
     """Builds the completion of a finished turn."""
     choices = [
         _choice([piece for piece in pieces if piece.choice == i], i, logprobs)
         for i in range(turn.n)
     ]
-    return wire.ChatCompletion(
+    return answer.ChatCompletion(
         id=_new_id(),
         created=turn.created,
         model=turn.model,
@@ -54,7 +54,7 @@ class Chunks:
         """Yields the chunks that need no token."""
         for choice in range(self._turn.n):
             told = extension(self._turn) if choice == 0 else UNSET
-            yield self._chunk(choice, wire.Delta(role="assistant", content=""), sheily=told)
+            yield self._chunk(choice, answer.Delta(role="assistant", content=""), sheily=told)
 
     def of(self, piece: Piece | Progress) -> Iterator[bytes]:
         """Yields a piece's chunks; none for the end of the last choice, which `last` yields."""
@@ -63,26 +63,26 @@ class Chunks:
             return
         logprobs = _logprobs(piece.logprobs) if self._logprobs else None
         deltas = [
-            wire.Delta(tool_calls=[_tool_call_part(part)])
+            answer.Delta(tool_calls=[_tool_call_part(part)])
             for part in piece.parts
             if part.name or part.arguments
         ]
         if not deltas and (piece.text or piece.logprobs):
-            deltas = [wire.Delta(content=piece.text)]
+            deltas = [answer.Delta(content=piece.text)]
         for delta in deltas:
             yield self._chunk(piece.choice, delta, logprobs, timings=self._timings())
             logprobs = None
         if piece.finish is not None:
             self._n_open -= 1
             if self._n_open:
-                yield self._chunk(piece.choice, wire.Delta(), finish=piece.finish)
+                yield self._chunk(piece.choice, answer.Delta(), finish=piece.finish)
 
     def last(self) -> Iterator[bytes]:
         """Yields the last chunks of a finished turn: its last choice's end, the usage, [DONE]."""
         turn = self._turn
         choice, finish = list(turn.finish_reasons.items())[-1]
         yield self._chunk(
-            choice, wire.Delta(), finish=finish, timings=timings(turn), sheily=extension(turn)
+            choice, answer.Delta(), finish=finish, timings=timings(turn), sheily=extension(turn)
         )
         if self._include_usage:
             yield self._event([], usage=usage(turn))
@@ -94,30 +94,32 @@ class Chunks:
     def _chunk(
         self,
         choice: int,
-        delta: wire.Delta,
-        logprobs: wire.Logprobs | None = None,
+        delta: answer.Delta,
+        logprobs: answer.Logprobs | None = None,
         *,
         finish: str | None = None,
         **fields: Any,
     ) -> bytes:
         """Writes an event about one choice. Its usage is null if the usage comes at the end."""
-        about = wire.ChunkChoice(delta=delta, finish_reason=finish, index=choice, logprobs=logprobs)
+        about = answer.ChunkChoice(
+            delta=delta, finish_reason=finish, index=choice, logprobs=logprobs
+        )
         return self._event([about], usage=None if self._include_usage else UNSET, **fields)
 
-    def _timings(self) -> wire.Timings | UnsetType:
+    def _timings(self) -> answer.Timings | UnsetType:
         turn = self._turn
         if not self._timed or turn.first_token_s is None:
             return UNSET
         seconds = time.monotonic() - turn.began - turn.first_token_s
         n_tokens = sum(turn.n_tokens.values())
-        return wire.Timings(
+        return answer.Timings(
             predicted_n=n_tokens,
             predicted_ms=round(1000 * seconds, 3),
             predicted_per_second=rate(n_tokens - turn.n, seconds),
         )
 
-    def _event(self, choices: list[wire.ChunkChoice], **fields: Any) -> bytes:
-        chunk = wire.ChatCompletionChunk(
+    def _event(self, choices: list[answer.ChunkChoice], **fields: Any) -> bytes:
+        chunk = answer.ChatCompletionChunk(
             id=self._id,
             created=self._turn.created,
             model=self._turn.model,
@@ -128,8 +130,8 @@ class Chunks:
         return _data(msgspec.json.encode(chunk))
 
 
-def _progress(found: Progress) -> wire.PromptProgress:
-    return wire.PromptProgress(
+def _progress(found: Progress) -> answer.PromptProgress:
+    return answer.PromptProgress(
         total=found.prompt_tokens,
         cache=found.cached_tokens,
         processed=found.computed_tokens,
@@ -141,16 +143,16 @@ def _data(content: bytes) -> bytes:
     return b"data: " + content + b"\n\n"
 
 
-def _choice(pieces: Sequence[Piece], index: int, logprobs: bool) -> wire.Choice:
+def _choice(pieces: Sequence[Piece], index: int, logprobs: bool) -> answer.Choice:
     calls = [_tool_call(call) for piece in pieces for call in piece.calls]
     text = "".join(piece.text for piece in pieces)
     content = text if text or not calls else None
-    message = wire.AnswerMessage(content=content, tool_calls=calls or UNSET)
+    message = answer.AnswerMessage(content=content, tool_calls=calls or UNSET)
     tokens = [logprob for piece in pieces for logprob in piece.logprobs]
     finish = pieces[-1].finish
     if finish is None:
         raise RuntimeError("an answer without its end")
-    return wire.Choice(
+    return answer.Choice(
         message=message,
         finish_reason=finish,
         index=index,
@@ -158,31 +160,32 @@ def _choice(pieces: Sequence[Piece], index: int, logprobs: bool) -> wire.Choice:
     )
 
 
-def _tool_call(call: Call) -> wire.AnswerToolCall:
-    return wire.AnswerToolCall(_new_call_id(), wire.AnswerCall(call.name, call.arguments))
+def _tool_call(call: Call) -> answer.AnswerToolCall:
+    return answer.AnswerToolCall(_new_call_id(), answer.AnswerCall(call.name, call.arguments))
 
 
-def _tool_call_part(part: CallPart) -> wire.ToolCallPart:
+def _tool_call_part(part: CallPart) -> answer.ToolCallPart:
     """Returns what a chunk says of a part of a call."""
     if part.name is None:
-        return wire.ToolCallPart(part.index, wire.CallPart(arguments=part.arguments))
-    function = wire.CallPart(name=part.name, arguments=part.arguments)
-    return wire.ToolCallPart(part.index, function, id=_new_call_id(), type="function")
+        return answer.ToolCallPart(part.index, answer.CallPart(arguments=part.arguments))
+    function = answer.CallPart(name=part.name, arguments=part.arguments)
+    return answer.ToolCallPart(part.index, function, id=_new_call_id(), type="function")
 
 
 def _new_call_id() -> str:
     return f"call_{secrets.token_hex(12)}"
 
 
-def _logprobs(tokens: Sequence[TokenLogprob]) -> wire.Logprobs:
-    return wire.Logprobs(
+def _logprobs(tokens: Sequence[TokenLogprob]) -> answer.Logprobs:
+    return answer.Logprobs(
         [
-            wire.Logprob(
+            answer.Logprob(
                 token=_text(token.piece),
                 logprob=token.logprob,
                 bytes=list(token.piece),
                 top_logprobs=[
-                    wire.TopLogprob(_text(piece), value, list(piece)) for piece, value in token.top
+                    answer.TopLogprob(_text(piece), value, list(piece))
+                    for piece, value in token.top
                 ],
             )
             for token in tokens
@@ -198,15 +201,15 @@ def _new_id() -> str:
     return f"chatcmpl-{secrets.token_hex(12)}"
 
 
-def usage(turn: Turn) -> wire.Usage:
+def usage(turn: Turn) -> answer.Usage:
     """Returns the token counts of a finished turn."""
     done = turn.done()
-    return wire.Usage(
+    return answer.Usage(
         prompt_tokens=done.prompt_tokens,
         completion_tokens=done.completion_tokens,
         total_tokens=done.prompt_tokens + done.completion_tokens,
-        prompt_tokens_details=wire.CachedTokens(done.cached_tokens),
-        completion_tokens_details=wire.CompletionTokensDetails(
+        prompt_tokens_details=answer.CachedTokens(done.cached_tokens),
+        completion_tokens_details=answer.CompletionTokensDetails(
             accepted_prediction_tokens=done.accepted_prediction_tokens,
             rejected_prediction_tokens=done.rejected_prediction_tokens,
             text_tokens=done.completion_tokens,
@@ -214,8 +217,8 @@ def usage(turn: Turn) -> wire.Usage:
     )
 
 
-def extension(turn: Turn) -> wire.Extension:
-    return wire.Extension(
+def extension(turn: Turn) -> answer.Extension:
+    return answer.Extension(
         dropped_messages=turn.dropped_messages,
         timed_out=turn.timed_out,
         clamped=turn.clamped,
@@ -224,11 +227,11 @@ def extension(turn: Turn) -> wire.Extension:
     )
 
 
-def timings(turn: Turn) -> wire.Timings:
+def timings(turn: Turn) -> answer.Timings:
     """Returns the times of a finished turn."""
     done = turn.done()
     computed = done.prompt_tokens - done.cached_tokens
-    return wire.Timings(
+    return answer.Timings(
         predicted_n=done.completion_tokens,
         queued_ms=round(1000 * done.queued_s, 3),
         prompt_ms=round(1000 * done.prefill_s, 3),

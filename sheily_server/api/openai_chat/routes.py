@@ -5,7 +5,7 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from ..route import WORK, Asked, Route, Service, Stream, Whole, collect, whole
-from . import decode, encode
+from . import answer, decode, encode
 from . import protocol as wire
 
 HELLO = [{"role": "user", "content": "Name a river."}]
@@ -50,9 +50,9 @@ ROUTES = (
         path="/v1/chat/completions",
         summary="An answer in OpenAI's format, whole or as a stream of events",
         handle=completions,
-        answer=wire.ChatCompletion,
+        answer=answer.ChatCompletion,
         request=wire.ChatRequest,
-        events=(wire.ChatCompletionChunk,),
+        events=(answer.ChatCompletionChunk,),
         errors=WORK,
         examples={
             "whole": {"messages": HELLO, "max_tokens": 8},

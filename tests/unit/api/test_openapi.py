@@ -13,6 +13,7 @@ from openai.types.chat import completion_create_params
 
 from sheily_server.api import openapi, simple, tokens
 from sheily_server.api.completions import protocol as completions
+from sheily_server.api.openai_chat import answer as openai_answer
 from sheily_server.api.openai_chat import protocol as openai
 from sheily_server.api.openai_chat.neutral import EFFECTLESS, NEUTRAL
 from sheily_server.api.routes import OPEN_PATHS, ROUTES
@@ -131,17 +132,17 @@ def test_what_is_neutral_in_the_document_is_accepted(name: str) -> None:
 
 
 def test_required_fields_of_answers_are_those_that_are_always_sent() -> None:
-    details = openai.CompletionTokensDetails(
+    details = openai_answer.CompletionTokensDetails(
         accepted_prediction_tokens=0, rejected_prediction_tokens=0, text_tokens=1
     )
-    usage = openai.Usage(
+    usage = openai_answer.Usage(
         prompt_tokens=1,
         completion_tokens=1,
         total_tokens=2,
-        prompt_tokens_details=openai.CachedTokens(),
+        prompt_tokens_details=openai_answer.CachedTokens(),
         completion_tokens_details=details,
     )
-    timings = openai.Timings(
+    timings = openai_answer.Timings(
         predicted_n=3,
         queued_ms=0,
         prompt_ms=0,
@@ -151,7 +152,7 @@ def test_required_fields_of_answers_are_those_that_are_always_sent() -> None:
         draft_n=0,
         draft_n_accepted=0,
     )
-    least = openai.ChatCompletion(
+    least = openai_answer.ChatCompletion(
         id="id",
         created=0,
         model="m",
@@ -159,13 +160,19 @@ def test_required_fields_of_answers_are_those_that_are_always_sent() -> None:
         choices=[],
         usage=usage,
         timings=timings,
-        sheily=openai.Extension(),
+        sheily=openai_answer.Extension(),
     )
-    chunk = openai.ChatCompletionChunk(
+    chunk = openai_answer.ChatCompletionChunk(
         id="id", created=0, model="m", system_fingerprint="fp", choices=[]
     )
-    delta = openai.Delta()
-    others = (usage, details, timings, openai.Extension(), openai.AnswerMessage(content=None))
+    delta = openai_answer.Delta()
+    others = (
+        usage,
+        details,
+        timings,
+        openai_answer.Extension(),
+        openai_answer.AnswerMessage(content=None),
+    )
     for answer in (least, chunk, delta, *others):
         sent = msgspec.json.decode(msgspec.json.encode(answer))
         assert set(SCHEMAS[type(answer).__name__]["required"]) == set(sent)

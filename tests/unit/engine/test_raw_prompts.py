@@ -17,8 +17,8 @@ from sheily_server.engine.reading import SHORT
 from sheily_server.engine.vitals import Vitals
 from sheily_server.protocol.commands import RawPrompt, Sampling, Start, Submit
 from sheily_server.protocol.events import Admitted, Refused, RequestEvent, TooLong
-from tests.fake_tokenizer import Letters
-from tests.unit.test_admission import Verdicts
+from tests.support.fake_tokenizer import Letters
+from tests.unit.engine.test_admission import Verdicts
 
 CONTEXT = 20
 BOS = 2
@@ -105,7 +105,7 @@ def test_every_prompt_has_its_choices() -> None:
     assert [one.prompt for one in job.sequences[::2]] == [[BOS, 97, 98], [BOS, 7, BOS], [BOS]]
     assert [one.prompt for one in job.sequences[1::2]] == [one.prompt for one in job.firsts]
     assert [job.n_hidden(i) for i in range(6)] == [1, 1, 1, 1, 0, 0]
-    assert job.admitted() == Admitted(5, 7, 3)
+    assert job.admitted() == Admitted(5, 7, longest=3)
     assert job.submit.prompts == []
     seeds = [job.sampling(i).seed for i in range(6)]
     assert seeds[:2] == seeds[2:4] == seeds[4:]  # as if each prompt were alone
@@ -193,5 +193,5 @@ def test_many_short_texts_together_are_no_short_text() -> None:
     for n in (SHORT // 8, SHORT // 8 + 1):
         lanes = Seen()
         event, _ = answer(*[RawPrompt(text="a b " * 2)] * n, lanes=lanes)
-        assert event == Admitted(5, 8 * n, 8)
+        assert event == Admitted(5, 8 * n, longest=8)
         assert lanes.handed == [(8 * n <= SHORT, 8 * n)]

@@ -14,16 +14,18 @@ import pytest
 from sheily_server.api import simple as simple_route
 from sheily_server.api import tokens
 from sheily_server.api.body import Read
+from sheily_server.api.openai_chat import answer as openai_answer
 from sheily_server.api.openai_chat import decode, encode
 from sheily_server.api.openai_chat import protocol as openai
 from sheily_server.backend.supervisor import Supervisor
 from sheily_server.backend.tickets import Ticket
+from sheily_server.chat import chat
 from sheily_server.chat import grammar as schemas
-from sheily_server.chat import turn as chat
+from sheily_server.chat.chat import Chat
 from sheily_server.chat.generation import Generation
 from sheily_server.chat.history import drop_oldest
 from sheily_server.chat.reader import Piece
-from sheily_server.chat.turn import Chat, ClientGoneError, Turn
+from sheily_server.chat.turn import Caller, ClientGoneError, Turn
 from sheily_server.config import Config
 from sheily_server.errors import EngineCrashedError, NotReadyError, QueueFullError, ServiceError
 from sheily_server.protocol.commands import (
@@ -145,8 +147,8 @@ def assistant(text: str) -> openai.AssistantMessage:
     return openai.AssistantMessage(content=text)
 
 
-def caller(gone: Callable[[], bool] = stays) -> chat.Caller:
-    return chat.Caller(gone, time.monotonic(), "them")
+def caller(gone: Callable[[], bool] = stays) -> Caller:
+    return Caller(gone, time.monotonic(), "them")
 
 
 def begin(
@@ -163,7 +165,7 @@ def ask(
     subject: Chat,
     options: openai.Options,
     messages: Sequence[openai.ChatMessage],
-    by: chat.Caller,
+    by: Caller,
 ) -> Turn:
     """As the routes do."""
     subject.check_model(options.model)
@@ -209,18 +211,18 @@ def test_a_turn_from_its_beginning_to_its_end() -> None:
     assert turn.finish_reasons == {0: "stop"}
     assert (turn.n, turn.fingerprint) == (1, "fp_1")
     assert turn.first_token_s is not None
-    assert encode.usage(turn) == openai.Usage(
+    assert encode.usage(turn) == openai_answer.Usage(
         prompt_tokens=12,
         completion_tokens=3,
         total_tokens=15,
-        prompt_tokens_details=openai.CachedTokens(5),
-        completion_tokens_details=openai.CompletionTokensDetails(
+        prompt_tokens_details=openai_answer.CachedTokens(5),
+        completion_tokens_details=openai_answer.CompletionTokensDetails(
             accepted_prediction_tokens=0, rejected_prediction_tokens=0, text_tokens=3
         ),
     )
-    assert encode.extension(turn) == openai.Extension()
+    assert encode.extension(turn) == openai_answer.Extension()
     assert turn.model == "tiny.Q8_0"
-    assert encode.timings(turn) == openai.Timings(
+    assert encode.timings(turn) == openai_answer.Timings(
         predicted_n=3,
         queued_ms=0.0,
         prompt_ms=100.0,
@@ -463,9 +465,9 @@ def test_waiting_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     assert next(pieces) == Piece(0, "x")
 
 
-def late(seconds: float) -> chat.Caller:
+def late(seconds: float) -> Caller:
     """Whose request came so long before its deadline's grace that it is over now."""
-    return chat.Caller(stays, time.monotonic() - CONFIG.timeout - seconds)
+    return Caller(stays, time.monotonic() - CONFIG.timeout - seconds)
 
 
 @pytest.mark.parametrize("script", [[], [ADMITTED]])

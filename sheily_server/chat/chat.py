@@ -1,0 +1,373 @@
+"""Follows turns through the engine, from what is asked to the pieces of an answer. Knows no dialect
+and no HTTP."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+import msgspec
+
+from ..backend.supervisor import Supervisor
+from ..backend.tickets import Ticket
+from ..config import Config
+from ..errors import (
+    ContextExceededError,
+    EngineFailedError,
+    InvalidRequestError,
+    TimedOutError,
+    UnknownModelError,
+)
+from ..logs import escaped
+from ..metrics import Metrics
+from ..protocol.commands import Detokenize, PromptFormat, Segment, Submit, Tokenize
+from ..protocol.events import (
+    SCHEMA_TOO_COMPLEX,
+    Admitted,
+    ChoiceFinished,
+    Detokenized,
+    Finished,
+    Prefilled,
+    Prompted,
+    Refused,
+    RequestEvent,
+    RequestFailed,
+    Text,
+    Tokenized,
+    TooLong,
+)
+from ..templates.base import Message, PromptError
+from ..templates.registry import render, template_of
+from .dates import ConversationDates
+from .generation import Generation
+from .grammar import answer_grammar
+from .history import drop_oldest, limit_history
+from .reader import AnswerReader, Piece, Progress
+from .turn import Caller, ClientGoneError, Turn
+
+log = logging.getLogger(__name__)
+
+POLL_S = 0.05
+FIRST_GRACE_S = 0.2
+"""Seconds after its deadline that a request without a token waits for the engine to report it."""
+ENGINE_GRACE_S = 10.0
+"""The same for a request with a token, whose answer the engine ends between two steps."""
+ANSWER_SHARE = 4
+"""Trimming leaves one part in ANSWER_SHARE of the context for an answer of unknown length."""
+MOST_TOLD = 100
+"""Fields without effect that are logged."""
+TRIMMED_SHARE = 8
+"""A prompt that was not counted to its end loses at least one part in TRIMMED_SHARE."""
+
+_Event = TypeVar("_Event", bound=RequestEvent)
+
+
+class Chat:
+    """Turns checked requests into prompts, follows them through the engine, and counts their tokens
+    in the `metrics`."""
+
+    def __init__(
+        self,
+        config: Config,
+        supervisor: Supervisor,
+        *,
+        today: Callable[[], datetime.date] = datetime.date.today,
+        metrics: Metrics | None = None,
+    ) -> None:
+        self._config = config
+        self._supervisor = supervisor
+        self._today = today
+        self._metrics = metrics or Metrics(supervisor.health)
+        self._dates = ConversationDates()
+        self.model = config.model_path.stem
+        self._told: set[str] = set()
+
+    def begin(self, asked: Generation, caller: Caller) -> Turn:
+        """Renders the prompt and waits until the engine has admitted it.
+
+        Raises ServiceError for whatever keeps the request from being answered, and ClientGoneError.
+        """
+        self._check_limits(asked)
+        self.tell_ignored(asked.ignored)
+        most = self._config.max_tokens
+        limit = most if asked.max_tokens is None else min(asked.max_tokens, most)
+        engine = self._supervisor.engine()
+        syntax = template_of(engine.prompt_format).calls
+        scope = caller.scope
+        segments = self._renderer(engine.prompt_format, asked, scope)
+        kept, n_dropped = asked.messages, 0
+        if asked.history is not None:
+            kept, n_dropped = limit_history(kept, asked.history)
+        if n_dropped:  # reports a fault in any message, by its place among all
+            segments(asked.messages)
+        submit = Submit(
+            id=0,
+            segments=segments(kept),
+            prompts=list(asked.prompts),
+            echo=asked.echo,
+            scores=asked.scores,
+            sampling=asked.sampling,
+            max_tokens=limit,
+            room=self._room(asked, limit),
+            stop=asked.stop,
+            deadline=caller.arrived + self._config.timeout,
+            n=asked.n,
+            top_logprobs=asked.top_logprobs,
+            grammar=answer_grammar(asked.schema, asked.offer, syntax, self._config.parallel),
+            visible=list(syntax.visible) if syntax and asked.offer.functions else [],
+            prediction=asked.prediction,
+            arrived=caller.arrived,
+            scope=scope,
+            progress=asked.progress,
+        )
+        ticket = self._supervisor.submit(submit, asked.trims)
+        try:
+            while not isinstance(event := self._first_event(ticket, caller), Admitted):
+                long = _expected(event, TooLong)
+                excess = _excess(kept, long, self._config.context_size) if asked.trims else 0
+                cut = drop_oldest(kept, excess)
+                if cut != kept:
+                    n_dropped += len(kept) - len(cut)
+                    kept = cut
+                    submit = msgspec.structs.replace(submit, segments=segments(kept))
+                elif submit.room > 1:  # rather a short answer than none
+                    submit = msgspec.structs.replace(submit, room=1)
+                else:
+                    raise ContextExceededError(
+                        n_context=self._config.context_size,
+                        n_prompt=long.prompt_tokens,
+                        at_least=long.at_least,
+                        place=long.place,
+                    )
+                self._supervisor.submit_again(ticket, submit)
+            return Turn(
+                model=self.model,
+                fingerprint=engine.fingerprint,
+                dropped_messages=n_dropped,
+                clamped=self._clamped(asked, limit, event.longest or event.prompt_tokens),
+                ignored=asked.ignored,
+                relaxed=event.relaxed,
+                began=caller.arrived,
+                ticket=ticket,
+                n=submit.n_choices,
+                offer=asked.offer,
+                syntax=syntax,
+                bound=submit.grammar is not None,
+                prompt_tokens=event.prompt_tokens,
+                progress=asked.progress,
+            )
+        except BaseException:
+            ticket.cancel()
+            raise
+
+    def pieces(self, turn: Turn, caller: Caller) -> Iterator[Piece | Progress | None]:
+        """Yields the pieces of the answer as they come; None when nothing came for a short while.
+
+        Raises ServiceError when the engine fails, and ClientGoneError. Closing the iterator early,
+        or an error in it, frees the slot.
+        """
+        readers = [
+            AnswerReader(choice, turn.offer, turn.syntax, bound=turn.bound)
+            for choice in range(turn.n)
+        ]
+        last_came: dict[int, float] = {}
+        grace = FIRST_GRACE_S
+        try:
+            while turn.finished is None:
+                event = self._next(turn.ticket, caller, grace)
+                if event is None:
+                    yield self._waiting(turn)
+                    continue
+                if isinstance(event, Prefilled):
+                    yield Progress(
+                        queue_place=None,
+                        prompt_tokens=turn.prompt_tokens,
+                        computed_tokens=event.computed_tokens,
+                        cached_tokens=event.cached_tokens,
+                    )
+                    continue
+                grace = ENGINE_GRACE_S
+                if isinstance(event, Text):
+                    now = time.monotonic()
+                    if turn.first_token_s is None:
+                        turn.first_token_s = now - turn.began
+                        self._metrics.first_token(turn.first_token_s)
+                    if event.choice in last_came:
+                        self._metrics.token_gap(now - last_came[event.choice])
+                    last_came[event.choice] = now
+                    turn.n_tokens[event.choice] = event.n_tokens
+                    yield from readers[event.choice].take(event)
+                elif isinstance(event, Prompted):
+                    yield Piece(event.choice, prompt=tuple(event.tokens))
+                elif isinstance(event, ChoiceFinished):
+                    turn.timed_out = turn.timed_out or event.timed_out
+                    for piece in readers[event.choice].end(event):
+                        if piece.finish is not None:
+                            turn.finish_reasons[event.choice] = piece.finish
+                        yield piece
+                else:
+                    turn.finished = _expected(event, Finished)
+                    self._metrics.finished(turn.finished, turn.timed_out)
+        finally:
+            if turn.finished is None:
+                turn.ticket.cancel()
+
+    def _waiting(self, turn: Turn) -> Progress | None:
+        """Returns a request's place in the queue, where it wants to know and has moved."""
+        place = self._supervisor.queue_place(turn.ticket) if turn.progress else None
+        if place is None or place == turn.queue_place:
+            return None
+        turn.queue_place = place
+        return Progress(queue_place=place, prompt_tokens=turn.prompt_tokens)
+
+    def tokenize(self, text: str, caller: Caller) -> Tokenized:
+        """Returns the tokens of a text. Raises ServiceError."""
+        return self._tokenized([Segment(text, False)], caller)
+
+    def tokenize_prompt(self, asked: Generation, caller: Caller) -> Tokenized:
+        """Returns the tokens of a request's prompt. Raises ServiceError."""
+        prompt_format = self._supervisor.engine().prompt_format
+        segments = self._renderer(prompt_format, asked, caller.scope)
+        return self._tokenized(segments(asked.messages), caller)
+
+    def _tokenized(self, segments: list[Segment], caller: Caller) -> Tokenized:
+        deadline = caller.arrived + self._config.timeout
+        return _expected(self._ask(Tokenize(0, segments, deadline), caller), Tokenized)
+
+    def detokenize(self, tokens: list[int], caller: Caller) -> str:
+        """Returns the text of tokens, control tokens included. Raises ServiceError."""
+        return _expected(self._ask(Detokenize(0, tokens), caller), Detokenized).text
+
+    def check_model(self, name: str | None) -> None:
+        """Raises UnknownModelError for a name other than this model's."""
+        aliases = self._config.model_aliases
+        names = (None, "", self.model, self._config.model_path.name, *aliases)
+        if "*" not in aliases and name not in names:
+            raise UnknownModelError(name or "", self.model)
+
+    def tell_ignored(self, fields: Sequence[str]) -> None:
+        """Logs each field without effect once a process, as its sender may not read answers."""
+        for name in fields:
+            if name not in self._told and len(self._told) < MOST_TOLD:
+                self._told.add(name)
+                log.info("requests have the field %s, which has no effect here", escaped(name))
+
+    def _check_limits(self, asked: Generation) -> None:
+        if asked.n > self._config.parallel:
+            raise InvalidRequestError(
+                f"n is {asked.n}; this server gives at most {self._config.parallel} answers to a "
+                "request (LLM_PARALLEL).",
+                "n",
+            )
+
+    def _room(self, asked: Generation, limit: int) -> int:
+        """Returns the tokens that the prompt must leave for the answer."""
+        if not asked.trims:
+            return min(1, limit)
+        return limit if asked.max_tokens else min(limit, self._config.context_size // ANSWER_SHARE)
+
+    def _clamped(self, asked: Generation, limit: int, n_prompt: int) -> dict[str, int]:
+        """Returns the length that an answer was limited to, if the request asked for more."""
+        limit = min(limit, self._config.context_size - n_prompt)
+        more = asked.max_tokens is not None and asked.max_tokens > limit
+        return {asked.max_tokens_place: limit} if more else {}
+
+    def _renderer(
+        self, prompt_format: PromptFormat, asked: Generation, scope: str
+    ) -> Callable[[Sequence[Message]], list[Segment]]:
+        """Returns a function that renders the prompt of those messages of a conversation that are
+        kept. All of its messages determine the date. The function raises InvalidRequestError."""
+        date = self._dates.date_for(asked.messages, self._today(), scope)
+        tools = asked.offer.rendered or None
+
+        def rendered(kept: Sequence[Message]) -> list[Segment]:
+            if not kept:  # the request has prompts
+                return []
+            try:
+                return render(
+                    prompt_format, kept, date=date, tools=tools, continues=asked.continues
+                )
+            except PromptError as error:
+                raise InvalidRequestError(error.message, error.param) from None
+
+        return rendered
+
+    def _ask(self, command: Tokenize | Detokenize, caller: Caller) -> RequestEvent:
+        ticket = self._supervisor.submit(command)
+        try:
+            return self._first_event(ticket, caller)
+        except BaseException:
+            ticket.cancel()
+            raise
+
+    def _first_event(self, ticket: Ticket, caller: Caller) -> RequestEvent:
+        if self._left(caller, FIRST_GRACE_S) <= 0:  # after many tries, each of them short
+            raise TimedOutError(self._config.timeout)
+        event = None
+        while event is None:
+            event = self._next(ticket, caller, FIRST_GRACE_S)
+        return event
+
+    def _left(self, caller: Caller, grace: float) -> float:
+        """Returns the seconds left to wait for the engine. The engine keeps the deadline itself,
+        and has `grace` seconds more to report it."""
+        return caller.arrived + self._config.timeout + grace - time.monotonic()
+
+    def _next(self, ticket: Ticket, caller: Caller, grace: float) -> RequestEvent | None:
+        """Returns the next event, or None after a short while. Raises errors that the engine
+        reports, TimedOutError and ClientGoneError."""
+        left = self._left(caller, grace)
+        event = ticket.next(max(0.0, min(POLL_S, left)))
+        if caller.gone():
+            raise ClientGoneError
+        if event is None:
+            if left <= POLL_S:
+                raise TimedOutError(self._config.timeout)
+            return None
+        if isinstance(event, Refused):
+            raise InvalidRequestError(event.message, event.param)
+        if isinstance(event, RequestFailed):
+            if event.code == "timeout":
+                raise TimedOutError(self._config.timeout)
+            if event.code == SCHEMA_TOO_COMPLEX:
+                raise InvalidRequestError(
+                    f"The schema is too complex to be followed: {event.message}.",
+                    code=event.code,
+                )
+            raise EngineFailedError(
+                f"The model failed on this request: {event.message}.", code=event.code
+            )
+        return event
+
+
+def _expected(event: RequestEvent, kind: type[_Event]) -> _Event:
+    """Returns the event, or raises ServiceError if the engine answered another question."""
+    if isinstance(event, kind):
+        return event
+    raise EngineFailedError(
+        f"The engine answered with {type(event).__name__} in the place of {kind.__name__}.",
+        code="engine_error",
+    )
+
+
+def _excess(kept: Sequence[Message], event: TooLong, context_size: int) -> int:
+    """Returns how many of the oldest messages to drop from a prompt that is too long, by their
+    lengths.
+
+    The length of a prompt that was not counted to its end is unknown. The known part is too little,
+    so a fixed share goes each time: a long prompt then needs no hundreds of tries.
+    """
+    excess = event.prompt_tokens + event.room - context_size
+    length = sum(len(message.text) for message in kept)
+    left = excess * length / max(1, event.prompt_tokens)
+    if event.at_least:
+        left = max(left, length / TRIMMED_SHARE)
+    others = [message for message in kept if message.role != "system"]
+    for count, message in enumerate(others, 1):
+        left -= len(message.text)
+        if left <= 0:
+            return count
+    return len(others)
