@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import Meta, Struct
 
 from ..chat.generation import Generation
 from ..errors import InvalidRequestError
@@ -57,12 +57,12 @@ class TokenizeResponse(Struct, frozen=True):
     tokens: list[int]
     count: int
     pieces: list[str]
-    sheily: Extension | UnsetType = UNSET
+    sheily: Extension
 
 
 class DetokenizeResponse(Struct, frozen=True):
     text: str
-    sheily: Extension | UnsetType = UNSET
+    sheily: Extension
 
 
 TOKENIZE = body.Reader(TokenizeRequest, NEUTRAL, EFFECTLESS, refuse_media)
@@ -95,11 +95,8 @@ def prompt_of(request: TokenizeRequest) -> Generation:
 
 def tokenized(found: Tokenized, ignored: Sequence[str] = ()) -> TokenizeResponse:
     pieces = [piece.decode("utf-8", "replace") for piece in found.pieces]
-    return TokenizeResponse(found.tokens, len(found.tokens), pieces, _said(ignored))
-
-
-def _said(ignored: Sequence[str]) -> Extension | UnsetType:
-    return Extension(ignored=list(ignored)) if ignored else UNSET
+    said = Extension(ignored=list(ignored))
+    return TokenizeResponse(found.tokens, len(found.tokens), pieces, said)
 
 
 def tokenize(service: Service, asked: Asked) -> Whole:
@@ -119,7 +116,7 @@ def detokenize(service: Service, asked: Asked) -> Whole:
     service.chat.check_model(read.request.model)
     service.chat.tell_ignored(read.ignored)
     text = service.chat.detokenize(read.request.tokens, asked.caller)
-    return whole(DetokenizeResponse(text, _said(read.ignored)))
+    return whole(DetokenizeResponse(text, Extension(ignored=list(read.ignored))))
 
 
 ROUTES = (

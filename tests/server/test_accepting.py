@@ -185,7 +185,7 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [
         record.getMessage()
         for record in caplog.records
-        if record.name == "sheily_server.chat.turn" and "no effect" in record.getMessage()
+        if record.name == "sheily_server.chat.chat" and "no effect" in record.getMessage()
     ]
 
 

@@ -8,8 +8,10 @@ import socket
 import time
 from typing import Any
 
+import msgspec
 import pytest
 
+from sheily_server.protocol.commands import Bias
 from sheily_server.web import app
 from tests.server.conftest import Serve
 from tests.support.serving import Server, completion, parse_events, read_until
@@ -49,6 +51,7 @@ def test_an_answer(server: Server) -> None:
         ],
         "system_fingerprint": "fp_fake",
         "timings": {
+            "predicted_n": 3,
             "queued_ms": 0.0,
             "prompt_ms": 1.0,
             "predicted_ms": 10.0,
@@ -209,6 +212,7 @@ def test_the_simple_route(server: Server) -> None:
         "usage",
         "dropped_messages",
         "timed_out",
+        "sheily",
     }
     assert body["response"] == "one two"
     assert (body["model"], body["finish_reason"]) == ("fake-model", "stop")
@@ -251,6 +255,8 @@ def test_the_simple_route_with_messages_and_options(server: Server) -> None:
     ).json()
     submit = json.loads(body["response"])
     assert shown_prompt(body["response"]).startswith("<|im_start|>system\nS<|im_end|>")
+    bias = msgspec.convert(submit["sampling"].pop("logit_bias"), Bias)
+    assert bias == Bias.of({5: -100.0, 7: 1.5})
     assert (submit["max_tokens"], submit["stop"]) == (7, ["END"])
     assert submit["sampling"] == {
         "temperature": 0.5,
@@ -262,7 +268,6 @@ def test_the_simple_route_with_messages_and_options(server: Server) -> None:
         "min_p": 0.05,
         "repeat_penalty": 1.1,
         "ignore_eos": True,
-        "logit_bias": {"5": -100.0, "7": 1.5},
     }
 
 

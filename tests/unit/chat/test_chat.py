@@ -544,7 +544,7 @@ def test_an_error_after_admission_frees_the_slot(
     class Failing(ScriptedSupervisor):
         def submit_again(self, ticket: Ticket, command: Submit | Tokenize | Detokenize) -> None:
             super().submit_again(ticket, command)
-            monkeypatch.setattr(f"sheily_server.chat.turn.{fails}", fail)
+            monkeypatch.setattr(f"sheily_server.chat.chat.{fails}", fail)
 
     def fail(*arguments: Any, **options: Any) -> None:
         raise RuntimeError("no such luck")
