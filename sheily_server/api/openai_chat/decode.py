@@ -129,6 +129,8 @@ class Continuable(Protocol):
 def continues(messages: Sequence[Message], asked: Continuable) -> bool:
     """Whether the answer goes on with the last message: where that is the assistant's, has text
     and is not the only one, unless the request wants a new turn. Raises InvalidRequestError."""
+    if not messages:  # of a raw prompt
+        return False
     *before, last = messages
     possible = last.role == "assistant" and bool(last.text) and not last.tool_calls
     if asked.continue_final_message:
