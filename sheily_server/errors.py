@@ -50,7 +50,8 @@ class UnknownModelError(InvalidRequestError):
 class ContextExceededError(InvalidRequestError):
     """The prompt leaves no room for an answer in the context. Counts are in tokens; `at_least` says
     that the prompt was not counted to its end. `place` is what the request calls the prompt. The
-    message begins with OpenAI's words, which clients look for."""
+    message begins with OpenAI's words, which clients look for. It has no double quote: litellm
+    looks in the body's repr, where the apostrophe would then be escaped."""
 
     def __init__(
         self, *, n_context: int, n_prompt: int, at_least: bool = False, place: str = "messages"
@@ -58,9 +59,7 @@ class ContextExceededError(InvalidRequestError):
         least = "at least " if at_least else ""
         advice = "Shorten it."
         if place == "messages":
-            advice = (
-                'Shorten the messages, or send "truncation": "trim" to have the oldest left out.'
-            )
+            advice = "Shorten the messages, or send truncation: trim to have the oldest left out."
         super().__init__(
             f"This model's maximum context length is {n_context} tokens. However, your {place} "
             f"resulted in {least}{n_prompt} tokens, which leaves no room for an answer. {advice}",

@@ -154,7 +154,11 @@ def test_a_forced_call_follows_what_is_left(
     llama3_server: RealServer, ending: dict[str, int], name: str
 ) -> None:
     schema, places = SCHEMAS[name]
-    fields: dict[str, Any] = {"tools": [tool("f", schema)], "tool_choice": "required"}
+    fields: dict[str, Any] = {
+        "tools": [tool("f", schema)],
+        "tool_choice": "required",
+        "parallel_tool_calls": False,
+    }
     answer = ask(llama3_server, ending, **fields)
     told = [f"{PARAMETERS}.{place}" for place in places]
     assert answer.body["sheily"].get("relaxed", []) == told
@@ -196,6 +200,7 @@ def test_functions_beside_a_response_format(llama3_server: RealServer, strict: b
     fields = {
         "tools": [tool("weather", WEATHER, strict=strict)],
         "response_format": form(RIVER, strict=strict),
+        "parallel_tool_calls": False,
     }
     n_calls = n_texts = 0
     for seed in range(24):
@@ -213,7 +218,11 @@ def test_functions_beside_a_response_format(llama3_server: RealServer, strict: b
 
 
 def test_a_forced_call_wins(llama3_server: RealServer) -> None:
-    fields = {"tools": [tool("weather", WEATHER, strict=True)], "response_format": form(RIVER)}
+    fields = {
+        "tools": [tool("weather", WEATHER, strict=True)],
+        "response_format": form(RIVER),
+        "parallel_tool_calls": False,
+    }
     named = {"type": "function", "function": {"name": "weather"}}
     for choice in ("required", named):
         answer = complete(llama3_server, "Go.", max_tokens=60, tool_choice=choice, **fields)

@@ -165,8 +165,8 @@ def test_a_prompt_that_is_too_long(openai_client: OpenAI) -> None:
         ask(openai_client, "word " * 3000)
     assert caught.value.code == "context_length_exceeded"
     assert caught.value.param == "messages"
-    assert "2048" in caught.value.message
-    assert "(3031 in the messages, 24 for" in caught.value.message  # 3000 words, 31 around them
+    for number in ("2048", "3031"):  # 3000 words, 31 tokens around them
+        assert number in caught.value.message
 
 
 def test_an_answer_without_a_limit_ends_with_the_context(openai_client: OpenAI) -> None:

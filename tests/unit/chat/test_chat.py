@@ -387,6 +387,7 @@ def test_a_prompt_that_is_too_long_names_both_numbers() -> None:
         "This model's maximum context length is 256 tokens. However, your messages resulted in 270 "
         "tokens"
     )
+    assert error.message in repr({"message": error.message})  # where litellm looks
 
 
 @pytest.mark.parametrize(
