@@ -244,7 +244,9 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 def test_damaged_metadata_is_refused(tiny_path: Path, tmp_path: Path, cut: int) -> None:
     path = tmp_path / "cut.gguf"
     path.write_bytes(tiny_path.read_bytes()[:cut])
-    with pytest.raises(ValueError, match=r"cut\.gguf (is empty|is not a GGUF file|ends in|says that)"):
+    with pytest.raises(
+        ValueError, match=r"cut\.gguf (is empty|is not a GGUF file|ends in|says that)"
+    ):
         gguf_file.read_metadata(path)
 
 

@@ -52,7 +52,9 @@ HOSTILE: list[tuple[dict[str, Any], str]] = [
 
 
 def schema(content: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "json_schema", "json_schema": {"name": "n", "schema": content}}
+    """A form that is strict: of others, what is too complex is left out."""
+    form = {"name": "n", "schema": content, "strict": True}
+    return {"type": "json_schema", "json_schema": form}
 
 
 def ask(server: RealServer, data: bytes, path: str = ROUTE) -> tuple[int, dict[str, Any]]:
