@@ -60,9 +60,11 @@ def test_what_was_said_goes_with_the_next_question(
     for i in (1, 2):
         dashboard.ask(f"Question number {i}")
         dashboard.page.locator(f'.turn:nth-of-type({i})[data-outcome="done"]').wait_for()
-    # Three messages were sent, and LLM_MAX_HISTORY is 2: the first one is left out, and said so.
+    # Three messages were sent, and LLM_MAX_HISTORY is 2: the first turn is left out, and said so.
     note = dashboard.turns.nth(1).locator(".note")
-    assert note.text_content() == "The oldest message was left out: the model no longer saw it."
+    assert (
+        note.text_content() == "The 2 oldest messages were left out: the model no longer saw them."
+    )
     assert not dashboard.turns.nth(0).locator(".note").is_visible()
 
     dashboard.page.locator("#new-chat").click()
