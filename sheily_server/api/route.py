@@ -87,6 +87,11 @@ class Stream:
     events: Events
 
 
+def event(data: bytes) -> bytes:
+    """Returns a server-sent event with this data, which has no line break."""
+    return b"data: " + data + b"\n\n"
+
+
 def whole(answer: Struct, turn: Turn | None = None) -> Whole:
     """Encodes a struct as the response."""
     return Whole(msgspec.json.encode(answer), turn=turn)

@@ -15,6 +15,7 @@ from ...chat.reader import Piece, Progress
 from ...chat.turn import Turn
 from ...protocol.events import PromptToken, TokenLogprob
 from ..openai_chat.encode import extension, timings, usage
+from ..route import event
 from . import protocol as wire
 
 
@@ -155,10 +156,10 @@ class Chunks:
         yield self._chunk(end, timings=timings(turn), sheily=extension(turn))
         if self._include_usage:
             yield self._event([], usage=usage(turn))
-        yield _data(b"[DONE]")
+        yield event(b"[DONE]")
 
     def error(self, problem: bytes) -> bytes:
-        return _data(problem)
+        return event(problem)
 
     def _chunk(self, choice: wire.CompletionChoice, **fields: Any) -> bytes:
         """Writes an event about one choice. Its usage is null if the usage comes at the end."""
@@ -176,7 +177,7 @@ class Chunks:
             choices=choices,
             **fields,
         )
-        return _data(msgspec.json.encode(chunk))
+        return event(msgspec.json.encode(chunk))
 
 
 def _best(choices: Sequence[Text], n: int) -> Sequence[Text]:
@@ -192,10 +193,6 @@ def _name(piece: bytes) -> str:
         return piece.decode()
     except UnicodeDecodeError:
         return "bytes:" + "".join(f"\\x{byte:02x}" for byte in piece)
-
-
-def _data(content: bytes) -> bytes:
-    return b"data: " + content + b"\n\n"
 
 
 def _new_id() -> str:

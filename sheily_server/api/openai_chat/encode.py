@@ -14,6 +14,7 @@ from ...chat.reader import Piece, Progress
 from ...chat.turn import Turn, rate
 from ...protocol.events import TokenLogprob
 from ...templates.base import Call, CallPart
+from ..route import event
 from . import answer
 
 
@@ -86,10 +87,10 @@ class Chunks:
         )
         if self._include_usage:
             yield self._event([], usage=usage(turn))
-        yield _data(b"[DONE]")
+        yield event(b"[DONE]")
 
     def error(self, problem: bytes) -> bytes:
-        return _data(problem)
+        return event(problem)
 
     def _chunk(
         self,
@@ -127,7 +128,7 @@ class Chunks:
             choices=choices,
             **fields,
         )
-        return _data(msgspec.json.encode(chunk))
+        return event(msgspec.json.encode(chunk))
 
 
 def _progress(found: Progress) -> answer.PromptProgress:
@@ -137,10 +138,6 @@ def _progress(found: Progress) -> answer.PromptProgress:
         processed=found.computed_tokens,
         queue_place=found.queue_place,
     )
-
-
-def _data(content: bytes) -> bytes:
-    return b"data: " + content + b"\n\n"
 
 
 def _choice(pieces: Sequence[Piece], index: int, logprobs: bool) -> answer.Choice:
