@@ -72,10 +72,10 @@ def test_a_stream_is_the_answer_in_pieces(openai_client: OpenAI) -> None:
     assert chunks[-1].usage.completion_tokens == whole.usage.completion_tokens
 
 
-CLOSE = 0.3
+CLOSE = 0.8
 """What the best two tokens' log-probabilities may differ by where two evaluations disagree. Stock
 llama.cpp moves single logits of this model by up to 0.4 with another number of threads, as its
-activations are rounded to 8 bits (docs/architecture.md)."""
+activations are rounded to 8 bits (docs/architecture.md): the difference of two, by twice that."""
 
 
 def test_greedy_answers_are_the_same_alone_and_together(openai_client: OpenAI) -> None:

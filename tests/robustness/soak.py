@@ -163,7 +163,7 @@ _BAD = (
     (f'{{{_USER}, "model": "another"}}', 404),
     (
         f'{{{_USER}, "response_format": {{"type": "json_schema", "json_schema": {{"name": "a", '
-        '"schema": {"$ref": "#/no"}}}}',
+        '"strict": true, "schema": {"$ref": "#/no"}}}}',
         400,
     ),
 )

@@ -7,7 +7,7 @@ import json
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -197,5 +197,6 @@ class Server(Endpoint):
         self.supervisor.stop()
         self._server.task_dispatcher.shutdown(timeout=WAIT)
         self._stopping.set()
-        self._server.pull_trigger()
+        with suppress(OSError):  # the loop may have ended by itself, and closed its pipe
+            self._server.pull_trigger()
         self._thread.join(WAIT)
