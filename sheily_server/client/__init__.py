@@ -9,14 +9,18 @@ from .errors import (
     LLMProtocolError,
     LLMTimeoutError,
     RateLimitedError,
+    ResponseCancelledError,
     ServerError,
     StreamInterruptedError,
 )
 from .replies import PipelineReply, Reply
+from .responses import Call, Response
 from .sse import EventParser
+from .streams import ResponseStream
 
 __all__ = [
     "BadRequestError",
+    "Call",
     "EventParser",
     "LLMAPIError",
     "LLMClient",
@@ -27,6 +31,9 @@ __all__ = [
     "PipelineReply",
     "RateLimitedError",
     "Reply",
+    "Response",
+    "ResponseCancelledError",
+    "ResponseStream",
     "ServerError",
     "StreamInterruptedError",
 ]

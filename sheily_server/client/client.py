@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
-from .connections import Connections, await_last_chunk
-from .errors import LLMProtocolError, StreamInterruptedError
+from .connections import Connections
 from .pipeline import fitting, messages_of
-from .replies import PipelineReply, Reply, delta, parse_object, raise_for_status, reply
+from .replies import (
+    PipelineReply,
+    Reply,
+    completed,
+    completed_delta,
+    delta,
+    parse_object,
+    raise_for_status,
+    reply,
+)
+from .responses import Response, raise_for_end, response
+from .streams import ResponseStream, chunks
 
+CHAT, COMPLETIONS, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
 HEALTH_TIMEOUT = 10.0
 """Most seconds that `/health` may take: it answers at once under any load."""
 
@@ -19,7 +32,8 @@ class LLMClient:
     """Calls one server. Safe to share between threads; each call has its own connection.
 
     `timeout` is the longest silence in seconds, not the length of a call: a stream goes on while
-    tokens or keep-alive comments come. Nothing is ever retried. Proxies are not used.
+    tokens or keep-alive comments come. Nothing is ever asked twice: only the stream of a background
+    response is resumed. Proxies are not used.
 
     >>> with LLMClient() as client:  # doctest: +SKIP
     ...     print(client.chat("Hello").text)
@@ -63,11 +77,7 @@ class LLMClient:
         makes the answer faster. Raises LLMAPIError, LLMConnectionError, LLMTimeoutError or
         LLMProtocolError.
         """
-        payload = _payload(messages, options, stream=False)
-        with self._server.exchange("POST", "/v1/chat/completions", payload) as answer:
-            body = self._server.read(answer)
-            raise_for_status(answer, body)
-        return reply(parse_object(body, "the answer"))
+        return reply(self._whole("POST", CHAT, _chat(messages, options, stream=False)))
 
     def stream(
         self, messages: Sequence[Mapping[str, Any]] | str, **options: Any
@@ -78,7 +88,86 @@ class LLMClient:
         connection, and the server stops there. With `n` above 1, yields the first choice alone.
         Raises what `chat` raises, and StreamInterruptedError.
         """
-        return self._deltas(_payload(messages, options, stream=True))
+        return _texts(self.chunks(messages, **options), delta)
+
+    def chunks(
+        self, messages: Sequence[Mapping[str, Any]] | str, **options: Any
+    ) -> Generator[dict[str, Any], None, None]:
+        """Asks for an answer as `stream` does, and yields the chunks whole, as the server sends
+        them. Raises what `stream` raises."""
+        return chunks(self._server, CHAT, _chat(messages, options, stream=True))
+
+    def complete(self, prompt: str | Sequence[Any], **options: Any) -> Reply:
+        """Has a raw prompt continued: a text, token ids, or a list of either.
+
+        `options` are the fields of OpenAI's completions, such as `max_tokens`, which is 16 by
+        default. With several prompts or answers, `text` is the first one's and `raw` has all.
+        Raises what `chat` raises.
+        """
+        return completed(
+            self._whole("POST", COMPLETIONS, _payload({"prompt": prompt}, options, stream=False))
+        )
+
+    def complete_stream(
+        self, prompt: str | Sequence[Any], **options: Any
+    ) -> Generator[str, None, None]:
+        """Has a raw prompt continued, and yields the text in pieces, as `stream` does."""
+        payload = _payload({"prompt": prompt}, options, stream=True)
+        return _texts(chunks(self._server, COMPLETIONS, payload), completed_delta)
+
+    def respond(
+        self,
+        input: Sequence[Mapping[str, Any]] | str,
+        *,
+        instructions: str | None = None,
+        previous_response_id: str | None = None,
+        background: bool = False,
+        **options: Any,
+    ) -> Response:
+        """Asks for a whole response to a text or to items of OpenAI's Responses API.
+
+        `previous_response_id` goes on with a stored response's conversation. With `background` it
+        returns at once; then `retrieve` tells how far the response is, and `resume` follows it.
+        `options` are the further fields of the endpoint, such as `max_output_tokens`.
+
+        Raises what `chat` raises, ServerError also for a response that failed, and
+        ResponseCancelledError. An incomplete response is returned; its `status` says so.
+        """
+        body = _respond(input, instructions, previous_response_id, background)
+        found = response(self._whole("POST", RESPONSES, _payload(body, options, stream=False)))
+        raise_for_end(found)
+        return found
+
+    def respond_stream(
+        self,
+        input: Sequence[Mapping[str, Any]] | str,
+        *,
+        instructions: str | None = None,
+        previous_response_id: str | None = None,
+        background: bool = False,
+        **options: Any,
+    ) -> ResponseStream:
+        """Asks for a response as `respond` does, and yields its text in pieces, as they come.
+
+        A background response outlives its connection. If that is lost, the stream resumes by
+        itself. Raises what `respond` raises, and StreamInterruptedError.
+        """
+        body = _respond(input, instructions, previous_response_id, background)
+        payload = _payload(body, options, stream=True)
+        return ResponseStream(self._server, payload=payload, resumes=background)
+
+    def resume(self, id: str, *, starting_after: int | None = None) -> ResponseStream:
+        """Yields the text of a background response behind the event with that sequence number, or
+        from the beginning. Raises what `respond_stream` raises."""
+        return ResponseStream(self._server, id=id, starting_after=starting_after)
+
+    def retrieve(self, id: str) -> Response:
+        """Returns a response as it is now, whatever its status. Raises what `chat` raises."""
+        return response(self._whole("GET", _place(id)))
+
+    def cancel(self, id: str) -> Response:
+        """Stops a background response, and returns it. Raises what `chat` raises."""
+        return response(self._whole("POST", f"{_place(id)}/cancel"))
 
     def process_pipeline(
         self, query: str, context: str | Sequence[str], **options: Any
@@ -134,37 +223,53 @@ class LLMClient:
         return fitting(texts, size - (answer or min(512, size // 4)), length, cost)
 
     def _count(self, body: Mapping[str, Any]) -> int:
-        payload = json.dumps(body).encode("ascii")
-        with self._server.exchange("POST", "/tokenize", payload) as answer:
-            content = self._server.read(answer)
-            raise_for_status(answer, content)
-        return int(parse_object(content, "the count of tokens")["count"])
+        return int(self._whole("POST", "/tokenize", json.dumps(body).encode("ascii"))["count"])
 
-    def _deltas(self, payload: bytes) -> Generator[str, None, None]:
-        with self._server.exchange("POST", "/v1/chat/completions", payload) as answer:
-            kind = answer.headers.get_content_type()
-            if answer.status != 200 or kind != "text/event-stream":
-                raise_for_status(answer, self._server.read(answer))
-                raise LLMProtocolError(f"{self._server.server()} sent {kind} instead of a stream")
-            for data in self._server.events(answer):
-                if data == "[DONE]":
-                    await_last_chunk(answer)
-                    return
-                text = delta(parse_object(data, "an event of the stream"))
-                if text:
-                    yield text
-        raise StreamInterruptedError(f"{self._server.server()} ended the stream before its end")
+    def _whole(self, method: str, path: str, payload: bytes | None = None) -> dict[str, Any]:
+        """Returns the JSON of a whole answer."""
+        with self._server.exchange(method, path, payload) as answer:
+            body = self._server.read(answer)
+            raise_for_status(answer, body)
+        return parse_object(body, "the answer")
 
 
-def _payload(
+def _texts(
+    found: Generator[dict[str, Any], None, None], text_of: Callable[[dict[str, Any]], str]
+) -> Generator[str, None, None]:
+    with contextlib.closing(found):
+        for chunk in found:
+            if text := text_of(chunk):
+                yield text
+
+
+def _chat(
     messages: Sequence[Mapping[str, Any]] | str, options: Mapping[str, Any], *, stream: bool
 ) -> bytes:
-    if "stream" in options:
-        raise ValueError("`stream` is not an option: call chat() or stream()")
     if isinstance(messages, str):
         messages = [{"role": "user", "content": messages}]
     prediction = options.get("prediction")
     if isinstance(prediction, str):
         options = {**options, "prediction": {"type": "content", "content": prediction}}
-    body = {"messages": [dict(message) for message in messages], "stream": stream, **options}
-    return json.dumps(body, allow_nan=False).encode("ascii")
+    return _payload({"messages": [dict(one) for one in messages]}, options, stream=stream)
+
+
+def _respond(
+    input: Sequence[Mapping[str, Any]] | str,
+    instructions: str | None,
+    previous_response_id: str | None,
+    background: bool,
+) -> dict[str, Any]:
+    named = {"instructions": instructions, "previous_response_id": previous_response_id}
+    body = {"input": input, **{name: text for name, text in named.items() if text is not None}}
+    return body | ({"background": True} if background else {})
+
+
+def _payload(body: Mapping[str, Any], options: Mapping[str, Any], *, stream: bool) -> bytes:
+    if "stream" in options:
+        raise ValueError("`stream` is not an option: there are methods that stream and others")
+    whole = {**body, "stream": stream, **options}
+    return json.dumps(whole, allow_nan=False).encode("ascii")
+
+
+def _place(id: str) -> str:
+    return f"{RESPONSES}/{quote(id, safe='')}"

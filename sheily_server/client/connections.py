@@ -51,12 +51,20 @@ class Connections:
         self._api_key = api_key
         self._lock = threading.Lock()
         self._sockets: set[socket.socket] = set()
-        self._closed = False
+        self._closed = threading.Event()
+
+    @property
+    def closed(self) -> bool:
+        return self._closed.is_set()
+
+    def pause(self, seconds: float) -> None:
+        """Waits so long, or until this is closed."""
+        self._closed.wait(seconds)
 
     def close(self) -> None:
         """Ends running exchanges. New ones raise RuntimeError."""
         with self._lock:
-            self._closed = True
+            self._closed.set()
             for connected in self._sockets:
                 # Shut down, not closed: only that wakes a thread that waits for bytes.
                 # Bypasses ssl's own shutdown, which is not for another thread's socket.
@@ -101,7 +109,7 @@ class Connections:
                 raise LLMProtocolError("the stream is not valid UTF-8") from error
 
     def _connect(self, connection: http.client.HTTPConnection) -> socket.socket:
-        if self._closed:
+        if self.closed:
             raise RuntimeError("this LLMClient is closed")
         try:
             connection.connect()
@@ -114,7 +122,7 @@ class Connections:
             ) from error
         connected: socket.socket = connection.sock
         with self._lock:
-            if not self._closed:
+            if not self.closed:
                 self._sockets.add(connected)
                 return connected
         connection.close()

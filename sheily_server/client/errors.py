@@ -23,10 +23,14 @@ class StreamInterruptedError(LLMError):
     """A stream ended before its end was announced: the text is incomplete."""
 
 
+class ResponseCancelledError(LLMError):
+    """A response was cancelled before its end: the text is incomplete."""
+
+
 class LLMAPIError(LLMError):
     """The server answered with an error.
 
-    `status` is the HTTP status: 200 if the error came inside a stream that had already begun.
+    `status` is the HTTP status: 200 if the error came inside an answer that had already begun.
     `message`, `type`, `param` and `code` are OpenAI's; `param` names the field of the request.
     `retry_after` is in seconds, or None if the server named no time.
     """
@@ -61,4 +65,4 @@ class RateLimitedError(LLMAPIError):
 
 
 class ServerError(LLMAPIError):
-    """Status 500 and above, or an error inside a stream: the server or its model failed."""
+    """Status 500 and above, or an error inside an answer: the server or its model failed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
@@ -14,8 +15,8 @@ from .errors import BadRequestError, LLMAPIError, LLMProtocolError, RateLimitedE
 class Reply:
     """A whole answer.
 
-    `text` is empty if the answer is a tool call. `usage` has the token counts, and `raw` is the
-    response's whole JSON.
+    `text` is empty if the answer is a tool call, and of several answers it is the first one's.
+    `usage` has the token counts, and `raw` is the response's whole JSON.
     """
 
     text: str
@@ -54,7 +55,7 @@ def raise_for_status(answer: http.client.HTTPResponse, body: bytes) -> None:
         error = parse_object(body, "the error").get("error")
     except LLMProtocolError:
         error = " ".join(body.decode("utf-8", "replace").split())[:500] or answer.reason
-    raise _api_error(
+    raise api_error(
         status,
         error,
         request_id=answer.getheader("x-request-id"),
@@ -62,7 +63,8 @@ def raise_for_status(answer: http.client.HTTPResponse, body: bytes) -> None:
     )
 
 
-def _api_error(status: int, error: object, **headers: Any) -> LLMAPIError:
+def api_error(status: int, error: object, **headers: Any) -> LLMAPIError:
+    """Makes the exception of an error object, whose status is 200 inside a stream."""
     fields = error if isinstance(error, dict) else {"message": error}
     message = fields.get("message")
     kind = LLMAPIError
@@ -89,25 +91,43 @@ def _seconds(header: str | None) -> float | None:
 
 
 def reply(raw: dict[str, Any]) -> Reply:
+    """Reads the answer of a chat."""
+    return _reply(raw, lambda choice: choice["message"].get("content"))
+
+
+def completed(raw: dict[str, Any]) -> Reply:
+    """Reads the answer to a raw prompt."""
+    return _reply(raw, lambda choice: choice["text"])
+
+
+def _reply(raw: dict[str, Any], text_of: Callable[[Any], object]) -> Reply:
     try:
         choice = raw["choices"][0]
-        text, finish_reason = choice["message"].get("content"), choice.get("finish_reason")
+        text, finish_reason = text_of(choice), choice.get("finish_reason")
         usage = dict(raw.get("usage") or {})
     except (LookupError, TypeError, AttributeError, ValueError) as error:
-        raise LLMProtocolError(f"the answer has no first choice with a message: {raw}") from error
+        raise LLMProtocolError(f"the answer has no first choice with a text: {raw}") from error
     if not isinstance(text, str | None) or not isinstance(finish_reason, str | None):
         raise LLMProtocolError(f"the answer's text or finish_reason is not a string: {raw}")
     return Reply(text or "", finish_reason=finish_reason, usage=usage, raw=raw)
 
 
-def delta(event: dict[str, Any]) -> str:
-    if "error" in event:
-        raise _api_error(200, event["error"])
+def delta(chunk: dict[str, Any]) -> str:
+    """Returns the text that a chat's chunk adds to the first choice."""
+    return _delta(chunk, lambda choice: choice["delta"].get("content"))
+
+
+def completed_delta(chunk: dict[str, Any]) -> str:
+    """Returns the text that a chunk adds to the first answer to a raw prompt."""
+    return _delta(chunk, lambda choice: choice["text"])
+
+
+def _delta(chunk: dict[str, Any], text_of: Callable[[Any], object]) -> str:
     try:
-        first = [choice for choice in event["choices"] if choice.get("index", 0) == 0]
-        text = first[0]["delta"].get("content") if first else None
+        first = [choice for choice in chunk["choices"] if choice.get("index", 0) == 0]
+        text = text_of(first[0]) if first else None
     except (LookupError, TypeError, AttributeError) as error:
-        raise LLMProtocolError(f"an event of the stream has another form: {event}") from error
+        raise LLMProtocolError(f"an event of the stream has another form: {chunk}") from error
     if not isinstance(text, str | None):
-        raise LLMProtocolError(f"an event's text is not a string: {event}")
+        raise LLMProtocolError(f"an event's text is not a string: {chunk}")
     return text or ""
