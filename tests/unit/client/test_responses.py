@@ -115,7 +115,7 @@ def test_an_incomplete_response_says_so(server: FakeServer, client: LLMClient) -
     assert client.respond("x").status == "incomplete"
 
 
-FAILED = {"error": {"code": "server_error", "message": "The engine died."}}
+FAILED: dict[str, Any] = {"error": {"code": "server_error", "message": "The engine died."}}
 
 
 def test_a_response_that_failed_is_an_error(server: FakeServer, client: LLMClient) -> None:
