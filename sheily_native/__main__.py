@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
+from collections.abc import Sequence
 
+from ._version import ShowVersion
 from .build import BuildInfo, build_info
 from .errors import NotBuiltError
 
@@ -24,8 +27,15 @@ def describe(info: BuildInfo) -> str:
     return "\n".join(f"{name:<15} {value}" for name, value in lines)
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Prints the build; exit code 0 if the library may be loaded here, else 1."""
+    parser = argparse.ArgumentParser(
+        prog="python -m sheily_native",
+        description="Show how the library was built and how that fits this CPU; exit code 1 if it "
+        "cannot be loaded here. `python -m sheily_native.tune` finds the fastest settings.",
+    )
+    parser.add_argument("--version", action=ShowVersion)
+    parser.parse_args(arguments)
     try:
         info = build_info()
     except NotBuiltError as error:

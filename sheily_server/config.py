@@ -18,6 +18,7 @@ from msgspec import structs
 from .hosts import is_host, is_loopback
 from .keys import KeyFile, parse_keys, read_keys
 from .tuned import KERNEL_PATTERN, MOST_CHUNK, MOST_THREADS, KVType, Tuned, read
+from .version import ShowVersion
 
 DEFAULT_MODEL_PATH = "models/Llama-3.2-3B-Instruct-Q8_0.gguf"
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -255,14 +256,17 @@ def flag(name: str) -> str:
 
 
 def load(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> Config:
-    """Reads the settings of this run. Raises ConfigError; exits for `--help` and unknown flags."""
+    """Reads the settings of this run. Raises ConfigError; exits for `--help`, `--version` and
+    unknown flags."""
     environment = os.environ if environment is None else environment
     parser = argparse.ArgumentParser(
         prog="python -m sheily_server",
         allow_abbrev=False,
         description="A local, OpenAI-compatible server for one GGUF model.",
-        epilog="Every flag is an environment variable too: --model-path is LLM_MODEL_PATH.",
+        epilog="Every flag is an environment variable too, such as LLM_MODEL_PATH; the flag wins. "
+        "docs/configuration.md says more of each, and README.md how to begin.",
     )
+    parser.add_argument("--version", action=ShowVersion)
     for setting in fields(Config):
         own_words = setting.default in ((), None) or setting.name == "model_path"
         default = "" if own_words else setting.default

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
+from sheily_server.version import ShowVersion
 from tools.gguf_file import (
     TENSOR_F32,
     TENSOR_Q8_0,
@@ -297,6 +298,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m tools.make_gguf",
         description="Write a GGUF with the shapes of Llama 3.2 and random Q8_0 weights.",
     )
+    parser.add_argument("--version", action=ShowVersion)
     parser.add_argument("shape", choices=tuple(SHAPES))
     parser.add_argument("out", type=Path, metavar="OUT.gguf")
     parser.add_argument("--seed", type=int, default=0, help="not negative (default: 0)")

@@ -10,6 +10,8 @@ from typing import TypeVar
 
 import msgspec
 
+from sheily_server.version import ShowVersion
+
 OWN, PEER, INK = "#2563a8", "#b4bac2", "#1f2430"
 BAR_HEIGHT = 0.62
 
@@ -26,6 +28,7 @@ def draw_saved(
     parser = argparse.ArgumentParser(
         prog=f"python -m {source}.plot", description=f"Draw a report of {source}."
     )
+    parser.add_argument("--version", action=ShowVersion)
     parser.add_argument("report", type=Path, metavar="REPORT.json", help="of --json")
     parser.add_argument("out", type=Path, metavar="OUT", help="a .png or .svg file")
     options = parser.parse_args(arguments)

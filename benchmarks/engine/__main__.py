@@ -46,6 +46,7 @@ from benchmarks.engine.turns import Meter, Turns, Work
 from benchmarks.engine.worker import Reply, Setup, Worker
 from sheily_native import NativeError, kernels
 from sheily_native._threads import default_threads
+from sheily_server.version import ShowVersion
 
 PEERS = (STOCK, LLAMA_BENCH, OPENVINO)
 AVX2_KERNEL = "avx2"
@@ -296,6 +297,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     whole = at_least(1)
     add = parser.add_argument
+    add("--version", action=ShowVersion)
     add(
         "--model",
         type=absolute_path,

@@ -21,6 +21,7 @@ from sheily_server.engine.grammar.compiler import Verdict
 from sheily_server.engine.grammar.constraint import Constraint, Grammars
 from sheily_server.engine.grammar.trials import Trials
 from sheily_server.engine.tokenizer import Tokenizer
+from sheily_server.version import ShowVersion
 
 # Long enough that it never ends by itself: strings and numbers, nested.
 SCHEMA = {
@@ -79,7 +80,11 @@ def trials_s(tokenizer: Tokenizer, n: int) -> list[float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.micro.constrained")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.micro.constrained",
+        description="What following a JSON Schema costs, and trying its grammar.",
+    )
+    parser.add_argument("--version", action=ShowVersion)
     parser.add_argument("--model", type=Path, help="default: the 3B shape")
     parser.add_argument("--tokens", type=int, default=24, help="tokens a round (24)")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of both sides (5)")

@@ -29,6 +29,7 @@ from sheily_server.engine.scheduling.scheduler import Plan, Scheduler
 from sheily_server.engine.scheduling.sequence import TokenSequence
 from sheily_server.engine.tokenizer import Tokenizer
 from sheily_server.protocol.commands import Sampling, Segment, Submit
+from sheily_server.version import ShowVersion
 
 PROMPT_TOKENS = 16
 CONTEXT_SIZE = 1024
@@ -149,6 +150,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m benchmarks.micro.step_python",
         description="How much of an engine step is Python, with several answers at once.",
     )
+    parser.add_argument("--version", action=ShowVersion)
     parser.add_argument("--model", type=Path, required=True, metavar="FILE", help="a GGUF file")
     parser.add_argument("--sequences", type=at_least(1), default=8, help="answers at once (8)")
     parser.add_argument("--steps", type=at_least(1), default=60, help="steps measured (60)")

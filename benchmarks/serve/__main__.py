@@ -45,6 +45,7 @@ from benchmarks.serve.over_http import OverHttp
 from benchmarks.serve.report import SCENARIOS
 from sheily_native import NativeError
 from sheily_native._threads import default_threads
+from sheily_server.version import ShowVersion
 from tools.make_gguf import SHAPES
 
 SETTLE_S = 0.3
@@ -244,6 +245,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Compare tokens/s over HTTP with decoding in a bare loop on sheily_native, "
         "or the server with other servers.",
     )
+    parser.add_argument("--version", action=ShowVersion)
     model = parser.add_mutually_exclusive_group()
     model.add_argument(
         "--shape",

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from .. import kernels
 from .._threads import default_threads
+from .._version import ShowVersion
 from ..build import build_info
 from ..errors import NativeError
 from ..log import set_log_level
@@ -143,6 +144,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Find what computes a model fastest on this machine, and write it to a file "
         "that the server reads with --tuned.",
     )
+    parser.add_argument("--version", action=ShowVersion)
     parser.add_argument("model", type=Path, nargs="?", metavar="MODEL.gguf")
     parser.add_argument(
         "--out", type=Path, default=Path("sheily-tuned.json"), help="default: %(default)s"

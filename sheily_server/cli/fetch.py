@@ -21,6 +21,8 @@ from typing import IO, Any
 
 from tqdm import tqdm
 
+from ..version import ShowVersion
+
 _CHUNK = 1 << 20
 
 
@@ -247,6 +249,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m sheily_server.cli.fetch",
         description="Bring a small model for the first run.",
     )
+    parser.add_argument("--version", action=ShowVersion)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="show the models that this command knows")
     bring = commands.add_parser("fetch", help="bring one of them")

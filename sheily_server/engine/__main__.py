@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import os
 import queue
@@ -19,6 +20,7 @@ from ..protocol.channel import Channel
 from ..protocol.commands import Start
 from ..protocol.events import LoadFailed, Loading, Ready
 from ..templates.registry import UnknownPromptFormatError
+from ..version import ShowVersion
 from .admission import Admission
 from .fingerprint import fingerprint
 from .grammar.constraint import Grammars
@@ -215,4 +217,10 @@ def lexer_states(parallel: int) -> int:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    parser = argparse.ArgumentParser(
+        prog="python -m sheily_server.engine",
+        description="The engine process. `python -m sheily_server` starts it by itself.",
+    )
+    parser.add_argument("--version", action=ShowVersion)
+    parser.add_argument("fd", type=int, help="the socket to the server process")
+    main(parser.parse_args().fd)

@@ -71,7 +71,7 @@ def test_what_is_said_of_tuning() -> None:
     actions = tune._parser()._actions
     options = {option for action in actions for option in action.option_strings}
     rows = [row[0].strip("`") for row in section("docs/tuning.md", "Tuning").entries]
-    assert set(rows) == options - {"-h", "--help"}
+    assert set(rows) == options - {"-h", "--help", "--version"}
     assert f"`{tune._parser().get_default('out')}`" in text
 
 
