@@ -4,7 +4,6 @@ schema is refused, and what is left of it binds the answer."""
 from __future__ import annotations
 
 import json
-import queue
 from collections.abc import Iterator
 from random import Random
 from typing import Any
@@ -14,61 +13,25 @@ import pytest
 from sheily_native import Model
 from sheily_server.chat.grammar import AnswerSchema, answer_grammar, schema_grammar
 from sheily_server.chat.relaxing import FORMATS, UNFOLLOWED
-from sheily_server.engine.__main__ import lexer_states
-from sheily_server.engine.admission import Admission, Job
-from sheily_server.engine.grammar.constraint import Grammars
-from sheily_server.engine.grammar.trials import Trials
-from sheily_server.engine.kvcache.answer_ids import AnswerIds
-from sheily_server.engine.lanes import Lanes
 from sheily_server.engine.tokenizer import Tokenizer
-from sheily_server.engine.vitals import Vitals
-from sheily_server.protocol.commands import Grammar, Sampling, Segment, Start, Submit
-from sheily_server.protocol.events import Admitted, Refused, RequestEvent
+from sheily_server.protocol.commands import Grammar
+from sheily_server.protocol.events import Admitted, Refused
 from sheily_server.templates.base import Function, Offer
 from sheily_server.templates.llama3 import TEMPLATE
 from tests.robustness.fuzz import json_schemas
 from tests.support import models
+from tests.support.admission_desk import PARALLEL, Desk, Verdict
 
-PATIENCE_S = 100
-CONTEXT = 512
-PARALLEL = 4
 Schema = dict[str, Any]
 
 
-class Desk:
-    """An admission whose answers come in the order of the questions."""
+class RelaxingDesk(Desk):
+    """A desk that is asked one question at a time."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        n_states = lexer_states(PARALLEL)
-        self.tokenizer = tokenizer
-        self.grammars = Grammars(tokenizer.vocabulary, n_states, tokenizer.encode_bytes)
-        self.trials = Trials(tokenizer.vocabulary, n_states)
-        self._answers: queue.SimpleQueue[tuple[RequestEvent, Job | None]] = queue.SimpleQueue()
-        self._admission = Admission(
-            tokenizer=tokenizer,
-            lanes=Lanes(Vitals()),
-            trials=self.trials,
-            answers=AnswerIds(CONTEXT),
-            start=Start(
-                model_path="", context_size=CONTEXT, parallel=PARALLEL, threads=0, log_level="error"
-            ),
-            answer=lambda event, job: self._answers.put((event, job)),
-        )
-
-    def ask(self, grammar: Grammar | None) -> tuple[RequestEvent, Job | None]:
+    def ask(self, grammar: Grammar | None) -> Verdict:
         assert grammar is not None
-        self._admission.take(
-            Submit(
-                id=1,
-                segments=[Segment("a", False)],
-                sampling=Sampling(),
-                max_tokens=CONTEXT,
-                stop=[],
-                deadline=float("inf"),
-                grammar=grammar,
-            )
-        )
-        return self._answers.get(timeout=PATIENCE_S)
+        self.take(grammar)
+        return self.verdict()
 
     def relaxed(self, grammar: Grammar | None) -> tuple[list[str], Grammar]:
         """Returns what was left out of a grammar that is admitted, and what is left of it."""
@@ -93,11 +56,11 @@ class Desk:
 
 
 @pytest.fixture(scope="module")
-def desk() -> Iterator[Desk]:
+def desk() -> Iterator[RelaxingDesk]:
     with Model(models.VOCABULARY, vocab_only=True) as model:
-        desk = Desk(Tokenizer(model))
+        desk = RelaxingDesk(Tokenizer(model))
         yield desk
-        desk.trials.close()
+        desk.close()
 
 
 def loose(schema: Schema) -> Grammar | None:
@@ -169,7 +132,7 @@ A_AND_B = '{"a": "x", "b": 1}'
     ids=lambda value: json.dumps(value)[:50],
 )
 def test_what_cannot_be_followed_is_left_out(
-    desk: Desk, schema: Schema, places: list[str], good: str, bad: str | None
+    desk: RelaxingDesk, schema: Schema, places: list[str], good: str, bad: str | None
 ) -> None:
     strict, _ = desk.ask(schema_grammar(schema, "s"))
     assert isinstance(strict, Refused)
@@ -179,7 +142,7 @@ def test_what_cannot_be_followed_is_left_out(
     assert bad is None or not desk.allows(left, bad)
 
 
-def test_a_verdict_on_what_was_relaxed_is_known_the_second_time(desk: Desk) -> None:
+def test_a_verdict_on_what_was_relaxed_is_known_the_second_time(desk: RelaxingDesk) -> None:
     schema = strict_object(a=LARGE_PRIME, b=NO)
     first = desk.relaxed(loose(schema))
     desk.trials.close()  # whoever asks anew starts another process
@@ -195,7 +158,7 @@ def function(name: str, parameters: Schema, strict: bool = False) -> Function:
     return Function(name, parameters=parameters, strict=strict, place=f"{name}.parameters")
 
 
-def test_a_strict_function_is_refused_beside_one_that_is_relaxed(desk: Desk) -> None:
+def test_a_strict_function_is_refused_beside_one_that_is_relaxed(desk: RelaxingDesk) -> None:
     relaxed, strict = function("f", strict_object(a=NO)), function("g", strict_object(b=NO), True)
     event, _ = desk.ask(grammar_of(relaxed, strict))
     assert isinstance(event, Refused)
@@ -207,7 +170,7 @@ def test_a_strict_function_is_refused_beside_one_that_is_relaxed(desk: Desk) -> 
     assert not desk.allows(left, '{"name": "f", "parameters": {"b": 1}}')
 
 
-def test_the_same_schema_twice_is_relaxed_twice(desk: Desk) -> None:
+def test_the_same_schema_twice_is_relaxed_twice(desk: RelaxingDesk) -> None:
     parameters = strict_object(a=NO)
     told, left = desk.relaxed(grammar_of(function("f", parameters), function("g", parameters)))
     assert told == [f"{name}.parameters.properties.a.pattern" for name in "fg"]
@@ -217,7 +180,7 @@ def test_the_same_schema_twice_is_relaxed_twice(desk: Desk) -> None:
     assert isinstance(event, Refused)
 
 
-def test_an_answer_of_a_form_or_a_call(desk: Desk) -> None:
+def test_an_answer_of_a_form_or_a_call(desk: RelaxingDesk) -> None:
     schema = AnswerSchema(strict_object(river={"enum": ["Ebro", "Tajo"]}), "s")
     _, left = desk.relaxed(grammar_of(function("f", strict_object(a=INTEGER), True), schema=schema))
     assert desk.allows(left, '{"name": "f", "parameters": {"a": 1}}')
@@ -242,7 +205,9 @@ CALL, BAD_CALL = (f'{{"name": "f", "parameters": {{"a": {value}}}}}' for value i
     ],
     ids=lambda value: json.dumps(value)[:40],
 )
-def test_what_is_no_call_may_have_any_form(desk: Desk, schema: Schema, texts: list[str]) -> None:
+def test_what_is_no_call_may_have_any_form(
+    desk: RelaxingDesk, schema: Schema, texts: list[str]
+) -> None:
     strict = function("f", strict_object(a=INTEGER), True)
     _, left = desk.relaxed(grammar_of(strict, schema=AnswerSchema(schema, "s")))
     for text in [*texts, CALL]:
@@ -250,7 +215,7 @@ def test_what_is_no_call_may_have_any_form(desk: Desk, schema: Schema, texts: li
     assert not desk.allows(left, BAD_CALL)
 
 
-def test_what_is_left_out_beforehand_is_what_the_library_cannot_follow(desk: Desk) -> None:
+def test_what_is_left_out_beforehand_is_what_the_library_cannot_follow(desk: RelaxingDesk) -> None:
     for format in FORMATS:
         assert isinstance(desk.ask(schema_grammar({"format": format}, "s"))[0], Admitted)
     for keyword in UNFOLLOWED:
@@ -260,7 +225,7 @@ def test_what_is_left_out_beforehand_is_what_the_library_cannot_follow(desk: Des
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_no_schema_is_refused(desk: Desk, seed: int) -> None:
+def test_no_schema_is_refused(desk: RelaxingDesk, seed: int) -> None:
     told, left = desk.relaxed(loose(json_schemas.schema(Random(seed))))
     assert len(told) == len(set(told))
     assert left.lark.count("%json") == 1

@@ -23,29 +23,23 @@ import msgspec
 from sheily_native import Model
 from sheily_server.api.openai_chat import decode
 from sheily_server.chat.grammar import answer_grammar, check_schema, schema_grammar
-from sheily_server.engine.__main__ import lexer_states
-from sheily_server.engine.admission import TRIES, Admission, Job
-from sheily_server.engine.grammar.constraint import MOST_KEPT_BYTES, Constraint, Grammars
+from sheily_server.engine.admission import TRIES
+from sheily_server.engine.grammar.constraint import MOST_KEPT_BYTES, Constraint
 from sheily_server.engine.grammar.follower import Follower
 from sheily_server.engine.grammar.forked import CPU_S, MASK_S, MEMORY, N_MASKS, PART_CPU_S, SEARCH_S
-from sheily_server.engine.grammar.trials import Trials
-from sheily_server.engine.kvcache.answer_ids import AnswerIds
-from sheily_server.engine.lanes import Lanes
 from sheily_server.engine.tokenizer import Tokenizer
-from sheily_server.engine.vitals import Vitals
 from sheily_server.errors import ServiceError
 from sheily_server.heap import give_back_large_blocks
-from sheily_server.protocol.commands import Grammar, Sampling, Segment, Start, Submit
-from sheily_server.protocol.events import Admitted, Refused, RequestEvent
+from sheily_server.protocol.commands import Grammar
+from sheily_server.protocol.events import Admitted, Refused
 from sheily_server.templates.llama3 import TEMPLATE
 from sheily_server.web.errors import kind
 from tests.robustness.fuzz import hostile, json_schemas
 from tests.robustness.fuzz.mutate import STRINGS, VALUES, changed, mutated
 from tests.robustness.fuzz.running import HangError, Target, seeds
 from tests.support import models
+from tests.support.admission_desk import Desk, Verdict
 
-PARALLEL = 4
-CONTEXT = 512
 HOSTILE = 0.1
 """The share of cases that are made to be costly: a second of a CPU and more for each."""
 
@@ -102,21 +96,8 @@ class _Timed(Constraint):
 
 class _Checker:
     def __init__(self, tokenizer: Tokenizer) -> None:
-        n_states = lexer_states(PARALLEL)
-        self._grammars = Grammars(tokenizer.vocabulary, n_states, tokenizer.encode_bytes)
-        self._grammars.prepare()
-        self._trials = Trials(tokenizer.vocabulary, n_states)
-        self._events: queue.SimpleQueue[tuple[RequestEvent, Job | None]] = queue.SimpleQueue()
-        self._admission = Admission(
-            tokenizer=tokenizer,
-            lanes=Lanes(Vitals()),
-            trials=self._trials,
-            answers=AnswerIds(CONTEXT),
-            start=Start(
-                model_path="", context_size=CONTEXT, parallel=PARALLEL, threads=0, log_level="error"
-            ),
-            answer=lambda event, job: self._events.put((event, job)),
-        )
+        self._desk = Desk(tokenizer)
+        self._desk.grammars.prepare()
         self._n = 0
         self._admitted(Grammar('start: "a"', "lark"))
         self._compilers = _compilers()
@@ -125,8 +106,7 @@ class _Checker:
         self._largest = self._most = 0
 
     def stop(self) -> None:
-        """Has the compilers' process end, which it does by itself when this one does."""
-        self._trials.close()
+        self._desk.close()
 
     def seen(self) -> Json:
         return {
@@ -163,19 +143,19 @@ class _Checker:
         assert job.submit.grammar is not None
         return self._follow(job.submit.grammar.lark, job.cost.n_bytes, job.cost.compile_s, data)
 
-    def _admitted(self, grammar: Grammar, twin: bool = False) -> tuple[RequestEvent, Job | None]:
+    def _admitted(self, grammar: Grammar, twin: bool = False) -> Verdict:
         """What the admission says of a request with the grammar. Its `twin` of another caller is
         cancelled at once, of which the request is to take no notice."""
         self._n += 2
         id = self._n
         if twin:
-            self._admission.take(_submit(id + 1, grammar, "other"))
-        self._admission.take(_submit(id, grammar, "me"))
+            self._desk.take(grammar, id + 1, "other")
+        self._desk.take(grammar, id, "me")
         if twin:
-            self._admission.cancel(id + 1)
+            self._desk.cancel(id + 1)
         while True:
             try:
-                event, job = self._events.get(timeout=WAIT_S)
+                event, job = self._desk.verdict(WAIT_S)
             except queue.Empty:
                 raise HangError("no answer") from None
             if event.id == id:
@@ -214,9 +194,9 @@ class _Checker:
         def compile() -> Constraint:
             began = time.thread_time()
             if n_bytes is None:
-                constraint = self._grammars.compile_now(lark)
+                constraint = self._desk.grammars.compile_now(lark)
             else:
-                constraint = self._grammars.compile(lark, n_bytes)
+                constraint = self._desk.grammars.compile(lark, n_bytes)
             costs.compile_s = time.thread_time() - began
             timed.append(_Timed(constraint, costs))
             return timed[0]
@@ -266,19 +246,6 @@ def _grammar(data: bytes) -> Grammar | None:
 
 def _wrong(error: Exception) -> str:
     raise AssertionError("an error without its place or its sentence") from error
-
-
-def _submit(id: int, grammar: Grammar, caller: str) -> Submit:
-    return Submit(
-        id=id,
-        segments=[Segment("a", False)],
-        sampling=Sampling(),
-        max_tokens=CONTEXT,
-        stop=[],
-        deadline=float("inf"),
-        grammar=grammar,
-        scope=caller,
-    )
 
 
 _ENDINGS = {
