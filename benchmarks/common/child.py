@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from types import TracebackType
 from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
@@ -83,12 +82,7 @@ class Child(Generic[ReplyT]):
     def __enter__(self: ChildT) -> ChildT:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _kind: object, error: object, _traceback: object) -> None:
         if error is not None:
             self._process.kill()  # it may be in the middle of an order
         self.close()

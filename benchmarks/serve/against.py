@@ -38,7 +38,7 @@ from benchmarks.serve.report import (
 )
 from benchmarks.serve.scenarios import RUN, RUN_PAIR, Pair, Subject
 from benchmarks.serve.texts import N_CLIENTS, Plan, mean_tokens, visits, write_plan
-from benchmarks.serve.token_counter import TokenCounter
+from benchmarks.serve.token_counter import Count, token_counter
 
 PEERS = (LLAMA_SERVER, LLAMA_CPP_PYTHON)
 ALL = "all"
@@ -81,7 +81,7 @@ class Options:
 class Comparison:
     """The contestants, and the rounds that they are put through."""
 
-    def __init__(self, options: Options, scenarios: Sequence[str], count: TokenCounter) -> None:
+    def __init__(self, options: Options, scenarios: Sequence[str], count: Count) -> None:
         """Builds the peers that are not there yet. Raises BenchmarkError."""
         self._options = options
         self._scenarios = scenarios
@@ -256,7 +256,7 @@ class Comparison:
 def measure(options: Options, machine: Machine) -> Report:
     """Raises BenchmarkError when a contestant that was asked for cannot be measured."""
     scenarios, notes = choose(options.scenarios, contestants.has_speculation())
-    with TokenCounter(options.model) as count:
+    with token_counter(options.model) as count:
         comparison = Comparison(options, scenarios, count)
         rounds = comparison.run()
     return Report(
