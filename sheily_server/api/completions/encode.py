@@ -8,13 +8,12 @@ import secrets
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import msgspec
 from msgspec import UNSET
 
 from ...chat.reader import Piece, Progress
 from ...chat.turn import Turn
 from ...protocol.events import PromptToken, TokenLogprob
-from ..openai_chat.encode import extension, timings, usage
+from ..openai_chat.encode import chunk, extension, timings, usage
 from ..route import event
 from . import protocol as wire
 
@@ -169,15 +168,7 @@ class Chunks:
         return self._event([choice], usage=None if self._include_usage else UNSET, **fields)
 
     def _event(self, choices: list[wire.CompletionChoice], **fields: Any) -> bytes:
-        chunk = wire.CompletionChunk(
-            id=self._id,
-            created=self._turn.created,
-            model=self._turn.model,
-            system_fingerprint=self._turn.fingerprint,
-            choices=choices,
-            **fields,
-        )
-        return event(msgspec.json.encode(chunk))
+        return chunk(wire.CompletionChunk, self._turn, self._id, choices, **fields)
 
 
 def _best(choices: Sequence[Text], n: int) -> Sequence[Text]:

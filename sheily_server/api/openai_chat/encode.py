@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 
 from ...chat.reader import Piece, Progress
 from ...chat.turn import Turn, rate
@@ -120,15 +120,7 @@ class Chunks:
         )
 
     def _event(self, choices: list[answer.ChunkChoice], **fields: Any) -> bytes:
-        chunk = answer.ChatCompletionChunk(
-            id=self._id,
-            created=self._turn.created,
-            model=self._turn.model,
-            system_fingerprint=self._turn.fingerprint,
-            choices=choices,
-            **fields,
-        )
-        return event(msgspec.json.encode(chunk))
+        return chunk(answer.ChatCompletionChunk, self._turn, self._id, choices, **fields)
 
 
 def _progress(found: Progress) -> answer.PromptProgress:
@@ -196,6 +188,21 @@ def _text(piece: bytes) -> str:
 
 def _new_id() -> str:
     return f"chatcmpl-{secrets.token_hex(12)}"
+
+
+def chunk(
+    kind: Callable[..., Struct], turn: Turn, id: str, choices: Sequence[Struct], **fields: Any
+) -> bytes:
+    """Writes an event of a turn's stream, whose struct is `kind`."""
+    made = kind(
+        id=id,
+        created=turn.created,
+        model=turn.model,
+        system_fingerprint=turn.fingerprint,
+        choices=choices,
+        **fields,
+    )
+    return event(msgspec.json.encode(made))
 
 
 def usage(turn: Turn) -> answer.Usage:
