@@ -57,7 +57,7 @@ def _chat(client: LLMClient, options: argparse.Namespace) -> int:
     interrupts = Interrupts()
     interrupts.install()
     screen.note(_greeting(client))
-    Talk(conversation, screen, input, interrupts).run()
+    Talk(conversation, screen, _typed, interrupts).run()
     return 0
 
 
@@ -115,6 +115,18 @@ def _greeting(client: LLMClient) -> str:
     so_far = f" ({progress:.0%})" if isinstance(progress, float) else ""
     reason = f": {health['reason']}" if health.get("reason") else ""
     return f"the server is {state}{so_far}{reason}"
+
+
+def _typed(prompt: str) -> str:
+    """Reads a line that somebody types. Raises EOFError and KeyboardInterrupt."""
+    try:
+        return input(prompt)
+    except SystemError as error:
+        # A second SIGINT, while readline leaves because of the first: CPython runs the handler,
+        # and is then surprised that it finds the first one's exception.
+        if isinstance(error.__cause__, KeyboardInterrupt):
+            raise error.__cause__ from None
+        raise
 
 
 def _line_of(file: TextIO) -> Callable[[str], str]:

@@ -319,6 +319,9 @@ def test_our_client(serve: Serve) -> None:
             1,
             1,
         )
+        done = client.complete("one two", max_tokens=5)
+        assert (done.text, done.finish_reason) == ("one two", "stop")
+        assert list(client.complete_stream(["one two", "three"])) == ["one", " two"]
         assert client.process_pipeline("What?", ["A text.", "Another."]).text == "What?"
 
 
