@@ -12,8 +12,12 @@ from typing import Any
 from tqdm import tqdm
 
 from . import heap, logs
+from .api.interrupted import interrupted
 from .backend.supervisor import Supervisor
 from .config import Config, ConfigError, load, open_doors, unknown_variables
+from .errors import StoreError
+from .store.base import Store
+from .store.opening import open_store
 from .web import server as http_server
 from .web.app import App
 
@@ -75,16 +79,27 @@ def _run(config: Config, writer: logs.Writer) -> int:
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # the app controls admission
     for sentence in [*unknown_variables(os.environ), *open_doors(config)]:
         log.warning("%s", sentence)
+    try:
+        store = open_store(
+            config.store,
+            days=config.store_days,
+            megabytes=config.store_limit_mb,
+            interrupted=interrupted,
+        )
+    except StoreError as error:
+        writer.put(f"sheily_server: {logs.escaped(str(error))}\n")
+        return 2
     supervisor = Supervisor(config, LoadBar(writer) if os.isatty(logs.STDERR) else None)
     try:
-        return _serve(config, supervisor, writer)
+        return _serve(config, supervisor, store, writer)
     finally:
         supervisor.stop()
+        store.close()
 
 
-def _serve(config: Config, supervisor: Supervisor, writer: logs.Writer) -> int:
+def _serve(config: Config, supervisor: Supervisor, store: Store, writer: logs.Writer) -> int:
     try:
-        server = http_server.create(App(config, supervisor), config)
+        server = http_server.create(App(config, supervisor, store), config)
     except http_server.DescriptorsError as error:
         writer.put(f"sheily_server: {error}\n")
         return 1

@@ -26,6 +26,8 @@ KV_TYPES: tuple[str, ...] = get_args(KVType)
 LEAST_HANG_S = 2.0
 """Signs of life come every half second, or later on a busy machine."""
 
+STORE_MB, STORE_MB_IN_MEMORY = 1024, 64
+
 Switch = Literal["on", "off"]
 SWITCH: tuple[str, ...] = get_args(Switch)
 
@@ -81,6 +83,10 @@ def _tuned(text: str) -> Tuned:
 
 def _key_file(text: str) -> KeyFile:
     return read_keys(_path(text, "a file with API keys"))
+
+
+def _store(text: str) -> Path:
+    return _path(text, "a file for stored responses")
 
 
 def _path(text: str, what: str) -> Path:
@@ -237,12 +243,28 @@ class Config:
     api_key_file: KeyFile | None = _setting(  # noqa: RUF009
         None, _key_file, "a file of API keys, one on each line"
     )
+    store: Path | None = _setting(  # noqa: RUF009
+        None, _store, "a file that keeps responses for later requests; default: in memory"
+    )
+    store_days: int = _setting(30, _integer(1, 3650), "days that a response is kept")
+    store_mb: int | None = _setting(
+        None,
+        _integer(16, 1_048_576),
+        f"most MiB of stored responses; default: {STORE_MB}, in memory {STORE_MB_IN_MEMORY}",
+    )
     log_level: str = _setting("info", _one_of(LOG_LEVELS), f"one of {', '.join(LOG_LEVELS)}")
 
     @property
     def api_keys(self) -> tuple[str, ...]:
         """All keys, from both settings. Without any, callers need none."""
         return self.api_key + (self.api_key_file.keys if self.api_key_file else ())
+
+    @property
+    def store_limit_mb(self) -> int:
+        """The bound of the store in MiB, in a file or in memory."""
+        if self.store_mb is not None:
+            return self.store_mb
+        return STORE_MB if self.store else STORE_MB_IN_MEMORY
 
 
 def variable(name: str) -> str:

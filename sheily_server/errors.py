@@ -130,3 +130,15 @@ class TimedOutError(ServiceError):
 
 class EngineFailedError(ServiceError):
     """The engine failed on this request, but still runs."""
+
+
+class StoreError(ServiceError):
+    """The store of responses failed. At the start the message names the file; later it does not,
+    as it is for callers."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="store_failed")
+
+
+class StoreFullError(StoreError):
+    """A response was not stored. The message is the reason."""

@@ -15,6 +15,7 @@ from ..chat.reader import Piece, Progress
 from ..chat.turn import Caller, Turn
 from ..config import Config
 from ..metrics import Metrics
+from ..store.base import Store
 
 JSON = "application/json"
 ReadT = TypeVar("ReadT")
@@ -28,6 +29,7 @@ class Service:
     chat: Chat
     metrics: Metrics
     health: Callable[[], Health]
+    store: Store
     created: int
 
     def reads(self, read: Callable[[bytes, bool], ReadT]) -> Callable[[bytes], ReadT]:

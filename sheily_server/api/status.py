@@ -25,7 +25,8 @@ class Health(Struct, frozen=True, kw_only=True):
     the requests with a running answer. `answers_running` and `answers_queued` count each of a
     request's `n` answers. `last_step_age_s` is null before the engine's first step. `kv_cells`
     counts all KV cells, `kv_cells_used` those of running requests, `kv_cells_cached` those that
-    only hold a prefix; all three are null without an engine.
+    only hold a prefix; all three are null without an engine. `store` is where responses are kept:
+    in a `file`, or in `memory` until the process ends.
     """
 
     status: Literal["ok", "unavailable"]
@@ -47,6 +48,7 @@ class Health(Struct, frozen=True, kw_only=True):
     kv_cells_used: int | None
     kv_cells_cached: int | None
     kernel: str | None
+    store: Literal["file", "memory"]
 
 
 class Live(Struct, frozen=True):
@@ -78,6 +80,7 @@ def health(service: Service, asked: Asked) -> Whole:
         kv_cells_used=found.kv_cells_used,
         kv_cells_cached=found.kv_cells_cached,
         kernel=found.engine.kernel if found.engine else None,
+        store="file" if service.store.durable else "memory",
     )
     return Whole(msgspec.json.encode(body), status=200 if found.state == "ready" else 503)
 

@@ -93,7 +93,8 @@ def problem(config: Config, model: GGUF, free: Free) -> str | None:
 
 
 def _work(config: Config, model: GGUF, context_size: int | None = None) -> int:
-    """Returns the memory that all requests together may take besides the KV cache."""
+    """Returns the memory that all requests together, and stored responses, may take besides the KV
+    cache."""
     context = config.context_size if context_size is None else context_size
     n_requests = config.parallel + config.queue
     n_large = min(n_requests, LARGE_BODIES)
@@ -101,7 +102,8 @@ def _work(config: Config, model: GGUF, context_size: int | None = None) -> int:
     prompts = PROMPT_A_TOKEN * context * n_requests
     compilers = COMPILERS + COMPILERS_A_TOKEN * model.lengths.get("tokenizer.ggml.tokens", 0)
     lexers = max(LEXERS, A_LEXER * config.parallel)
-    return texts + GRAMMARS + lexers + compilers + prompts
+    stored = 0 if config.store else config.store_limit_mb << 20
+    return texts + GRAMMARS + lexers + compilers + prompts + stored
 
 
 def kv_bytes_a_token(config: Config, model: GGUF) -> float | None:

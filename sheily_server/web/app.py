@@ -27,6 +27,7 @@ from ..chat.turn import Caller, ClientGoneError, Turn
 from ..config import Config
 from ..errors import QueueFullError, ServiceError
 from ..metrics import Metrics, Outcome
+from ..store.base import Store
 from . import cors, errors
 from .budget import Budget
 from .errors import HttpError
@@ -55,7 +56,7 @@ Environ = dict[str, Any]
 class App:
     """The WSGI application."""
 
-    def __init__(self, config: Config, supervisor: Supervisor) -> None:
+    def __init__(self, config: Config, supervisor: Supervisor, store: Store) -> None:
         self._config = config
         self._supervisor = supervisor
         self._guard = Guard(config.host, config.allowed_hosts, config.api_keys)
@@ -71,6 +72,7 @@ class App:
             chat=self._chat,
             metrics=self._metrics,
             health=supervisor.health,
+            store=store,
             created=int(time.time()),
         )
         rules = [

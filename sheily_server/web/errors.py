@@ -14,6 +14,7 @@ from ..errors import (
     NotReadyError,
     QueueFullError,
     ServiceError,
+    StoreError,
     TimedOutError,
     UnknownModelError,
 )
@@ -37,6 +38,7 @@ KINDS: dict[type[ServiceError], Kind] = {
     EngineCrashedError: Kind(503, "server_error", "engine_crashed"),
     TimedOutError: Kind(504, "server_error", "timeout"),
     EngineFailedError: Kind(500, "server_error", "error"),
+    StoreError: Kind(500, "server_error", "error"),
 }
 
 

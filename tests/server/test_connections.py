@@ -22,6 +22,7 @@ from sheily_server.web import listener as listener_module
 from sheily_server.web import server as http_server
 from sheily_server.web.app import ARRIVED, MAX_BODY_BYTES, App
 from tests.server.conftest import Serve, Start
+from tests.support.records import memory_store
 from tests.support.serving import Server, completion, read_to_end, read_until
 from tests.support.waiting import WAIT, until
 
@@ -491,7 +492,7 @@ def test_a_connection_that_is_closed_takes_no_other_with_it(
 ) -> None:
     """The next one that is accepted may get its descriptor, for which the loop has events left."""
     config = Config(model_path=tmp_path / "none.gguf", port=0)
-    server = http_server.create(App(config, Supervisor(config)), config)
+    server = http_server.create(App(config, Supervisor(config), memory_store()), config)
 
     def loop() -> bool:
         server.asyncore.loop(timeout=0.01, map=server._map, use_poll=True, count=1)

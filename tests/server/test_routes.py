@@ -46,6 +46,7 @@ def test_health(server: Server) -> None:
         "kv_cells_used": 5,
         "kv_cells_cached": 7,
         "kernel": None,
+        "store": "memory",
     }
 
 

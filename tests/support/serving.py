@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sheily_server.api.interrupted import interrupted
 from sheily_server.backend.supervisor import Supervisor
 from sheily_server.config import Config
+from sheily_server.store.opening import open_store
 from sheily_server.web import server as http_server
 from sheily_server.web.app import App
 from tests.support import fake_engine
@@ -178,7 +180,13 @@ class Server(Endpoint):
     def __init__(self, config: Config, engine_log: Path, *arguments: str) -> None:
         self.config = config
         self.supervisor = Supervisor(config, command=engine_command(engine_log, *arguments))
-        self.app = App(config, self.supervisor)
+        self.store = open_store(
+            config.store,
+            days=config.store_days,
+            megabytes=config.store_limit_mb,
+            interrupted=interrupted,
+        )
+        self.app = App(config, self.supervisor, self.store)
         self._server = http_server.create(self.app, config)
         super().__init__(int(self._server.effective_port), engine_log)
         self._stopping = threading.Event()
@@ -200,3 +208,4 @@ class Server(Endpoint):
         with suppress(OSError):  # the loop may have ended by itself, and closed its pipe
             self._server.pull_trigger()
         self._thread.join(WAIT)
+        self.store.close()

@@ -59,6 +59,9 @@ EXAMPLES = {
     "api_key_file": (str(KEYS), read_keys(KEYS)),
     "strict": ("On", "on"),
     "speculation": ("Off", "off"),
+    "store": ("/var/lib/sheily/responses.db", Path("/var/lib/sheily/responses.db")),
+    "store_days": ("7", 7),
+    "store_mb": ("256", 256),
     "log_level": ("DEBUG", "debug"),
 }
 
@@ -102,6 +105,9 @@ REFUSED = {
     "api_key": ["", " ", ",,", "a key", "clé", "tab\tbed", "one\ntwo"],
     "api_key_file": ["", " ", "~nobody-has-this-name/keys", "no-such-file", "/", __file__],
     "speculation": ["", "yes", "1"],
+    "store": ["", " ", "~nobody-has-this-name/responses.db"],
+    "store_days": ["", "0", "3651", "1.5", "never"],
+    "store_mb": ["", "15", "1048577", "1g"],
     "log_level": ["", "loud", "critical"],
 }
 
@@ -197,6 +203,13 @@ def test_the_default_length_of_an_answer_gives_way_to_a_small_context() -> None:
     config = load([], {"LLM_CONTEXT_SIZE": "1024"})
     assert (config.context_size, config.max_tokens) == (1024, 512)
     assert load([], {"LLM_CONTEXT_SIZE": "2049"}).max_tokens == 2048
+
+
+def test_a_store_in_memory_is_smaller() -> None:
+    assert load([], {}).store_limit_mb == 64
+    assert load([], {"LLM_STORE": "/r.db"}).store_limit_mb == 1024
+    for environment in ({"LLM_STORE_MB": "99"}, {"LLM_STORE_MB": "99", "LLM_STORE": "/r.db"}):
+        assert load([], environment).store_limit_mb == 99
 
 
 def test_the_configuration_is_frozen() -> None:

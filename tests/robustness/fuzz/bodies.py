@@ -23,6 +23,7 @@ from tests.robustness.fuzz import json_schemas
 from tests.robustness.fuzz.mutate import STRINGS, changed, mutated
 from tests.robustness.fuzz.running import HANG_S, HangError, Target, UnplannedError, seeds
 from tests.support.models import EMPTY_GGUF
+from tests.support.records import memory_store
 
 DOCUMENTED = {200, 400, 404, 413}
 GOOD_EVERY = 10
@@ -49,7 +50,7 @@ def opened(folder: Path) -> Iterator[Target]:
         while supervisor.health().state != "ready":
             assert time.monotonic() < end, supervisor.health()
             time.sleep(0.01)
-        checker = _Checker(App(config, supervisor), supervisor)
+        checker = _Checker(App(config, supervisor, memory_store()), supervisor)
         kept = seeds("bodies")
         yield Target(lambda random: make(random, kept), checker.check)
     finally:

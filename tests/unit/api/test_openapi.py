@@ -22,6 +22,7 @@ from sheily_server.config import Config
 from sheily_server.errors import ServiceError
 from sheily_server.web.app import App
 from tests.support.models import ROOT
+from tests.support.records import memory_store
 from tests.support.wire import decode_request
 
 DOCUMENT = openapi.document(ROUTES)
@@ -48,7 +49,7 @@ EXAMPLES = [
 
 def routes() -> set[tuple[str, str]]:
     config = Config()
-    app = App(config, Supervisor(config))
+    app = App(config, Supervisor(config), memory_store())
     return {
         (re.sub(r"<(\w+)>", r"{\1}", rule.rule), method.lower())
         for rule in app._map.iter_rules()

@@ -10,7 +10,7 @@ import pytest
 from sheily_server.backend import preflight
 from sheily_server.backend.gguf import GGUF
 from sheily_server.backend.preflight import BUFFERS, Free, free_memory, kv_bytes_a_token, problem
-from sheily_server.config import Config
+from sheily_server.config import STORE_MB_IN_MEMORY, Config
 from sheily_server.engine import __main__ as engine
 from sheily_server.engine import reading
 from sheily_server.engine.grammar import compiler, constraint, forked
@@ -41,6 +41,7 @@ WORK = (
     + preflight.LEXERS
     + preflight.COMPILERS
     + 128_256 * preflight.COMPILERS_A_TOKEN
+    + (STORE_MB_IN_MEMORY << 20)
 )
 """Without the prompts."""
 PROMPTS = preflight.PROMPT_A_TOKEN * (4 + CONFIG.queue)
@@ -49,6 +50,15 @@ PROMPTS = preflight.PROMPT_A_TOKEN * (4 + CONFIG.queue)
 
 def free(n_bytes: int) -> Free:
     return Free(n_bytes, "of this machine")
+
+
+def test_responses_in_a_file_take_no_memory() -> None:
+    needed = LLAMA_3B.tensor_bytes + KV + BUFFERS + WORK + 4096 * PROMPTS
+    in_memory = STORE_MB_IN_MEMORY << 20
+    assert problem(CONFIG, LLAMA_3B, free(needed - in_memory)) is not None
+    in_a_file = replace(CONFIG, store=Path("/r.db"))
+    assert problem(in_a_file, LLAMA_3B, free(needed - in_memory)) is None
+    assert problem(in_a_file, LLAMA_3B, free(needed - in_memory - 1)) is not None
 
 
 def test_the_kv_cache_s_size() -> None:

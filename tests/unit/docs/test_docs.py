@@ -18,6 +18,7 @@ from sheily_server.backend.supervisor import Supervisor
 from sheily_server.config import Config, variable
 from sheily_server.web.app import App
 from tests.support.markdown import FENCE, LINK, ROOT, anchor, numbers, section, sections, whole
+from tests.support.records import memory_store
 
 SKIPPED = {"vendor", "build", "dist", "models", "node_modules"}
 PAGES = sorted(
@@ -48,8 +49,7 @@ def test_every_setting_with_its_default() -> None:
             assert "loopback" in text
         elif setting.name == "model_path":
             assert Path(text) == setting.default
-        elif setting.name in ("tuned", "api_key", "api_key_file", "max_history", "model_aliases"):
-            assert not setting.default
+        elif setting.default in (None, ()):
             assert text == "none"
         else:
             assert setting.metadata["parse"](text) == setting.default, setting.name
@@ -89,7 +89,7 @@ def test_build_options_are_those_of_cmake() -> None:
 
 
 def test_every_route_and_no_other() -> None:
-    app = App(Config(), Supervisor(Config()))
+    app = App(Config(), Supervisor(Config()), memory_store())
     routes = {
         f"`{method} {rule.rule.removeprefix('/v1')}`"
         for rule in app._map.iter_rules()

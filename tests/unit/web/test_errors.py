@@ -40,6 +40,7 @@ def test_the_body_is_openais_error_object() -> None:
         (errors.EngineCrashedError("m"), 503, "server_error", "engine_crashed", "engine_crashed"),
         (errors.TimedOutError(2.5), 504, "server_error", "timeout", "timeout"),
         (errors.EngineFailedError("m", code="c"), 500, "server_error", "error", "c"),
+        (errors.StoreFullError("m"), 500, "server_error", "error", "store_failed"),
         (HttpError(401, "m", "invalid_api_key"), 401, INVALID, "unauthorized", "invalid_api_key"),
         (HttpError(403, "m", "host_not_allowed"), 403, INVALID, "unauthorized", "host_not_allowed"),
         (HttpError(413, "m", "request_too_large"), 413, INVALID, "invalid", "request_too_large"),

@@ -336,7 +336,7 @@ def test_each_key_has_a_scope_of_its_own_that_does_not_tell_it() -> None:
     assert first == guard.scope("bearer  first-key") != second
     assert "" not in (first, second)
     assert "first" not in first
-    assert first != Guard("127.0.0.1", (), ("first-key",)).scope("Bearer first-key")
+    assert first == Guard("127.0.0.1", (), ("first-key",)).scope("Bearer first-key")
 
 
 def test_without_keys_all_callers_are_one() -> None:

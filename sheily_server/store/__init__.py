@@ -1,0 +1,1 @@
+"""The responses that are kept for later requests: in memory, or in a file."""
