@@ -47,19 +47,47 @@ class UnknownModelError(InvalidRequestError):
         )
 
 
+class UnknownResponseError(InvalidRequestError):
+    """There is no such response, or it is another caller's. The words are OpenAI's."""
+
+    def __init__(self, id: str) -> None:
+        super().__init__(f"Response with id {id[:100]!r} not found.", "id", "response_not_found")
+
+
+class UnknownItemError(InvalidRequestError):
+    """A request refers to an item that no response of its caller has."""
+
+    def __init__(self, id: str, param: str) -> None:
+        super().__init__(
+            f"Item with id {id[:100]!r} not found. Items are kept with their response, unless that "
+            "had store: false or was deleted.",
+            param,
+            "item_not_found",
+        )
+
+
 class ContextExceededError(InvalidRequestError):
     """The prompt leaves no room for an answer in the context. Counts are in tokens; `at_least` says
     that the prompt was not counted to its end. `place` is what the request calls the prompt. The
     message begins with OpenAI's words, which clients look for. It has no double quote: litellm
-    looks in the body's repr, where the apostrophe would then be escaped."""
+    looks in the body's repr, where the apostrophe would then be escaped. `trims` is the value of
+    `truncation` that would have messages left out."""
 
     def __init__(
-        self, *, n_context: int, n_prompt: int, at_least: bool = False, place: str = "messages"
+        self,
+        *,
+        n_context: int,
+        n_prompt: int,
+        at_least: bool = False,
+        place: str = "messages",
+        trims: str = "trim",
     ) -> None:
         least = "at least " if at_least else ""
         advice = "Shorten it."
         if place == "messages":
-            advice = "Shorten the messages, or send truncation: trim to have the oldest left out."
+            advice = (
+                f"Shorten the messages, or send truncation: {trims} to have the oldest left out."
+            )
         super().__init__(
             f"This model's maximum context length is {n_context} tokens. However, your {place} "
             f"resulted in {least}{n_prompt} tokens, which leaves no room for an answer. {advice}",
@@ -120,9 +148,9 @@ class EngineCrashedError(ServiceError):
 class TimedOutError(ServiceError):
     """The request's deadline passed before the engine had an answer."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, setting: str = "LLM_TIMEOUT") -> None:
         super().__init__(
-            f"The answer was not ready within {seconds:g} seconds (LLM_TIMEOUT).",
+            f"The answer was not ready within {seconds:g} seconds ({setting}).",
             code="timeout",
             retry=False,
         )

@@ -46,7 +46,7 @@ from .generation import Generation
 from .grammar import answer_grammar
 from .history import drop_oldest, limit_history
 from .reader import AnswerReader, Piece, Progress
-from .turn import Caller, ClientGoneError, Turn
+from .turn import Caller, ClientGoneError, TimeLimit, Turn
 
 log = logging.getLogger(__name__)
 
@@ -113,7 +113,7 @@ class Chat:
             max_tokens=limit,
             room=self._room(asked, limit),
             stop=asked.stop,
-            deadline=caller.arrived + self._config.timeout,
+            deadline=self._deadline(caller),
             n=asked.n,
             top_logprobs=asked.top_logprobs,
             grammar=answer_grammar(asked.schema, asked.offer, syntax, self._config.parallel),
@@ -141,6 +141,7 @@ class Chat:
                         n_prompt=long.prompt_tokens,
                         at_least=long.at_least,
                         place=long.place,
+                        trims=asked.trim_word,
                     )
                 self._supervisor.submit_again(ticket, submit)
             return Turn(
@@ -234,8 +235,8 @@ class Chat:
         return self._tokenized(segments(asked.messages), caller)
 
     def _tokenized(self, segments: list[Segment], caller: Caller) -> Tokenized:
-        deadline = caller.arrived + self._config.timeout
-        return _expected(self._ask(Tokenize(0, segments, deadline), caller), Tokenized)
+        command = Tokenize(0, segments, self._deadline(caller))
+        return _expected(self._ask(command, caller), Tokenized)
 
     def detokenize(self, tokens: list[int], caller: Caller) -> str:
         """Returns the text of tokens, control tokens included. Raises ServiceError."""
@@ -305,7 +306,7 @@ class Chat:
 
     def _first_event(self, ticket: Ticket, caller: Caller) -> RequestEvent:
         if self._left(caller, FIRST_GRACE_S) <= 0:  # after many tries, each of them short
-            raise TimedOutError(self._config.timeout)
+            raise self._timed_out(caller)
         event = None
         while event is None:
             event = self._next(ticket, caller, FIRST_GRACE_S)
@@ -314,7 +315,18 @@ class Chat:
     def _left(self, caller: Caller, grace: float) -> float:
         """Returns the seconds left to wait for the engine. The engine keeps the deadline itself,
         and has `grace` seconds more to report it."""
-        return caller.arrived + self._config.timeout + grace - time.monotonic()
+        return self._deadline(caller) + grace - time.monotonic()
+
+    def _time(self, caller: Caller) -> TimeLimit:
+        return caller.time or TimeLimit(self._config.timeout)
+
+    def _deadline(self, caller: Caller) -> float:
+        """Returns when a request must have ended, as time.monotonic() has it."""
+        return caller.arrived + self._time(caller).seconds
+
+    def _timed_out(self, caller: Caller) -> TimedOutError:
+        limit = self._time(caller)
+        return TimedOutError(limit.seconds, limit.setting)
 
     def _next(self, ticket: Ticket, caller: Caller, grace: float) -> RequestEvent | None:
         """Returns the next event, or None after a short while. Raises errors that the engine
@@ -325,13 +337,13 @@ class Chat:
             raise ClientGoneError
         if event is None:
             if left <= POLL_S:
-                raise TimedOutError(self._config.timeout)
+                raise self._timed_out(caller)
             return None
         if isinstance(event, Refused):
             raise InvalidRequestError(event.message, event.param)
         if isinstance(event, RequestFailed):
             if event.code == "timeout":
-                raise TimedOutError(self._config.timeout)
+                raise self._timed_out(caller)
             if event.code == SCHEMA_TOO_COMPLEX:
                 raise InvalidRequestError(
                     f"The schema is too complex to be followed: {event.message}.",

@@ -21,7 +21,8 @@ class Generation:
     log-probabilities too. At most `history` messages are kept besides the system's; None keeps all.
     `trims` means that the oldest turns are dropped until the rest fits. `ignored` are the places of
     fields without effect. `continues` means that the answer goes on with the last message, which is
-    the assistant's. `progress` asks for Progress among the pieces.
+    the assistant's. `progress` asks for Progress among the pieces. `trim_word` is the value with
+    which a request asks for `trims`.
     """
 
     messages: Sequence[Message] = ()
@@ -41,4 +42,5 @@ class Generation:
     continues: bool = False
     progress: bool = False
     trims: bool = False
+    trim_word: str = "trim"
     ignored: Sequence[str] = ()

@@ -16,13 +16,23 @@ class ClientGoneError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class TimeLimit:
+    """The `seconds` from a request's arrival to its deadline, and the setting that says so."""
+
+    seconds: float
+    setting: str = "LLM_TIMEOUT"
+
+
+@dataclass(frozen=True, slots=True)
 class Caller:
     """The caller: whether they are `gone`, when their request `arrived` (time.monotonic()), and the
-    `scope` of their key, empty without one."""
+    `scope` of their key, empty without one. `time` is what their request may take in all; None is
+    what every request may."""
 
     gone: Callable[[], bool]
     arrived: float
     scope: str = ""
+    time: TimeLimit | None = None
 
 
 @dataclass(slots=True, kw_only=True)

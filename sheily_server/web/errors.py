@@ -16,7 +16,9 @@ from ..errors import (
     ServiceError,
     StoreError,
     TimedOutError,
+    UnknownItemError,
     UnknownModelError,
+    UnknownResponseError,
 )
 from ..metrics import Outcome
 
@@ -32,6 +34,8 @@ class Kind(NamedTuple):
 KINDS: dict[type[ServiceError], Kind] = {
     InvalidRequestError: Kind(400, "invalid_request_error", "invalid"),
     UnknownModelError: Kind(404, "invalid_request_error", "invalid"),
+    UnknownResponseError: Kind(404, "invalid_request_error", "invalid"),
+    UnknownItemError: Kind(404, "invalid_request_error", "invalid"),
     QueueFullError: Kind(429, "rate_limit_error", "queue_full"),
     ModelUnavailableError: Kind(500, "server_error", "unavailable"),
     NotReadyError: Kind(503, "server_error", "unavailable"),
