@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from . import heap, logs
-from .api.interrupted import interrupted
+from .api.responses.kept import interrupted
 from .backend.supervisor import Supervisor
 from .config import Config, ConfigError, load, open_doors, unknown_variables
 from .errors import StoreError
@@ -99,7 +99,8 @@ def _run(config: Config, writer: logs.Writer) -> int:
 
 def _serve(config: Config, supervisor: Supervisor, store: Store, writer: logs.Writer) -> int:
     try:
-        server = http_server.create(App(config, supervisor, store), config)
+        app = App(config, supervisor, store)
+        server = http_server.create(app, config)
     except http_server.DescriptorsError as error:
         writer.put(f"sheily_server: {error}\n")
         return 1
@@ -125,6 +126,7 @@ def _serve(config: Config, supervisor: Supervisor, store: Store, writer: logs.Wr
     if http.failed:
         return 1
     http_server.flush(server)
+    app.close()
     return 0
 
 

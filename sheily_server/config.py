@@ -193,6 +193,11 @@ class Config:
     parallel: int = _setting(4, _integer(1, 64), "requests that run at the same time")
     # Each takes a thread and a connection; web/server.py allows 512 connections.
     queue: int = _setting(64, _integer(0, 400), "requests that may wait beside those")
+    background: int = _setting(
+        16,
+        _integer(0, 64),
+        "responses that may be made in the background at the same time; 0: none",
+    )
     threads: int = _setting(
         0, _integer(0, MOST_THREADS), "compute threads; 0: the CPUs this process may run on"
     )
@@ -217,6 +222,9 @@ class Config:
     )
     timeout: float = _setting(
         280.0, _seconds, "seconds that a request may take in all: waiting, prompt and answer"
+    )
+    background_timeout: float = _setting(
+        3600.0, _seconds, "seconds that a response in the background may take in all"
     )
     hang_timeout: float = _setting(
         20.0, _hang_timeout, "seconds without a sign of life after which the engine is killed"

@@ -93,6 +93,22 @@ class Reader(Generic[RequestT]):
         return ignored
 
 
+class QueryReader(Generic[RequestT]):
+    """Decodes the fields behind a path to a struct whose fields are numbers, words and switches.
+    Make it before threads start, as a Reader."""
+
+    def __init__(self, shape: type[RequestT]) -> None:
+        msgspec.json.Decoder(shape)
+        self._shape = shape
+
+    def read(self, query: Mapping[str, str]) -> RequestT:
+        """Raises InvalidRequestError with the field in `param`."""
+        try:
+            return msgspec.convert(dict(query), self._shape, strict=False)
+        except msgspec.ValidationError as error:
+            raise _validation_error(error) from None
+
+
 def _object(body: bytes) -> dict[str, Any]:
     """Returns the JSON object that a body is. Raises InvalidRequestError."""
     try:

@@ -87,14 +87,26 @@ def _operation(route: Route, id: str) -> dict[str, Any]:
         # Also without a key, as the server may have none.
         "security": [] if route.open else [{"key": []}, {}],
     }
-    if "{id}" in route.path:
-        schema = {"type": "string", "minLength": 1}
-        made["parameters"] = [{"name": "id", "in": "path", "required": True, "schema": schema}]
+    parameters = _parameters(route)
+    if parameters:
+        made["parameters"] = parameters
     if route.request is not None:
         examples = {name: {"value": value} for name, value in route.examples.items()}
         content = {"schema": _reference(route.request), "examples": examples}
         made["requestBody"] = {"required": True, "content": {JSON: content}}
     return made
+
+
+def _parameters(route: Route) -> list[dict[str, Any]]:
+    """Returns the parts of the path that the route names, and the fields behind it."""
+    found: list[dict[str, Any]] = []
+    if "{id}" in route.path:
+        schema: dict[str, Any] = {"type": "string", "minLength": 1}
+        found.append({"name": "id", "in": "path", "required": True, "schema": schema})
+    if route.query is not None:
+        for name, schema in _schemas([route.query])[route.query.__name__]["properties"].items():
+            found.append({"name": name, "in": "query", "required": False, "schema": schema})
+    return found
 
 
 def _responses(route: Route) -> dict[str, Any]:
@@ -119,6 +131,21 @@ def _event(route: Route) -> dict[str, Any]:
     convention that of its events. `data` is text that is itself JSON, hence contentSchema."""
     structs: list[type[Struct]] = [*route.events, ErrorResponse]
     values = [_reference(struct) for struct in structs]
+    if route.marked:
+        return {
+            "type": "object",
+            "description": "One event of the stream. Its name is the `type` in its data. Lines "
+            "that begin with a colon keep the connection alive.",
+            "properties": {
+                "event": {"type": "string"},
+                "data": {
+                    "type": "string",
+                    "contentMediaType": JSON,
+                    "contentSchema": {"anyOf": values},
+                },
+            },
+            "required": ["event", "data"],
+        }
     return {
         "type": "object",
         "description": "One event of the stream that `stream` asks for. The last one is [DONE]; "
@@ -150,17 +177,18 @@ def _response(
 
 def _request_schemas(routes: Sequence[Route]) -> dict[str, Any]:
     """Returns the schemas of what the routes accept."""
-    requests = [route.request for route in routes if route.request is not None]
-    schemas = _schemas(requests)
-    for request in requests:
+    requests = {route.request: route for route in routes if route.request is not None}
+    schemas = _schemas(list(requests))
+    for request, route in requests.items():
+        neutral, effectless = route.values or (NEUTRAL, EFFECTLESS)
         properties = schemas[request.__name__]["properties"]
-        for name, values in NEUTRAL.items():
+        for name, values in neutral.items():
             if name not in properties:
                 properties[name] = {
                     "enum": [None, *values],
                     "description": "Has no effect on this route; other values are refused.",
                 }
-        for name in EFFECTLESS:
+        for name in effectless:
             properties[name] = {
                 "description": "Accepted without effect; `sheily.ignored` names it."
             }

@@ -16,6 +16,8 @@ from ..chat.turn import Caller, Turn
 from ..config import Config
 from ..metrics import Metrics
 from ..store.base import Store
+from .body import Values
+from .jobs import Jobs
 
 JSON = "application/json"
 ReadT = TypeVar("ReadT")
@@ -23,14 +25,16 @@ ReadT = TypeVar("ReadT")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """What routes use. `created` is when the server started, in Unix seconds."""
+    """What routes use. `created` is when the server started, in Unix seconds. `store` keeps
+    responses, `jobs` are those that are being made."""
 
     config: Config
     chat: Chat
     metrics: Metrics
     health: Callable[[], Health]
-    store: Store
     created: int
+    store: Store
+    jobs: Jobs
 
     def reads(self, read: Callable[[bytes, bool], ReadT]) -> Callable[[bytes], ReadT]:
         """Returns what reads a body, as strictly as the settings want it."""
@@ -39,13 +43,17 @@ class Service:
 
 
 class Asked(Protocol):
-    """One request. `arguments` are the parts of its path that the route names."""
+    """One request. `arguments` are the parts of its path that the route names, `query` the fields
+    behind it; of several with one name, the last."""
 
     @property
     def caller(self) -> Caller: ...
 
     @property
     def arguments(self) -> Mapping[str, str]: ...
+
+    @property
+    def query(self) -> Mapping[str, str]: ...
 
     def read(self, decode: Callable[[bytes], ReadT]) -> ReadT:
         """Returns the decoded body, once there is room for the request. Raises ServiceError."""
@@ -83,15 +91,33 @@ class Whole:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """A response that is sent as the model writes it."""
+    """A response that is sent as the model writes it. `close` is called in any case, once the
+    stream has ended or its reader is gone."""
 
     turn: Turn
     events: Events
+    _: KW_ONLY
+    close: Callable[[], None] = lambda: None
 
 
-def event(data: bytes) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Follow:
+    """A stream of what another thread makes: whole server-sent events, and None whenever there was
+    none for a short while. `close` is called in any case, once the stream has ended or its reader
+    is gone."""
+
+    events: Iterator[bytes | None]
+    _: KW_ONLY
+    close: Callable[[], None] = lambda: None
+
+
+Reply = Whole | Stream | Follow
+
+
+def event(data: bytes, name: str = "") -> bytes:
     """Returns a server-sent event with this data, which has no line break."""
-    return b"data: " + data + b"\n\n"
+    head = f"event: {name}\n".encode() if name else b""
+    return head + b"data: " + data + b"\n\n"
 
 
 def whole(answer: Struct, turn: Turn | None = None) -> Whole:
@@ -111,20 +137,26 @@ class Route:
     `path` is as in the document, with `{id}` for an argument; a path under /v1 works without it
     too. `events` are the structs in a stream of its answer. `also` describes statuses besides 200
     with which it sends its answer. `errors` are statuses besides those that every route can answer
-    with. `text`: the answer is not JSON. `open`: no key is needed.
+    with. `query` is the struct of the fields behind the path. `values` are the fields that a
+    request may have with some values only, and those without effect; None stands for the chat
+    routes'. `marked`: its stream has no [DONE], and its events have names. `text`: the answer is
+    not JSON. `open`: no key is needed.
     """
 
     id: str
     method: str
     path: str
     summary: str
-    handle: Callable[[Service, Asked], Whole | Stream]
+    handle: Callable[[Service, Asked], Reply]
     answer: type[Struct] | None = None
     request: type[Struct] | None = None
     events: tuple[type[Struct], ...] = ()
     also: Mapping[int, str] = field(default_factory=dict)
     errors: Sequence[int] = ()
     examples: Mapping[str, Any] = field(default_factory=dict)
+    query: type[Struct] | None = None
+    values: tuple[Values, Values] | None = None
+    marked: bool = False
     text: bool = False
     open: bool = False
 

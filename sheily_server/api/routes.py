@@ -7,6 +7,7 @@ import msgspec
 from . import models, openapi, simple, status, tokens
 from .completions import routes as completions
 from .openai_chat import routes as openai_chat
+from .responses import routes as responses
 from .route import Asked, Route, Service, Whole
 
 
@@ -19,6 +20,7 @@ ROUTES = (
     *models.ROUTES,
     *openai_chat.ROUTES,
     *completions.ROUTES,
+    *responses.ROUTES,
     *simple.ROUTES,
     *tokens.ROUTES,
     Route(

@@ -18,7 +18,8 @@ from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 
 from .. import metrics
-from ..api.route import Route, Service, Stream
+from ..api.jobs import Jobs
+from ..api.route import Follow, Route, Service, Stream, event
 from ..api.routes import ROUTES
 from ..backend.preflight import LARGE_BODIES
 from ..backend.supervisor import Supervisor
@@ -40,6 +41,8 @@ _ROUTES_HERE = ", ".join(f"{route.method} {route.path}" for route in ROUTES)
 MAX_BODY_BYTES = 4 * 1024 * 1024
 SMALL_BODY_BYTES = 64 * 1024
 """A body of this size is never refused because of the others."""
+CLOSE_S = 5.0
+"""Seconds that responses in the background have to store that they were ended."""
 ARRIVED = "sheily.arrived"
 """Key in the environment of the time (time.monotonic()) at which the request was complete."""
 
@@ -72,8 +75,9 @@ class App:
             chat=self._chat,
             metrics=self._metrics,
             health=supervisor.health,
-            store=store,
             created=int(time.time()),
+            store=store,
+            jobs=Jobs(config.background),
         )
         rules = [
             Rule(_PARAMETER.sub(r"<\1>", path), endpoint=route, methods=[route.method])
@@ -96,6 +100,13 @@ class App:
         except BaseException:
             response.close()
             raise
+
+    def close(self) -> None:
+        """Waits for what runs in the background, which the supervisor's end ends. Closes the
+        store."""
+        if not self._service.jobs.wait(CLOSE_S):
+            log.warning("some responses in the background did not end, and are stored as running")
+        self._service.store.close()
 
     def may_call(self, method: str, path: str, host: str | None, authorization: str | None) -> bool:
         """Whether a request with this head will be let in."""
@@ -148,13 +159,13 @@ class App:
     ) -> Response:
         """Returns the response of a route. `held` gets what the request gives back at its end."""
         read = partial(self._read, request, held)
-        asked = _Asked(self._caller(request), arguments, read)
+        asked = _Asked(self._caller(request), arguments, request.args.to_dict(), read)
         reply = route.handle(self._service, asked)
-        if isinstance(reply, Stream):
-            events = self._events(route, reply, asked.caller, request_id)
-            response = _stream_response(events)
-            # In case nobody asks for the first event.
-            held.callback(reply.turn.ticket.cancel)
+        if isinstance(reply, Stream | Follow):
+            response = _stream_response(self._events(route, reply, asked.caller, request_id))
+            held.callback(reply.close)
+            if isinstance(reply, Stream):  # in case nobody asks for the first event
+                held.callback(reply.turn.ticket.cancel)
             return response
         if reply.turn is not None:
             if asked.caller.gone():  # nobody is left to read it
@@ -205,39 +216,51 @@ class App:
         return Caller(_gone(request), request.environ[ARRIVED], self._guard.scope(authorization))
 
     def _events(
-        self, route: Route, stream: Stream, caller: Caller, request_id: str
+        self, route: Route, reply: Stream | Follow, caller: Caller, request_id: str
     ) -> Iterator[bytes]:
-        """Yields the events of an answer as its pieces come, and keep-alive comments while none
-        come. An error is the last event."""
-        turn, events = stream.turn, stream.events
+        """Yields the events of an answer as they come, and keep-alive comments while none come. An
+        error is the last event."""
+        turn = reply.turn if isinstance(reply, Stream) else None
+        written = reply.events.error if isinstance(reply, Stream) else event
         outcome: Outcome = "error"
         status, detail = 500, "internal_error"
         try:
-            yield from events.first()
             last_sent = time.monotonic()
-            for piece in self._chat.pieces(turn, caller):
-                if piece is not None:
-                    yield from events.of(piece)
+            for part in self._parts(reply, caller) if isinstance(reply, Stream) else reply.events:
+                if part is not None:
+                    yield part
                     last_sent = time.monotonic()
-                elif time.monotonic() - last_sent >= KEEP_ALIVE_S:
+                    continue
+                if caller.gone():
+                    raise ClientGoneError
+                if time.monotonic() - last_sent >= KEEP_ALIVE_S:
                     yield b": keep-alive\n\n"
                     last_sent = time.monotonic()
-            yield from events.last()
             outcome, status, detail = "ok", 200, ""
         except ServiceError as error:
             status, type, outcome = errors.kind(error)
             detail = error.code or type
-            yield events.error(errors.body(error))
+            yield written(errors.body(error))
         except (ClientGoneError, GeneratorExit):  # the latter is thrown at any yield
             outcome, status, detail = "client_gone", 499, "client gone"
         except Exception:
             log.exception("%s failed", request_id)
-            yield events.error(errors.body(_internal_error(request_id)))
+            yield written(errors.body(_internal_error(request_id)))
         finally:
-            if turn.finished is None:
+            if turn is not None and turn.finished is None:
                 turn.ticket.cancel()
             self._metrics.request(route.path, outcome)
             _log_request(request_id, status, turn, detail)
+
+    def _parts(self, stream: Stream, caller: Caller) -> Iterator[bytes | None]:
+        """Yields the events of a turn, and None when nothing came for a short while."""
+        yield from stream.events.first()
+        for piece in self._chat.pieces(stream.turn, caller):
+            if piece is None:
+                yield None
+            else:
+                yield from stream.events.of(piece)
+        yield from stream.events.last()
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +269,7 @@ class _Asked:
 
     caller: Caller
     arguments: Mapping[str, str]
+    query: Mapping[str, str]
     read: Callable[..., Any]
 
 

@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-ALLOWED_METHODS = "GET, POST, OPTIONS"
+ALLOWED_METHODS = "GET, POST, DELETE, OPTIONS"
 # The star covers what the official clients add, but never Authorization.
 ALLOWED_HEADERS = "Authorization, Content-Type, *"
 EXPOSED_HEADERS = "X-Request-Id, Retry-After"

@@ -20,7 +20,8 @@ from .parsing import MAX_HEAD_BYTES
 
 log = logging.getLogger(__name__)
 
-# Threads beyond one for each running or waiting request, so that /health and refusals are answered
+# Threads beyond one for each running or waiting request, and for each reader who comes back to a
+# response in the background, so that /health and refusals are answered
 # under any load.
 SPARE_THREADS = SPARE_POSTS + PATIENT_THREADS + 2
 CONNECTIONS = 512
@@ -47,7 +48,7 @@ def create(app: App, config: Config) -> Any:
         app,
         host=config.host,
         port=config.port,
-        threads=config.parallel + config.queue + SPARE_THREADS,
+        threads=config.parallel + config.queue + config.background + SPARE_THREADS,
         channel_request_lookahead=1,
         asyncore_use_poll=True,
         connection_limit=connections(),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sheily_server.api.interrupted import interrupted
+from sheily_server.api.responses.kept import interrupted
 from sheily_server.backend.supervisor import Supervisor
 from sheily_server.config import Config
 from sheily_server.store.opening import open_store
@@ -203,6 +203,7 @@ class Server(Endpoint):
 
     def stop(self) -> None:
         self.supervisor.stop()
+        self.app.close()
         self._server.task_dispatcher.shutdown(timeout=WAIT)
         self._stopping.set()
         with suppress(OSError):  # the loop may have ended by itself, and closed its pipe

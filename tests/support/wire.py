@@ -12,6 +12,8 @@ from sheily_server.api.completions import decode as completions
 from sheily_server.api.completions.protocol import CompletionRequest
 from sheily_server.api.openai_chat import decode
 from sheily_server.api.openai_chat.protocol import ChatRequest
+from sheily_server.api.responses import decode as responses
+from sheily_server.api.responses.protocol import ResponseRequest
 from sheily_server.api.simple import SimpleChatRequest
 from sheily_server.api.tokens import DetokenizeRequest, TokenizeRequest
 
@@ -20,6 +22,7 @@ ShapeT = TypeVar("ShapeT", bound=Struct)
 READ: dict[type[Struct], Callable[..., Any]] = {
     ChatRequest: decode.read,
     CompletionRequest: completions.read,
+    ResponseRequest: responses.read,
     SimpleChatRequest: simple.read,
     TokenizeRequest: tokens.read_tokenize,
     DetokenizeRequest: tokens.read_detokenize,

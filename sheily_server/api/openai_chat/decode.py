@@ -261,7 +261,7 @@ def offer(request: wire.ChatRequest) -> Offer:
     offered = _offer(request, functions)
     if offered.binding:
         for function in offered.functions:
-            _check_parameters(function)
+            check_parameters(function)
     return offered
 
 
@@ -322,7 +322,8 @@ def _choice(
     return request.tool_choice, "tool_choice"
 
 
-def _check_parameters(function: Function) -> None:
+def check_parameters(function: Function) -> None:
+    """Raises InvalidRequestError for parameters that calls cannot be held to."""
     schema = function.schema()
     if schema["type"] != "object":
         raise InvalidRequestError(
@@ -343,12 +344,18 @@ def to_message(message: wire.ChatMessage, index: int) -> Message:
         return Message("user", wire.plain(message.content))
     if isinstance(message, wire.AssistantMessage):
         calls = tuple(
-            _call(call.function, f"messages[{index}].tool_calls[{i}].function.arguments", call.id)
+            tool_call(
+                call.function.name,
+                call.function.arguments,
+                f"messages[{index}].tool_calls[{i}].function.arguments",
+                call.id,
+            )
             for i, call in enumerate(message.tool_calls or [])
         )
         if message.function_call is not None:
             place = f"messages[{index}].function_call.arguments"
-            calls += (_call(message.function_call, place),)
+            call = message.function_call
+            calls += (tool_call(call.name, call.arguments, place),)
         if message.content is None and not calls:
             raise InvalidRequestError(
                 "An assistant message needs content or tool_calls.", f"messages[{index}].content"
@@ -357,15 +364,17 @@ def to_message(message: wire.ChatMessage, index: int) -> Message:
     return Message("system", wire.plain(message.content))
 
 
-def _call(call: wire.FunctionCall, param: str, id: str = "") -> ToolCall:
-    arguments = _json_of(call.arguments or "{}")
+def tool_call(name: str, text: str, param: str, id: str = "") -> ToolCall:
+    """Returns a call of an earlier answer, whose arguments are a JSON object as `text`. Raises
+    InvalidRequestError, which names `param`."""
+    arguments = _json_of(text or "{}")
     if arguments is None:  # a call that max_tokens cut off comes back as it went
-        arguments = _json_of(completed(call.arguments))
+        arguments = _json_of(completed(text))
     if not isinstance(arguments, dict):
         raise InvalidRequestError("arguments must be a JSON object in a string.", param)
     if too_deep(arguments):
         raise InvalidRequestError(f"arguments are nested deeper than {MAX_NESTING} levels.", param)
-    return ToolCall(call.name, arguments, id=id)
+    return ToolCall(name, arguments, id=id)
 
 
 def _json_of(text: str | None) -> Any:

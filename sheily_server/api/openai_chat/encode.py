@@ -150,7 +150,7 @@ def _choice(pieces: Sequence[Piece], index: int, logprobs: bool) -> answer.Choic
 
 
 def _tool_call(call: Call) -> answer.AnswerToolCall:
-    return answer.AnswerToolCall(_new_call_id(), answer.AnswerCall(call.name, call.arguments))
+    return answer.AnswerToolCall(new_call_id(), answer.AnswerCall(call.name, call.arguments))
 
 
 def _tool_call_part(part: CallPart) -> answer.ToolCallPart:
@@ -158,28 +158,31 @@ def _tool_call_part(part: CallPart) -> answer.ToolCallPart:
     if part.name is None:
         return answer.ToolCallPart(part.index, answer.CallPart(arguments=part.arguments))
     function = answer.CallPart(name=part.name, arguments=part.arguments)
-    return answer.ToolCallPart(part.index, function, id=_new_call_id(), type="function")
+    return answer.ToolCallPart(part.index, function, id=new_call_id(), type="function")
 
 
-def _new_call_id() -> str:
+def new_call_id() -> str:
+    """Returns an id for a call."""
     return f"call_{secrets.token_hex(12)}"
 
 
 def _logprobs(tokens: Sequence[TokenLogprob]) -> answer.Logprobs:
-    return answer.Logprobs(
-        [
-            answer.Logprob(
-                token=_text(token.piece),
-                logprob=token.logprob,
-                bytes=list(token.piece),
-                top_logprobs=[
-                    answer.TopLogprob(_text(piece), value, list(piece))
-                    for piece, value in token.top
-                ],
-            )
-            for token in tokens
-        ]
-    )
+    return answer.Logprobs(token_logprobs(tokens))
+
+
+def token_logprobs(tokens: Sequence[TokenLogprob]) -> list[answer.Logprob]:
+    """Returns the log-probabilities of tokens in OpenAI's shape."""
+    return [
+        answer.Logprob(
+            token=_text(token.piece),
+            logprob=token.logprob,
+            bytes=list(token.piece),
+            top_logprobs=[
+                answer.TopLogprob(_text(piece), value, list(piece)) for piece, value in token.top
+            ],
+        )
+        for token in tokens
+    ]
 
 
 def _text(piece: bytes) -> str:

@@ -78,7 +78,7 @@ def test_the_headers_of_an_allowed_page() -> None:
 
 def test_a_preflight_allows_what_the_endpoints_take() -> None:
     answer = dict(preflight_headers())
-    assert answer["Access-Control-Allow-Methods"] == "GET, POST, OPTIONS"
+    assert answer["Access-Control-Allow-Methods"] == "GET, POST, DELETE, OPTIONS"
     allowed = answer["Access-Control-Allow-Headers"]
     # Authorization is never covered by the star; the official clients send headers of their own.
     assert {"Authorization", "Content-Type", "*"} <= set(allowed.split(", "))

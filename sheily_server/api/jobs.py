@@ -1,0 +1,194 @@
+"""Answers that are being made, with the events of those that others may follow. Knows no dialect
+and no HTTP."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+
+from ..errors import InvalidRequestError, QueueFullError
+
+log = logging.getLogger(__name__)
+
+MAX_EVENT_BYTES = 16 * 1024 * 1024
+"""Bytes of one job's events that are kept."""
+RETRY_S = 2
+
+
+class EventLog:
+    """The events of one stream, in order, as JSON without line breaks; at most `most` bytes of
+    them. Thread-safe."""
+
+    def __init__(self, most: int = MAX_EVENT_BYTES) -> None:
+        self._most = most
+        self._events: list[bytes] = []
+        self._n_bytes = 0
+        self._changed = threading.Condition()
+        self._ended = False
+
+    def __len__(self) -> int:
+        return len(self._events)
+
+    def add(self, event: bytes) -> bool:
+        """Returns whether there was room for an event. After the end there is none."""
+        with self._changed:
+            if self._ended or self._n_bytes + len(event) > self._most:
+                return False
+            self._events.append(event)
+            self._n_bytes += len(event)
+            self._changed.notify_all()
+            return True
+
+    def end(self, last: bytes = b"") -> None:
+        """Adds a last event. Does nothing after the end."""
+        with self._changed:
+            if last and not self._ended:
+                self._events.append(last)
+            self._ended = True
+            self._changed.notify_all()
+
+    def after(self, begin: int, seconds: float) -> tuple[list[bytes], bool]:
+        """Returns the events from number `begin` on, and whether no more will come. Waits for one
+        up to some seconds."""
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._events) > begin or self._ended, seconds)
+            return self._events[begin:], self._ended
+
+    def all(self) -> tuple[list[bytes], bool]:
+        """Returns all events, and whether no more will come."""
+        return self.after(0, 0)
+
+
+class Job:
+    """An answer that is being made. `body` is what it is so far, `items` are its input items, both
+    as JSON. `log` is there if it is made in the background. `lock` is held while its record is
+    written or erased; an `erased` one is not written any more."""
+
+    def __init__(
+        self, id: str, owner: str, body: bytes, items: bytes = b"[]", log: EventLog | None = None
+    ) -> None:
+        self.id = id
+        self.owner = owner
+        self.body = body
+        self.items = items
+        self.log = log
+        self.lock = threading.Lock()
+        self.erased = False
+        self.kept = True
+        """Whether the store has it once it has ended."""
+        self._cancelled = threading.Event()
+        self.ended = threading.Event()
+
+    @property
+    def cancelled(self) -> bool:
+        return self._cancelled.is_set()
+
+    def cancel(self) -> None:
+        """Has a job in the background end soon."""
+        self._cancelled.set()
+
+
+class Jobs:
+    """All jobs by their id. At most `most` run in the background, each in a thread of its own, and
+    at most `most` readers come back to one of them. Thread-safe."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._jobs: dict[str, Job] = {}
+        self._lost: OrderedDict[str, Job] = OrderedDict()
+        """Those that ended and could not be stored: the newest are kept for their owners."""
+        self._threads: set[threading.Thread] = set()
+        self._readers = threading.BoundedSemaphore(max(1, most))
+
+    @property
+    def running(self) -> int:
+        """How many run in the background."""
+        return len(self._threads)
+
+    def find(self, id: str, owner: str) -> Job | None:
+        with self._lock:
+            job = self._jobs.get(id) or self._lost.get(id)
+        return job if job is not None and job.owner == owner else None
+
+    def forget(self, job: Job) -> None:
+        """Removes a job that has ended or is erased."""
+        with self._lock:
+            self._jobs.pop(job.id, None)
+            self._lost.pop(job.id, None)
+
+    def check_room(self) -> None:
+        """Raises ServiceError if no further job may run in the background."""
+        if not self._most:
+            raise InvalidRequestError(
+                "This server makes no responses in the background (LLM_BACKGROUND is 0).",
+                "background",
+                "unsupported_parameter",
+            )
+        with self._lock:
+            self._check_room()
+
+    def add(self, job: Job) -> None:
+        """Has a job in the table whose caller waits for it, until `forget`."""
+        with self._lock:
+            self._jobs[job.id] = job
+
+    def start(self, job: Job, work: Callable[[], None]) -> None:
+        """Has a job worked on in a thread. Raises QueueFullError."""
+
+        def run() -> None:
+            try:
+                work()
+            except Exception:
+                log.exception("%s failed", job.id)
+            finally:
+                self._end(job)
+
+        thread = threading.Thread(target=run, name="background", daemon=True)
+        with self._lock:
+            self._check_room()
+            self._jobs[job.id] = job
+            self._threads.add(thread)
+        try:
+            thread.start()
+        except RuntimeError:  # no more threads are possible
+            with self._lock:
+                self._threads.discard(thread)
+            self.forget(job)
+            raise QueueFullError(len(self._threads), 0, RETRY_S) from None
+
+    def begin_reading(self) -> None:
+        """Takes a place among the readers who come back. Raises QueueFullError."""
+        if not self._readers.acquire(blocking=False):
+            raise QueueFullError(self.running, 0, RETRY_S)
+
+    def end_reading(self) -> None:
+        self._readers.release()
+
+    def wait(self, seconds: float) -> bool:
+        """Waits until nothing runs in the background; returns whether that is so."""
+        end = time.monotonic() + seconds
+        with self._lock:
+            threads = list(self._threads)
+        for thread in threads:
+            thread.join(max(0.0, end - time.monotonic()))
+        return not any(thread.is_alive() for thread in threads)
+
+    def _check_room(self) -> None:
+        if len(self._threads) >= self._most:
+            raise QueueFullError(len(self._threads), 0, RETRY_S)
+
+    def _end(self, job: Job) -> None:
+        with self._lock:
+            self._threads.discard(threading.current_thread())
+            self._jobs.pop(job.id, None)
+            if not job.kept and not job.erased:
+                self._lost[job.id] = job
+                while len(self._lost) > self._most:
+                    self._lost.popitem(last=False)
+        if job.log is not None:
+            job.log.end()
+        job.ended.set()

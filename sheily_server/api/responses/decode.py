@@ -1,0 +1,175 @@
+"""Decodes OpenAI's requests for responses, checks them, and converts them to a Generation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec import structs
+
+from ...chat.generation import Generation
+from ...chat.grammar import AnswerSchema, check_schema
+from ...errors import InvalidRequestError
+from ...templates.base import Function, Message, Offer
+from .. import body
+from ..openai_chat.decode import MAX_NESTING, check_options, check_parameters, sampling, too_deep
+from ..openai_chat.protocol import JsonObjectFormat
+from . import items
+from . import protocol as wire
+
+FORMAT = "text.format"
+
+
+def _prepare(raw: dict[str, Any]) -> None:
+    """Prepares the items. Refuses tools that are no functions by their kind."""
+    items.prepare(raw)
+    tools = raw.get("tools")
+    for i, tool in enumerate(tools if isinstance(tools, list) else ()):
+        kind = tool.get("type") if isinstance(tool, dict) else None
+        if isinstance(kind, str) and kind != "function":
+            raise InvalidRequestError(_refusal(kind[:40]), f"tools[{i}].type", UNSUPPORTED)
+    choice = raw.get("tool_choice")
+    kind = choice.get("type") if isinstance(choice, dict) else None
+    if isinstance(kind, str) and kind not in ("function", "allowed_tools"):
+        raise InvalidRequestError(_refusal(kind[:40]), "tool_choice.type", UNSUPPORTED)
+
+
+UNSUPPORTED = "unsupported_parameter"
+READER = body.Reader(wire.ResponseRequest, wire.NEUTRAL, wire.EFFECTLESS, _prepare)
+
+
+def _refusal(kind: str) -> str:
+    if kind == "custom":
+        return "Tools of the type 'custom' are not supported; use a function."
+    return f"This server runs no tools itself, so there is no {kind!r}; use a function."
+
+
+def read(data: bytes, strict: bool = False) -> body.Read[wire.ResponseRequest]:
+    """Decodes the body of POST /v1/responses. Raises InvalidRequestError."""
+    found = READER.read(data, strict)
+    request = found.request
+    check_options(request.options())
+    for i, tool in enumerate(request.tools or ()):
+        if too_deep(tool.parameters or {}):
+            raise InvalidRequestError(
+                f"The schema is nested deeper than {MAX_NESTING} levels.", f"tools[{i}].parameters"
+            )
+    if request.stream_options is not None and not request.stream:
+        raise InvalidRequestError(
+            "stream_options is only allowed when stream is true.", "stream_options"
+        )
+    if not request.input and request.previous_response_id is None and request.input != "":
+        raise InvalidRequestError("The input is an empty list.", "input")
+    if request.background and not request.stores:
+        raise InvalidRequestError(
+            "A response in the background is fetched later, so store cannot be false.", "background"
+        )
+    unheard = _unheard(request)
+    if strict and unheard:
+        raise InvalidRequestError(f"{unheard[0]!r} has no effect here.", unheard[0], UNSUPPORTED)
+    return body.Read(request, (*found.ignored, *unheard))
+
+
+def _unheard(request: wire.ResponseRequest) -> list[str]:
+    """Returns the places of values without effect."""
+    places = [
+        f"include[{i}]" for i, name in enumerate(request.include or ()) if name != wire.LOGPROBS
+    ]
+    if request.text is not None and request.text.verbosity not in (None, "medium"):
+        places.append("text.verbosity")
+    if any(isinstance(item, wire.ReasoningItem) for item in items.items_of(request)):
+        places.append(items.UNHEARD)
+    return places
+
+
+def generation(
+    found: body.Read[wire.ResponseRequest], messages: Sequence[Message], history: int | None
+) -> Generation:
+    """Returns what a body asks for, behind the conversation so far. Raises InvalidRequestError."""
+    request = found.request
+    options = request.options()
+    return Generation(
+        messages=messages,
+        sampling=sampling(options),
+        max_tokens=request.max_output_tokens,
+        max_tokens_place="max_output_tokens",
+        stop=options.stops(),
+        top_logprobs=request.wanted_logprobs(),
+        offer=offer(request),
+        schema=_answer_schema(request),
+        history=history,
+        ignored=found.ignored,
+        trims=request.truncation == "auto",
+        trim_word="auto",
+    )
+
+
+def without_bias(request: wire.ResponseRequest) -> wire.ResponseRequest:
+    """Returns a request without its bias, which may be large and is in its Generation."""
+    return structs.replace(request, logit_bias=None)
+
+
+def _answer_schema(request: wire.ResponseRequest) -> AnswerSchema | None:
+    form = request.text.format if request.text is not None else None
+    if isinstance(form, JsonObjectFormat):
+        return AnswerSchema({"type": "object"}, FORMAT)
+    if not isinstance(form, wire.SchemaFormat):
+        return None
+    strict = form.strict is True
+    if strict:
+        check_schema(form.schema, f"{FORMAT}.schema")
+    return AnswerSchema(form.schema, f"{FORMAT}.schema", strict)
+
+
+def offer(request: wire.ResponseRequest) -> Offer:
+    """Returns what a request offers. Raises InvalidRequestError when it chooses a function that it
+    does not offer, and when calls must follow a schema that is too large or no object's."""
+    functions = tuple(
+        Function(
+            tool.name,
+            description=tool.description,
+            parameters=tool.parameters,
+            strict=bool(tool.strict),
+            place=f"tools[{i}].parameters",
+        )
+        for i, tool in enumerate(request.tools or ())
+    )
+    names = [function.name for function in functions]
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise InvalidRequestError(f"Two tools have the name {name!r}.", f"tools[{i}].name")
+    offered = _chosen(request, functions)
+    if offered.binding:
+        for function in offered.functions:
+            check_parameters(function)
+    return offered
+
+
+def _chosen(request: wire.ResponseRequest, functions: tuple[Function, ...]) -> Offer:
+    choice = request.tool_choice
+    several = request.parallel_tool_calls is not False
+    if choice is None or choice == "auto":
+        return Offer(functions, several=several)
+    if choice == "none":
+        return Offer()
+    if not functions:
+        raise InvalidRequestError("tool_choice needs tools to choose from.", "tool_choice")
+    if choice == "required":
+        return Offer(functions, forced=True, several=several)
+    if isinstance(choice, wire.ChosenTool):
+        return Offer(_named(functions, [choice.name], "tool_choice.name"), forced=True)
+    names = [tool.name for tool in choice.tools]
+    if not names:
+        raise InvalidRequestError("There is no tool to choose from.", "tool_choice.tools")
+    allowed = _named(functions, names, "tool_choice.tools[{}].name")
+    return Offer(allowed, forced=choice.mode == "required", several=several)
+
+
+def _named(
+    functions: tuple[Function, ...], names: Sequence[str], place: str
+) -> tuple[Function, ...]:
+    known = {function.name for function in functions}
+    for i, name in enumerate(names):
+        if name not in known:
+            raise InvalidRequestError(f"There is no tool with the name {name!r}.", place.format(i))
+    return tuple(function for function in functions if function.name in names)
