@@ -123,11 +123,10 @@ def _serve(config: Config, supervisor: Supervisor, store: Store, writer: logs.Wr
     if not http.failed:
         _drain(config, supervisor, stop)
     supervisor.stop()
-    if http.failed:
-        return 1
-    http_server.flush(server)
+    if not http.failed:
+        http_server.flush(server)
     app.close()
-    return 0
+    return int(http.failed)
 
 
 class _HttpLoop:

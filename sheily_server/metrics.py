@@ -43,9 +43,12 @@ Outcome = Literal[
 
 class Metrics:
     """Counters and times since the server's start, in a registry of its own. All methods may be
-    called from any thread. `health` is called whenever the metrics are read."""
+    called from any thread. `health` and `background`, which counts the responses in the background,
+    are called whenever the metrics are read."""
 
-    def __init__(self, health: Callable[[], Health]) -> None:
+    def __init__(
+        self, health: Callable[[], Health], background: Callable[[], int] = lambda: 0
+    ) -> None:
         # Else each counter gets a second series with the time it was created.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         registry = self._registry = CollectorRegistry()
@@ -81,7 +84,7 @@ class Metrics:
             "Answers cut short by the deadline; without a token it is the request's outcome.",
             registry=registry,
         )
-        registry.register(_State(health))
+        registry.register(_State(health, background))
 
     def request(self, route: str, outcome: Outcome) -> None:
         """Counts a request that has ended."""
@@ -111,8 +114,9 @@ class Metrics:
 class _State(Collector):
     """Reads the supervisor's state when the metrics are read. Unknown values have no sample."""
 
-    def __init__(self, health: Callable[[], Health]) -> None:
+    def __init__(self, health: Callable[[], Health], background: Callable[[], int]) -> None:
         self._health = health
+        self._background = background
         self._version = package_version()
 
     def collect(self) -> Iterator[Metric]:
@@ -139,6 +143,11 @@ class _State(Collector):
             ("requests_queued", "Requests that wait for a slot.", health.queued),
             ("answers_running", "Answers that have a slot.", health.answers_running),
             ("answers_queued", "Answers that wait for a slot.", health.answers_queued),
+            (
+                "background_running",
+                "Responses that are made in the background.",
+                self._background(),
+            ),
             ("engine_load_seconds", "Time that the last load took.", health.load_s),
             (
                 "engine_last_step_age_seconds",

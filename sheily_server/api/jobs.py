@@ -9,20 +9,24 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 
+from ..budget import Budget
 from ..errors import InvalidRequestError, QueueFullError
 
 log = logging.getLogger(__name__)
 
 MAX_EVENT_BYTES = 16 * 1024 * 1024
 """Bytes of one job's events that are kept."""
+AN_EVENT = 64
+"""Bytes that an event takes besides its text."""
 RETRY_S = 2
 
 
 class EventLog:
     """The events of one stream, in order, as JSON without line breaks; at most `most` bytes of
-    them. Thread-safe."""
+    them, and no more than the `budget` has left. Thread-safe."""
 
-    def __init__(self, most: int = MAX_EVENT_BYTES) -> None:
+    def __init__(self, budget: Budget, most: int = MAX_EVENT_BYTES) -> None:
+        self._budget = budget
         self._most = most
         self._events: list[bytes] = []
         self._n_bytes = 0
@@ -35,10 +39,13 @@ class EventLog:
     def add(self, event: bytes) -> bool:
         """Returns whether there was room for an event. After the end there is none."""
         with self._changed:
-            if self._ended or self._n_bytes + len(event) > self._most:
+            n_bytes = len(event) + AN_EVENT
+            if self._ended or self._n_bytes + n_bytes > self._most:
+                return False
+            if not self._budget.take(n_bytes):
                 return False
             self._events.append(event)
-            self._n_bytes += len(event)
+            self._n_bytes += n_bytes
             self._changed.notify_all()
             return True
 
@@ -57,6 +64,12 @@ class EventLog:
             self._changed.wait_for(lambda: len(self._events) > begin or self._ended, seconds)
             return self._events[begin:], self._ended
 
+    def release(self) -> None:
+        """Gives back what it took of the budget, as nobody finds it any more."""
+        with self._changed:
+            n_bytes, self._n_bytes = self._n_bytes, 0
+        self._budget.give_back(n_bytes)
+
     def all(self) -> tuple[list[bytes], bool]:
         """Returns all events, and whether no more will come."""
         return self.after(0, 0)
@@ -64,17 +77,25 @@ class EventLog:
 
 class Job:
     """An answer that is being made. `body` is what it is so far, `items` are its input items, both
-    as JSON. `log` is there if it is made in the background. `lock` is held while its record is
-    written or erased; an `erased` one is not written any more."""
+    as JSON. `log` is there if it is made in the background, and `n_bytes` is then what it holds
+    besides. `lock` is held while its record is written or erased; an `erased` one is not written
+    any more."""
 
     def __init__(
-        self, id: str, owner: str, body: bytes, items: bytes = b"[]", log: EventLog | None = None
+        self,
+        id: str,
+        owner: str,
+        body: bytes,
+        items: bytes = b"[]",
+        log: EventLog | None = None,
+        n_bytes: int = 0,
     ) -> None:
         self.id = id
         self.owner = owner
         self.body = body
         self.items = items
         self.log = log
+        self.n_bytes = n_bytes
         self.lock = threading.Lock()
         self.erased = False
         self.kept = True
@@ -93,10 +114,12 @@ class Job:
 
 class Jobs:
     """All jobs by their id. At most `most` run in the background, each in a thread of its own, and
-    at most `most` readers come back to one of them. Thread-safe."""
+    hold no more than `budget` together; at most `most` readers come back to one of them.
+    Thread-safe."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, budget: Budget) -> None:
         self._most = most
+        self.budget = budget
         self._lock = threading.Lock()
         self._jobs: dict[str, Job] = {}
         self._lost: OrderedDict[str, Job] = OrderedDict()
@@ -119,6 +142,8 @@ class Jobs:
         with self._lock:
             self._jobs.pop(job.id, None)
             self._lost.pop(job.id, None)
+            if job.ended.is_set():
+                self._release(job)
 
     def check_room(self) -> None:
         """Raises ServiceError if no further job may run in the background."""
@@ -145,19 +170,20 @@ class Jobs:
             except Exception:
                 log.exception("%s failed", job.id)
             finally:
-                self._end(job)
+                self._end(job, threading.current_thread())
 
         thread = threading.Thread(target=run, name="background", daemon=True)
         with self._lock:
             self._check_room()
+            if not self.budget.take(job.n_bytes):
+                raise QueueFullError(len(self._threads), 0, RETRY_S)
             self._jobs[job.id] = job
             self._threads.add(thread)
         try:
             thread.start()
         except RuntimeError:  # no more threads are possible
-            with self._lock:
-                self._threads.discard(thread)
-            self.forget(job)
+            job.kept = True
+            self._end(job, thread)
             raise QueueFullError(len(self._threads), 0, RETRY_S) from None
 
     def begin_reading(self) -> None:
@@ -181,14 +207,21 @@ class Jobs:
         if len(self._threads) >= self._most:
             raise QueueFullError(len(self._threads), 0, RETRY_S)
 
-    def _end(self, job: Job) -> None:
-        with self._lock:
-            self._threads.discard(threading.current_thread())
-            self._jobs.pop(job.id, None)
-            if not job.kept and not job.erased:
-                self._lost[job.id] = job
-                while len(self._lost) > self._most:
-                    self._lost.popitem(last=False)
+    def _end(self, job: Job, thread: threading.Thread) -> None:
         if job.log is not None:
             job.log.end()
-        job.ended.set()
+        with self._lock:
+            self._threads.discard(thread)
+            self._jobs.pop(job.id, None)
+            self.budget.give_back(job.n_bytes)
+            if job.kept or job.erased:
+                self._release(job)
+            else:
+                self._lost[job.id] = job
+            while len(self._lost) > self._most:
+                self._release(self._lost.popitem(last=False)[1])
+            job.ended.set()
+
+    def _release(self, job: Job) -> None:
+        if job.log is not None:
+            job.log.release()

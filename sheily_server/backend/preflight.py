@@ -26,6 +26,8 @@ TEXTS, A_TEXT, A_SMALL_TEXT = 140 << 20, 9 << 20, 1 << 20
 A_SMALL_TEXT for each other one that runs or waits. Measured: 24 requests of 4 MiB take 180 MB in
 the server process and 10 in the engine; a word of 1 MiB takes 75 MB while being tokenized; the ids
 of a prediction take 1 MB, a bias of 128,256 tokens 2 MB in the engine."""
+BACKGROUND = 64 << 20
+"""What responses in the background hold together: their conversations, and events for readers."""
 GRAMMARS = 192 << 20
 """The cached grammars, and two being tried: 64 MiB each."""
 LEXERS, A_LEXER = 120_000_000, 4_000_000
@@ -103,7 +105,8 @@ def _work(config: Config, model: GGUF, context_size: int | None = None) -> int:
     compilers = COMPILERS + COMPILERS_A_TOKEN * model.lengths.get("tokenizer.ggml.tokens", 0)
     lexers = max(LEXERS, A_LEXER * config.parallel)
     stored = 0 if config.store else config.store_limit_mb << 20
-    return texts + GRAMMARS + lexers + compilers + prompts + stored
+    background = BACKGROUND if config.background else 0
+    return texts + background + GRAMMARS + lexers + compilers + prompts + stored
 
 
 def kv_bytes_a_token(config: Config, model: GGUF) -> float | None:

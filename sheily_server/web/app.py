@@ -21,8 +21,9 @@ from .. import metrics
 from ..api.jobs import Jobs
 from ..api.route import Follow, Route, Service, Stream, event
 from ..api.routes import ROUTES
-from ..backend.preflight import LARGE_BODIES
+from ..backend.preflight import BACKGROUND, LARGE_BODIES
 from ..backend.supervisor import Supervisor
+from ..budget import Budget
 from ..chat.chat import Chat
 from ..chat.turn import Caller, ClientGoneError, Turn
 from ..config import Config
@@ -30,7 +31,6 @@ from ..errors import QueueFullError, ServiceError
 from ..metrics import Metrics, Outcome
 from ..store.base import Store
 from . import cors, errors
-from .budget import Budget
 from .errors import HttpError
 from .guard import Guard, check_body_type
 
@@ -63,7 +63,8 @@ class App:
         self._config = config
         self._supervisor = supervisor
         self._guard = Guard(config.host, config.allowed_hosts, config.api_keys)
-        self._metrics = Metrics(supervisor.health)
+        jobs = Jobs(config.background, Budget(BACKGROUND))
+        self._metrics = Metrics(supervisor.health, lambda: jobs.running)
         self._chat = Chat(config, supervisor, metrics=self._metrics)
         self._most_posts = config.parallel + config.queue + SPARE_POSTS
         self._posts = threading.BoundedSemaphore(self._most_posts)
@@ -77,7 +78,7 @@ class App:
             health=supervisor.health,
             created=int(time.time()),
             store=store,
-            jobs=Jobs(config.background),
+            jobs=jobs,
         )
         rules = [
             Rule(_PARAMETER.sub(r"<\1>", path), endpoint=route, methods=[route.method])
@@ -102,11 +103,9 @@ class App:
             raise
 
     def close(self) -> None:
-        """Waits for what runs in the background, which the supervisor's end ends. Closes the
-        store."""
+        """Waits for what runs in the background, which the supervisor's end ends."""
         if not self._service.jobs.wait(CLOSE_S):
             log.warning("some responses in the background did not end, and are stored as running")
-        self._service.store.close()
 
     def may_call(self, method: str, path: str, host: str | None, authorization: str | None) -> bool:
         """Whether a request with this head will be let in."""

@@ -51,6 +51,8 @@ EXAMPLES = {
         structs.replace(read(tuned_files.EXAMPLE), otherwise=TUNED_DEFAULTS),
     ),
     "timeout": ("12.5", 12.5),
+    "background": ("3", 3),
+    "background_timeout": ("12.5", 12.5),
     "cors_origins": ("http://localhost:3000, *", ("http://localhost:3000", "*")),
     "hang_timeout": ("7.5", 7.5),
     "drain_timeout": ("1e3", 1000.0),
@@ -81,6 +83,8 @@ REFUSED = {
     "kernel": ["", " ", "avx2 ", "a" * 41, "avx-512", "avx2\n", "núcleo"],
     "kv_type": ["", "f32", "q8", "f16,q8_0"],
     "tuned": ["", " ", "~nobody-has-this-name/t.json", "no-such-file.json", "/", __file__],
+    "background": ["-1", "65", "many"],
+    "background_timeout": ["0", "-1", "soon"],
     "timeout": ["0", "-1", "nan", "inf", "86401", "soon", ""],
     "cors_origins": [
         "localhost:3000",

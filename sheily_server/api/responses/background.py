@@ -46,6 +46,8 @@ def start(service: Service, work: Work, scope: str) -> bytes:
         with job.lock:
             job.erased = True
             service.store.delete(job.id, job.owner)
+        if job.log is not None:
+            job.log.release()
         raise
     return queued
 

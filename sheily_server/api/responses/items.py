@@ -164,8 +164,9 @@ def unpacked(data: bytes) -> list[Message]:
     return msgspec.json.decode(data, type=list[Message])
 
 
-def check_size(messages: Sequence[Message]) -> None:
-    """Raises InvalidRequestError for a conversation that is too long to be kept."""
+def check_size(messages: Sequence[Message]) -> int:
+    """Returns the bytes of a conversation as it is kept. Raises InvalidRequestError if it is too
+    long."""
     if len(messages) > MAX_MESSAGES:
         raise InvalidRequestError(
             f"The conversation has {len(messages)} messages; at most {MAX_MESSAGES} are taken.",
@@ -176,6 +177,7 @@ def check_size(messages: Sequence[Message]) -> None:
         raise InvalidRequestError(
             f"The conversation has {n_bytes} bytes; at most {MAX_BYTES} are taken.", "input"
         )
+    return n_bytes
 
 
 def _parts(content: wire.Content) -> Sequence[wire.Part]:

@@ -78,6 +78,9 @@ class Keeper:
                     with contextlib.suppress(Exception):  # else it would seem to be running
                         self.store.delete(record.id, record.owner)
                 return str(error)
+            except Exception:
+                log.exception("%s could not be stored", response.id)
+                return "The store failed; the server's log says how."
         return ""
 
 

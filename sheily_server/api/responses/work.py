@@ -21,6 +21,8 @@ from ..route import Service, event
 from . import answer, decode, encode, items, kept
 from . import protocol as wire
 
+COPIES = 2
+"""How often a response in the background holds its conversation: as messages, and packed."""
 _MESSAGE = re.compile(r"messages\[(\d+)\]")
 
 
@@ -58,12 +60,13 @@ def begin(service: Service, found: Read[wire.ResponseRequest], scope: str) -> Wo
     given = kept.resolved(service.store, owner, items.items_of(request))
     new = items.messages_of(given)
     talk = [*past, *(each.message for each in new)]
-    items.check_size(talk)
+    n_bytes = items.check_size(talk)
     system = [Message("system", request.instructions)] if request.instructions else []
     wanted = decode.generation(found, [*system, *talk], service.config.max_history)
     key = secrets.token_hex(16)
     blank = encode.blank(request, key=key, model=service.chat.model)
-    log = EventLog() if request.background else None
+    listed = msgspec.json.encode(items.listed(given, key))
+    log = EventLog(service.jobs.budget) if request.background else None
     return Work(
         generation=wanted,
         writer=encode.Writer(blank, logprobs=request.wanted_logprobs() is not None),
@@ -73,8 +76,9 @@ def begin(service: Service, found: Read[wire.ResponseRequest], scope: str) -> Wo
                 blank.id,
                 owner,
                 msgspec.json.encode(blank),
-                msgspec.json.encode(items.listed(given, key)),
+                listed,
                 log,
+                COPIES * (n_bytes + len(listed)) if request.background else 0,
             ),
             messages=talk,
             wanted=request.stores,

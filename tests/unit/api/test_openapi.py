@@ -10,12 +10,14 @@ import msgspec
 import pytest
 from openai.types import completion_create_params as completion_params
 from openai.types.chat import completion_create_params
+from openai.types.responses import response_create_params
 
 from sheily_server.api import openapi, simple, tokens
 from sheily_server.api.completions import protocol as completions
 from sheily_server.api.openai_chat import answer as openai_answer
 from sheily_server.api.openai_chat import protocol as openai
 from sheily_server.api.openai_chat.neutral import EFFECTLESS, NEUTRAL
+from sheily_server.api.responses import protocol as responses
 from sheily_server.api.routes import OPEN_PATHS, ROUTES
 from sheily_server.backend.supervisor import Supervisor
 from sheily_server.config import Config
@@ -35,6 +37,7 @@ OPERATIONS = [
 REQUESTS: dict[str, Any] = {
     "/v1/chat/completions": openai.ChatRequest,
     "/v1/completions": completions.CompletionRequest,
+    "/v1/responses": responses.ResponseRequest,
     "/chat": simple.SimpleChatRequest,
     "/v1/tokenize": tokens.TokenizeRequest,
     "/v1/detokenize": tokens.DetokenizeRequest,
@@ -105,9 +108,11 @@ def test_each_request_has_an_example(path: str) -> None:
 @pytest.mark.parametrize("shape", REQUESTS.values())
 def test_a_request_s_schema_has_the_struct_s_fields_and_those_of_the_tables(shape: Any) -> None:
     schema = SCHEMAS[shape.__name__]
-    assert set(schema["properties"]) == set(shape.__struct_fields__) | set(NEUTRAL) | set(
-        EFFECTLESS
-    )
+    neutral, effectless = NEUTRAL, EFFECTLESS
+    if shape is responses.ResponseRequest:
+        neutral, effectless = responses.NEUTRAL, responses.EFFECTLESS
+    fields = set(shape.__struct_fields__) | set(neutral) | set(effectless)
+    assert set(schema["properties"]) == fields
     assert "additionalProperties" not in schema  # unknown fields are accepted
 
 
@@ -188,6 +193,7 @@ def test_no_description_keeps_the_source_s_indentation() -> None:
 
 ROW = re.compile(r"^\| `([a-z_]+)` \| (.+) \| (.+) \|$", re.MULTILINE)
 TABLE = (ROOT / "docs" / "openai.md").read_text(encoding="utf-8")
+RESPONSES = (ROOT / "docs" / "responses.md").read_text(encoding="utf-8")
 
 
 def rows(heading: str) -> dict[str, str]:
@@ -233,9 +239,29 @@ def test_the_table_of_completions_has_each_field() -> None:
     assert official <= own | set(openai.Options.__struct_fields__)
 
 
+def test_the_table_of_responses_has_each_field() -> None:
+    expected = set(responses.ResponseRequest.__struct_fields__)
+    expected |= set(responses.NEUTRAL) | set(responses.EFFECTLESS)
+    section = RESPONSES.split("## Request fields\n")[1].split("\n### ")[0]
+    assert {name for name, _, _ in ROW.findall(section)} == expected
+    official = set(typing.get_type_hints(response_create_params.ResponseCreateParamsBase))
+    assert official | {"stream"} <= expected
+
+
+def test_queries_are_parameters() -> None:
+    parameters = DOCUMENT["paths"]["/v1/responses/{id}"]["get"]["parameters"]
+    assert [(each["name"], each["in"]) for each in parameters] == [
+        ("id", "path"),
+        ("stream", "query"),
+        ("starting_after", "query"),
+        ("include", "query"),
+        ("include_obfuscation", "query"),
+    ]
+
+
 @pytest.mark.parametrize(
     "place",
-    sorted(set(re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", TABLE))),
+    sorted(set(re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", TABLE + RESPONSES))),
     ids=lambda place: "::".join(place),
 )
 def test_the_tests_that_the_table_names_exist(place: tuple[str, str]) -> None:

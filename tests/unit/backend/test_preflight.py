@@ -37,6 +37,7 @@ WORK = (
     preflight.TEXTS
     + preflight.A_TEXT * preflight.LARGE_BODIES
     + preflight.A_SMALL_TEXT * (CONFIG.parallel + CONFIG.queue - preflight.LARGE_BODIES)
+    + preflight.BACKGROUND
     + preflight.GRAMMARS
     + preflight.LEXERS
     + preflight.COMPILERS

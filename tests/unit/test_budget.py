@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sheily_server.web.budget import Budget
+from sheily_server.budget import Budget
 
 
 def test_what_is_given_back_can_be_taken_again() -> None:

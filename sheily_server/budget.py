@@ -1,4 +1,4 @@
-"""Bounds the bodies of all requests in flight together; knows bytes, and no HTTP."""
+"""Bounds what all requests in flight hold together; knows bytes, and no HTTP."""
 
 from __future__ import annotations
 
