@@ -2,7 +2,7 @@
 // Prints one line for each check and leaves with 1 if any failed.
 import assert from "node:assert/strict";
 import OpenAI from "openai";
-import { zodFunction, zodResponseFormat } from "openai/helpers/zod";
+import { zodFunction, zodResponseFormat, zodResponsesFunction, zodTextFormat } from "openai/helpers/zod";
 import { z } from "zod";
 
 const [wordsUrl, toolsUrl] = process.argv.slice(2);
@@ -44,6 +44,10 @@ const afterCall = (message) =>
     tools: [weather],
     max_tokens: 3,
   });
+
+/** The text of a stream of a response's events. */
+const textOf = (events) =>
+  events.filter(({ type }) => type === "response.output_text.delta").map(({ delta }) => delta).join("");
 
 const checks = {
   "the model is found by its id": async () => {
@@ -158,6 +162,86 @@ const checks = {
       assert.equal(asked.length, 2);
       assert.ok(asked.every((city) => ["Madrid", "Paris"].includes(city)));
     }
+  },
+
+  "a response, whole and streamed": async () => {
+    const asked = { model: wordsModel, input: "Say hi.", max_output_tokens: 8, temperature: 0 };
+    const whole = await words.responses.create(asked);
+    assert.equal(whole.status, "incomplete");
+    assert.equal(whole.usage.output_tokens, 8);
+    const events = [];
+    for await (const event of await words.responses.create({ ...asked, stream: true })) {
+      events.push(event);
+    }
+    assert.deepEqual(events.map((event) => event.sequence_number), [...events.keys()]);
+    assert.equal(textOf(events), whole.output_text);
+    assert.equal(events.at(-1).type, "response.incomplete");
+  },
+
+  "the helper for streams of responses, and a structured one": async () => {
+    const stream = words.responses.stream({
+      model: wordsModel,
+      input: "How is the weather in Paris?",
+      text: { format: zodTextFormat(Weather, "weather") },
+      max_output_tokens: 60,
+    });
+    let text = "";
+    stream.on("response.output_text.delta", (event) => (text += event.delta));
+    const made = await stream.finalResponse();
+    assert.equal(made.output_text, text);
+    assert.ok(Weather.parse(made.output_parsed));
+  },
+
+  "a call of a response, and the turn after it": async () => {
+    const made = await tools.responses.parse({
+      model: toolsModel,
+      input: "How is the weather in Paris?",
+      tools: [zodResponsesFunction({ name: "weather", parameters: Weather })],
+      tool_choice: "required",
+      parallel_tool_calls: false,
+      max_output_tokens: 60,
+    });
+    const [call] = made.output;
+    assert.ok(Weather.parse(call.parsed_arguments));
+    const result = { type: "function_call_output", call_id: call.call_id, output: "sunny" };
+    const next = await tools.responses.create({
+      model: toolsModel, input: [result], previous_response_id: made.id, max_output_tokens: 3,
+    });
+    assert.equal(next.previous_response_id, made.id);
+    await tools.responses.create({
+      model: toolsModel,
+      input: [{ role: "user", content: "How is the weather?" }, ...made.output, result],
+      max_output_tokens: 3,
+    });
+  },
+
+  "a response in the background, its stream resumed": async () => {
+    const events = [];
+    const stream = await words.responses.create({
+      model: wordsModel, input: "Say hi.", max_output_tokens: 30, background: true, stream: true,
+    });
+    for await (const event of stream) {
+      events.push(event);
+      if (event.sequence_number === 4) break;
+    }
+    const { id } = events[0].response;
+    const rest = await words.responses.retrieve(id, { stream: true, starting_after: 4 });
+    for await (const event of rest) events.push(event);
+    assert.deepEqual(events.map((event) => event.sequence_number), [...events.keys()]);
+    assert.equal(textOf(events), events.at(-1).response.output.at(0).content.at(0).text);
+    assert.equal((await words.responses.retrieve(id)).output_text, textOf(events));
+    assert.equal((await words.responses.inputItems.list(id)).data.length, 1);
+    await words.responses.delete(id);
+    await assert.rejects(words.responses.retrieve(id), OpenAI.NotFoundError);
+  },
+
+  "a response that is cancelled": async () => {
+    const made = await tools.responses.create({
+      model: toolsModel, input: "Say hi.", max_output_tokens: 900, background: true,
+      ignore_eos: true,
+    });
+    assert.equal(made.status, "queued");
+    assert.equal((await tools.responses.cancel(made.id)).status, "cancelled");
   },
 
   "errors are the package's own": async () => {
