@@ -33,6 +33,11 @@ STREAM = {"stream": True, "stream_options": {"include_usage": True}}
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": CITY}}
 CALL = '{"name": "weather", "parameters": {"city": "A Coruña"}}'
+RESPONSE_CALL = {
+    "input": CALL,
+    "tools": [{"type": "function", "name": "weather", "parameters": CITY}],
+    "stream": True,
+}
 ASKED = {
     "id": "call_1",
     "type": "function",
@@ -130,6 +135,14 @@ EXCHANGES = [
     post("completion-scores", "/v1/completions", prompt="a b", max_tokens=0, echo=True, logprobs=1),
     post("completion-suffix", "/v1/completions", prompt="a", suffix="b"),
     post("completion-mixed", "/v1/completions", prompt=["a", [1]]),
+    post("response", "/v1/responses", input="uno dós", metadata={"a": "b"}, colour="red"),
+    post("response-stream", "/responses", input="uno dós", stream=True),
+    post("response-background", "/v1/responses", input="uno", background=True),
+    Exchange("llama3", "response-call-stream", "POST", "/v1/responses", RESPONSE_CALL),
+    get("ready", "response-unknown", "/v1/responses/resp_0"),
+    Exchange("ready", "response-delete-unknown", "DELETE", "/v1/responses/resp_0"),
+    post("response-hosted-tool", "/v1/responses", input="a", tools=[{"type": "web_search"}]),
+    post("response-no-previous", "/v1/responses", input="a", previous_response_id="resp_0"),
     chat("ready", "json-object", '{"a": 1}', response_format={"type": "json_object"}),
     messages(
         "trimmed",
@@ -317,6 +330,8 @@ MASKS: list[tuple[str, str]] = [
     (r"\breq_[0-9a-f]{16}\b", "req_ID"),
     (r"\b(chatcmpl|cmpl)-[0-9a-f]{24}\b", r"\1-ID"),
     (r"\bcall_(?!1\b)\w+", "call_ID"),
+    (r"\b(resp|msg|fc)_[0-9a-f]{32}", r"\1_ID"),
+    (r'"(created_at|completed_at)": ?\d+', r'"\1":SECONDS'),
     (r'"created": ?\d+', '"created":SECONDS'),
     (r'("\w+_ms"|"\w+_per_second"): ?[\d.]+', r"\1:NUMBER"),
     (r'("last_step_age_s"): ?(?:[\d.]+|null)', r"\1:NUMBER"),
