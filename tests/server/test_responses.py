@@ -483,6 +483,7 @@ def test_choices_of_tools(llama3: Server, choice: Any, names: list[str], forced:
     [
         ({"input": []}, "input", "invalid_value"),
         ({"input": 3}, "input", "invalid_type"),
+        ({"input": [{"type": "reasoning", "summary": []}]}, "input", "invalid_value"),
         ({"input": [{"role": "robot", "content": "a"}]}, "input[0].role", "invalid_value"),
         ({"input": [{"role": "user"}]}, "input[0].content", "missing_required_parameter"),
         (

@@ -13,7 +13,7 @@ import msgspec
 from ...chat.generation import Generation
 from ...chat.reader import Piece, Progress
 from ...chat.turn import Turn
-from ...errors import ServiceError
+from ...errors import InvalidRequestError, ServiceError
 from ...templates.base import Message
 from ..body import Read
 from ..jobs import EventLog, Job
@@ -62,6 +62,8 @@ def begin(service: Service, found: Read[wire.ResponseRequest], scope: str) -> Wo
     talk = [*past, *(each.message for each in new)]
     n_bytes = items.check_size(talk)
     system = [Message("system", request.instructions)] if request.instructions else []
+    if not system and not talk:  # reasoning alone
+        raise InvalidRequestError("The input has no message.", "input")
     wanted = decode.generation(found, [*system, *talk], service.config.max_history)
     key = secrets.token_hex(16)
     blank = encode.blank(request, key=key, model=service.chat.model)
