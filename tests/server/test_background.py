@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from sheily_server.store.base import Record, StoreFullError
+from sheily_server.errors import StoreFullError
+from sheily_server.store.base import Record
 from tests.server.conftest import Serve
 from tests.server.test_kept_responses import bearer, get, id_in, opened, putting
 from tests.support.responses import (

@@ -13,7 +13,8 @@ import pytest
 from sheily_server.api.responses.answer import Response
 from sheily_server.api.responses.encode import Writer
 from sheily_server.chat.turn import Turn
-from sheily_server.store.base import Record, Store, StoreFullError
+from sheily_server.errors import StoreFullError
+from sheily_server.store.base import Record, Store
 from tests.server.conftest import Serve
 from tests.support.responses import PATH, post, respond, stream, text_of
 from tests.support.serving import Answer, Server, read_until

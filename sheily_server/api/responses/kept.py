@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from ...errors import InvalidRequestError, UnknownItemError, UnknownResponseError
-from ...store.base import Record, Store, StoreFullError
+from ...errors import InvalidRequestError, StoreFullError, UnknownItemError, UnknownResponseError
+from ...store.base import RUNNING, Record, Store
 from ...templates.base import Message
 from ..jobs import Job, Jobs
 from . import answer, items
@@ -22,7 +22,6 @@ from . import protocol as wire
 
 log = logging.getLogger(__name__)
 
-RUNNING = ("queued", "in_progress")
 INTERRUPTED = "The server ended while it worked on this response."
 
 

@@ -15,8 +15,8 @@ from sheily_server.api.responses import protocol as wire
 from sheily_server.budget import Budget
 from sheily_server.errors import InvalidRequestError, UnknownItemError, UnknownResponseError
 from sheily_server.store.base import Record
-from sheily_server.store.memory import open_store
 from sheily_server.templates.base import Message
+from tests.support.records import memory_store
 from tests.support.responses import EVENT, events_of
 
 KEY = "a" * 32
@@ -70,7 +70,7 @@ def test_one_that_was_not_in_the_background_is_not_streamed_again() -> None:
 
 
 def test_a_conversation_that_is_not_there_or_not_over() -> None:
-    store = open_store(None, days=1, megabytes=1, interrupted=kept.interrupted)
+    store = memory_store()
     assert kept.conversation(store, "", None) == []
     for owner, status, code in [
         ("", "in_progress", "invalid_value"),
@@ -81,7 +81,7 @@ def test_a_conversation_that_is_not_there_or_not_over() -> None:
             Record(
                 id=found.id,
                 owner=owner,
-                created=1,
+                created=found.created,
                 status=status,
                 body=found.body,
                 items=found.items,
@@ -95,7 +95,7 @@ def test_a_conversation_that_is_not_there_or_not_over() -> None:
 
 
 def test_an_erased_response_is_not_written_again() -> None:
-    store = open_store(None, days=1, megabytes=1, interrupted=kept.interrupted)
+    store = memory_store()
     response = blank()
     job = Job(response.id, "", b"")
     keeper = kept.Keeper(store=store, job=job, messages=TALK, wanted=True)
@@ -124,7 +124,7 @@ def test_a_store_that_breaks_is_told(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_references_are_bounded_by_what_they_stand_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    store = open_store(None, days=1, megabytes=1, interrupted=kept.interrupted)
+    store = memory_store()
     found = record()
     store.put(found)
     reference = [wire.ItemReference(f"msg_{KEY}o0")]
@@ -137,6 +137,6 @@ def test_references_are_bounded_by_what_they_stand_for(monkeypatch: pytest.Monke
 
 
 def test_what_is_not_there_cannot_be_erased() -> None:
-    store = open_store(None, days=1, megabytes=1, interrupted=kept.interrupted)
+    store = memory_store()
     with pytest.raises(UnknownResponseError):
         kept.erase(store, Jobs(1, Budget(0)), "resp_1", "")
