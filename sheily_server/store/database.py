@@ -77,6 +77,8 @@ class Database:
         self._part = reserve // 4
         self._lock = threading.Lock()
         self._next_sweep = 0.0
+        self._unmarked: dict[tuple[str, str], Record] = {}
+        """Records that failed with the last server, where the full disk has them still running."""
         self._erasing = False
         """Whether something was freed whose bytes may still be in the log."""
         with _unfit():
@@ -110,14 +112,16 @@ class Database:
                     record.previous,
                     block,
                 )
+            self._unmarked.pop((record.owner, record.id), None)
 
     def get(self, id: str, owner: str) -> Record | None:
         if not id.isascii():  # no id of ours, and perhaps nothing that SQLite takes as text
             return None
         with self._lock, _failed("read"):
-            rows = self._run(_GET, owner, id)
+            unmarked = self._unmarked.get((owner, id))
+            rows = [] if unmarked else self._run(_GET, owner, id)
         if not rows:
-            return None
+            return unmarked
         created, status, previous, block = rows[0]
         if status not in RUNNING and created < self._now() - self._lifetime:
             return None
@@ -137,6 +141,7 @@ class Database:
             self._erasing = True
             with self._transaction():
                 self._run("DELETE FROM responses WHERE owner = ? AND id = ?", owner, id)
+            self._unmarked.pop((owner, id), None)
             self._erase()
             return True
 
@@ -155,13 +160,17 @@ class Database:
         for owner, id in found:
             try:
                 record = self.get(id, owner)
-                if record is not None:
-                    self.put(interrupted(record))
             except StoreError as error:
                 raise UnfitError(
-                    "has responses that the last server left unfinished, which cannot be marked "
-                    f"as failed: {error}"
+                    "has a response that the last server left unfinished, which cannot be marked "
+                    f"as failed: {error.message.rstrip('.')}"
                 ) from None
+            if record is not None:
+                marked = interrupted(record)
+                try:
+                    self.put(marked)
+                except StoreFullError:  # the next start tries again
+                    self._unmarked[owner, id] = marked
         return len(found)
 
     def _run(self, sql: str, *values: Any) -> list[Any]:
@@ -239,15 +248,20 @@ class Database:
     def _tidy(self) -> None:
         """Drops what is too old, or too much since the bound was lowered, and shrinks the file."""
         self._erasing = True  # by the last server, which may have been killed
-        while self._drop(self._now() - self._lifetime):
-            pass
-        while self._used() > self._most_pages and self._drop():
-            pass
-        while self._number("freelist_count") and self._number("page_count") > self._most_pages:
-            self._erase(self._part // _PAGE)
-        self._erase()
-        self._run(f"PRAGMA max_page_count = {self._most_pages}")
         self._next_sweep = self._now() + SWEEP_S
+        try:
+            while self._drop(self._now() - self._lifetime):
+                pass
+            while self._used() > self._most_pages and self._drop():
+                pass
+            while self._number("freelist_count") and self._number("page_count") > self._most_pages:
+                self._erase(self._part // _PAGE)
+            self._erase()
+        except sqlite3.Error as error:
+            if not _is_full(error):
+                raise
+            log.warning("the disk is full: no response can be stored, and none is erased")
+        self._run(f"PRAGMA max_page_count = {self._most_pages}")
 
     # --- bounds -------------------------------------------------------------------------------
 
@@ -317,6 +331,10 @@ class Database:
         self._erasing = False
 
 
+def _is_full(error: BaseException) -> bool:
+    return "is full" in str(error)
+
+
 def _words(error: BaseException) -> str:
     """Returns the first line of SQLite's words."""
     return " ".join(str(error).split())
@@ -358,6 +376,5 @@ def _not_stored() -> Iterator[None]:
         raise
     except sqlite3.Error as error:
         log.error("a response was not stored: %s", _words(error))
-        full = "full" in str(error)
-        reason = "The disk is full." if full else "The store cannot be written."
+        reason = "The disk is full." if _is_full(error) else "The store cannot be written."
         raise StoreFullError(reason) from None
