@@ -140,7 +140,8 @@ class Route:
     with. `query` is the struct of the fields behind the path. `values` are the fields that a
     request may have with some values only, and those without effect; None stands for the chat
     routes'. `marked`: its stream has no [DONE], and its events have names. `text`: the answer is
-    not JSON. `open`: no key is needed.
+    not JSON. `open`: no key is needed. `waits`: its handler may wait, for the disk or for events:
+    it counts with the POST requests, of which only so many are handled at a time.
     """
 
     id: str
@@ -159,6 +160,7 @@ class Route:
     marked: bool = False
     text: bool = False
     open: bool = False
+    waits: bool = False
 
     @property
     def paths(self) -> tuple[str, ...]:

@@ -47,8 +47,8 @@ ARRIVED = "sheily.arrived"
 """Key in the environment of the time (time.monotonic()) at which the request was complete."""
 
 SPARE_POSTS = 4
-"""POST requests handled beyond those that run or wait: being read, or about to be refused. More of
-them would leave no thread for /health."""
+"""POST requests handled beyond those that run or wait: being read, or about to be refused. Others
+that may wait, as for a disk, count too. More of them would leave no thread for /health."""
 
 _PARAMETER = re.compile(r"\{(\w+)\}")
 StartResponse = Any
@@ -178,7 +178,7 @@ class App:
         """Handles a request. One with a body may take a thread for long: raises QueueFullError when
         there are too many of them."""
         with ExitStack() as held:
-            if request.method == "POST":
+            if request.method == "POST" or route.waits:
                 self._enter(held)
             response = self._handle(route, request, request_id, arguments, held)
             if response.is_streamed:
