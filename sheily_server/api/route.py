@@ -44,7 +44,7 @@ class Service:
 
 class Asked(Protocol):
     """One request. `arguments` are the parts of its path that the route names, `query` the fields
-    behind it; of several with one name, the last."""
+    behind it; of several with one name, the first."""
 
     @property
     def caller(self) -> Caller: ...

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import random
+import re
+import signal
 import socket
 import threading
 from collections.abc import Iterator
@@ -13,7 +15,7 @@ import pytest
 
 from sheily_server.errors import StoreFullError
 from sheily_server.store.base import Record
-from tests.server.conftest import Serve
+from tests.server.conftest import Serve, Start
 from tests.server.test_kept_responses import bearer, get, id_in, opened, putting
 from tests.support.responses import (
     LAST,
@@ -196,11 +198,11 @@ def test_a_stream_that_is_cut_anywhere_goes_on(server: Server) -> None:
 
 
 def test_a_response_is_cancelled(server: Server) -> None:
-    id = begin(server, "slow 100000 0.01")
+    id = begin(server, "hang-late")
     until(lambda: joined_so_far(server, id))
     body = checked(cancel(server, id))
     assert (body["status"], body["completed_at"], body["error"]) == ("cancelled", None, None)
-    assert text_of(body).startswith("w0 ")
+    assert text_of(body) == "once"
     assert cancel(server, id).json() == body == get(server, id).json()
     last = replayed(server, id)[-1]
     assert (last["type"], last["response"]) == ("response.incomplete", body)
@@ -216,8 +218,8 @@ def joined_so_far(server: Server, id: str) -> str:
 
 
 def test_a_reader_sees_that_it_was_cancelled(server: Server) -> None:
-    with opened(server, input="slow 100000 0.01", stream=True, background=True) as connection:
-        id = id_in(read_until(connection, b"w1 "))
+    with opened(server, input="hang-late", stream=True, background=True) as connection:
+        id = id_in(read_until(connection, b"once"))
         cancel(server, id)
         rest = read_until(connection, b"\r\n0\r\n\r\n")
     assert b"event: response.incomplete\n" in rest
@@ -232,7 +234,7 @@ def test_cancelling_what_has_ended_changes_nothing(server: Server) -> None:
 
 
 def test_deleting_ends_it(server: Server) -> None:
-    id = begin(server, "slow 100000 0.01")
+    id = begin(server, "hang-late")
     assert server.ask("DELETE", f"{PATH}/{id}").status == 200
     assert get(server, id).status == 404
     until(lambda: server.app._service.jobs.running == 0)
@@ -304,6 +306,15 @@ def test_when_the_server_ends_it_has_failed(serve: Serve, monkeypatch: pytest.Mo
     assert "shutting down" in error["message"] or "stopped" in error["message"]
 
 
+def test_a_server_that_is_told_to_stop_ends_them(start: Start) -> None:
+    program = start(LLM_DRAIN_TIMEOUT="0.2").listening()
+    id = post(program, "hang-late", background=True).json()["id"]
+    program.wait_for_engine("submit ")
+    program.process.send_signal(signal.SIGTERM)
+    assert program.ended() == 0
+    assert re.search(rf"INFO {id} failed$", program.log, re.MULTILINE)
+
+
 # Bounds
 
 
@@ -323,11 +334,11 @@ def test_only_so_many_run(serve: Serve) -> None:
 def test_only_so_many_come_back(serve: Serve) -> None:
     server = serve(background=1)
     server.wait_for("ready")
-    id = begin(server, "slow 100000 0.01")
+    id = begin(server, "hang-late")
     path = f"{PATH}/{id}?stream=true"
     with socket.create_connection(("127.0.0.1", server.port), timeout=WAIT) as connection:
         connection.sendall(request("GET", path))
-        read_until(connection, b"w1 ")
+        read_until(connection, b"once")
         assert get(server, id, "?stream=true").status == 429
         assert get(server, id).status == 200
         assert server.health()["status"] == "ok"
