@@ -16,7 +16,8 @@ class Piece:
     end.
 
     `parts` are what has arrived of calls, `calls` the whole calls that end with this piece.
-    `finish` is stop, length or tool_calls. It comes with the last piece of a choice.
+    `finish` is stop, length or tool_calls. It comes with the last piece of a choice, as does the
+    `stop` string that ended the answer, if one did.
     """
 
     choice: int
@@ -27,6 +28,7 @@ class Piece:
     calls: tuple[Call, ...] = ()
     prompt: tuple[PromptToken, ...] = ()
     finish: str | None = None
+    stop: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +73,7 @@ class AnswerReader:
             pieces.append(self._piece(""))
         if self._has_called and reason == "stop":
             reason = "tool_calls"
-        return [*pieces, Piece(self._choice, finish=reason)]
+        return [*pieces, Piece(self._choice, finish=reason, stop=event.stop)]
 
     def _pieces(self, parts: Sequence[str | CallPart]) -> list[Piece]:
         """Returns what a reader has found as pieces, with neighbours in one."""

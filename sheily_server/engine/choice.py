@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from ..protocol.events import Text, TokenLogprob
+from ..protocol.events import ChoiceFinished, Text, TokenLogprob
 from .scheduling.sequence import TokenSequence
 from .text import TextStream
 
@@ -77,6 +77,16 @@ class Choice:
     def finish(self) -> list[Text]:
         """Returns the event with what was held back, if any."""
         return self._event(self._text.finish(), last=not self._text.stopped)
+
+    def finished(self, reason: str, timed_out: bool) -> ChoiceFinished:
+        """Returns the last event."""
+        return ChoiceFinished(
+            id=self.request,
+            choice=self.index,
+            reason=reason,
+            timed_out=timed_out,
+            stop=self._text.stop,
+        )
 
     def _event(self, text: str, last: bool) -> list[Text]:
         self._sent.append(text)

@@ -27,7 +27,7 @@ class TextStream:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._matchers = [_Matcher(text) for text in stop]
         self._held = ""
-        self._stopped = False
+        self._stop: str | None = None
         self._n_decoded = 0
 
     @property
@@ -38,7 +38,12 @@ class TextStream:
     @property
     def stopped(self) -> bool:
         """Whether a stop string has ended the answer."""
-        return self._stopped
+        return self._stop is not None
+
+    @property
+    def stop(self) -> str | None:
+        """The stop string that has ended the answer."""
+        return self._stop
 
     def push(self, piece: bytes) -> str:
         """Returns the text that is now safe to send; empty after a stop."""
@@ -53,7 +58,7 @@ class TextStream:
 
     def _advance(self, text: str) -> str:
         self._n_decoded += len(text)
-        if self._stopped:
+        if self.stopped:
             return ""
         if not self._matchers:
             return text
@@ -61,11 +66,11 @@ class TextStream:
         for read, char in enumerate(text, len(self._held) + 1):
             for matcher in self._matchers:
                 matcher.read(char)
-            complete = [matcher.length for matcher in self._matchers if matcher.complete]
+            complete = [matcher.text for matcher in self._matchers if matcher.complete]
             if complete:
-                self._stopped = True
+                self._stop = max(complete, key=len)
                 self._held = ""
-                return pending[: read - max(complete)]
+                return pending[: read - len(self._stop)]
         hold = max((matcher.matched for matcher in self._matchers), default=0)
         ready = len(pending) - hold
         self._held = pending[ready:]
@@ -79,12 +84,12 @@ class _Matcher:
     time per character does not grow with the string, which a caller chooses.
     """
 
-    __slots__ = ("_fallback", "_text", "length", "matched")
+    __slots__ = ("_fallback", "length", "matched", "text")
 
     def __init__(self, text: str) -> None:
         if not text:
             raise ValueError("a stop string must not be empty")
-        self._text = text
+        self.text = text
         self._fallback = _fallbacks(text)
         self.length = len(text)
         self.matched = 0
@@ -96,9 +101,9 @@ class _Matcher:
     def read(self, char: str) -> None:
         """Takes the next character. Must not be called once `complete`."""
         matched = self.matched
-        while matched and self._text[matched] != char:
+        while matched and self.text[matched] != char:
             matched = self._fallback[matched]
-        self.matched = matched + 1 if self._text[matched] == char else 0
+        self.matched = matched + 1 if self.text[matched] == char else 0
 
 
 def _fallbacks(text: str) -> list[int]:

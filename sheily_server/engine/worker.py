@@ -16,7 +16,6 @@ from ..protocol.channel import Channel
 from ..protocol.commands import Cancel
 from ..protocol.events import (
     SCHEMA_TOO_COMPLEX,
-    ChoiceFinished,
     Event,
     Prefilled,
     RequestFailed,
@@ -339,11 +338,7 @@ class Engine:
         self, running: Running, choice: Choice, reason: str, timed_out: bool = False
     ) -> None:
         self._events += choice.finish()
-        self._events.append(
-            ChoiceFinished(
-                id=running.job.id, choice=choice.index, reason=reason, timed_out=timed_out
-            )
-        )
+        self._events.append(choice.finished(reason, timed_out))
         running.completion_tokens += len(choice.tokens)
         self._remember(running.job, choice)
         self._close(running, choice)

@@ -164,12 +164,14 @@ class Text(msgspec.Struct, tag=True, frozen=True):
 
 
 class ChoiceFinished(msgspec.Struct, tag=True, frozen=True, kw_only=True):
-    """The last event of a choice. `reason` is "stop" or "length"."""
+    """The last event of a choice. `reason` is "stop" or "length". `stop` is the stop string that
+    ended it, if one did."""
 
     id: int
     choice: int
     reason: str
     timed_out: bool
+    stop: str | None = None
 
 
 class Finished(msgspec.Struct, tag=True, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ The first word of the last user message is the order, what follows are its argum
     fail CODE           RequestFailed after Admitted; `fail-early CODE`: instead of it
     refuse PARAM WORDS  Refused
     timed-out           one token, then Finished because of the deadline
+    stopped I WORDS     the words, then the end by the request's stop string of that place
     crash               one token, then SIGKILL; `crash-early`: before Admitted
     abort               admitted, then SIGABRT; `abort-early`: before Admitted; `segv`: SIGSEGV;
                         `abort-cancelled`: once it is cancelled
@@ -184,6 +185,7 @@ class Answer:
             "fail-early": self._fail_early,
             "refuse": self._refuse,
             "timed-out": self._timed_out,
+            "stopped": self._stopped,
             "crash": self._crash,
             "crash-early": self._crash_early,
             "exit": self._exit,
@@ -250,11 +252,17 @@ class Answer:
         top = [(f"alt{i}".encode(), -0.5 - i) for i in range(wanted)]
         return Text(self._submit.id, choice, word, [TokenLogprob(word.encode(), -0.5, top)])
 
-    def _finish(self, n: int, reason: str = "stop", timed_out: bool = False) -> None:
+    def _finish(
+        self, n: int, reason: str = "stop", timed_out: bool = False, stop: str | None = None
+    ) -> None:
         for choice in range(self._submit.n):
             self._send(
                 ChoiceFinished(
-                    id=self._submit.id, choice=choice, reason=reason, timed_out=timed_out
+                    id=self._submit.id,
+                    choice=choice,
+                    reason=reason,
+                    timed_out=timed_out,
+                    stop=stop,
                 )
             )
         self._end(n * self._submit.n)
@@ -349,6 +357,11 @@ class Answer:
     def _timed_out(self, arguments: list[str]) -> None:
         self._admit()
         self._finish(self._tokens(["half"]), "length", timed_out=True)
+
+    def _stopped(self, arguments: list[str]) -> None:
+        self._admit()
+        n = self._tokens(WORD.findall(" ".join(arguments[1:])))
+        self._finish(n, stop=self._submit.stop[int(arguments[0])])
 
     def _crash(self, arguments: list[str]) -> None:
         self._admit()

@@ -41,6 +41,13 @@ def test_without_tools_text_goes_out_as_it_comes() -> None:
         assert read(NOTHING, *texts) == [*(Piece(3, t) for t in texts), Piece(3, finish="stop")]
 
 
+def test_the_end_tells_the_stop_string() -> None:
+    end = ChoiceFinished(id=1, choice=3, reason="stop", timed_out=False, stop="END")
+    for offer in (NOTHING, AUTO):
+        reader = AnswerReader(3, offer, TEMPLATE.calls)
+        assert reader.end(end) == [Piece(3, finish="stop", stop="END")]
+
+
 def test_with_tools_text_that_is_no_call_goes_out_as_it_comes() -> None:
     assert read(AUTO, "Hel", "lo {", "}") == [
         Piece(3, "Hel"),

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sheily_server.engine.choice import Choice
 from sheily_server.engine.scheduling.sequence import TokenSequence
-from sheily_server.protocol.events import Text, TokenLogprob
+from sheily_server.protocol.events import ChoiceFinished, Text, TokenLogprob
 
 
 def token(piece: bytes) -> TokenLogprob:
@@ -68,12 +68,18 @@ def test_a_stop_string_and_its_tokens_are_not_said() -> None:
     events, choice = run([b"one", b" E", b"ND", b"never"], ["END"])
     assert said(events) == [("one", [b"one"]), (" ", None)]
     assert choice.stopped
+    assert choice.finished("stop", False) == ChoiceFinished(
+        id=7, choice=2, reason="stop", timed_out=False, stop="END"
+    )
 
 
 def test_a_stop_string_that_never_came_is_said_at_the_end() -> None:
     events, choice = run([b"one", b" EN"], ["END"])
     assert said(events) == [("one", [b"one"]), (" ", None), ("EN", [b" EN"])]
     assert not choice.stopped
+    assert choice.finished("length", True) == ChoiceFinished(
+        id=7, choice=2, reason="length", timed_out=True
+    )
 
 
 def test_a_character_that_was_left_incomplete() -> None:

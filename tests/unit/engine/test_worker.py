@@ -447,6 +447,9 @@ def test_what_a_stop_string_cuts_off_is_not_accepted(at: int) -> None:
     last, engine = drafted(LINE, prediction=LINE, stop=[LINE[at : at + 3]])
     consistent(last)
     assert engine.text(1) == LINE[:at]
+    stop = LINE[at : at + 3]
+    end = ChoiceFinished(id=1, choice=0, reason="stop", timed_out=False, stop=stop)
+    assert end in engine.events
     assert last.completion_tokens == at + 3
     assert last.accepted_prediction_tokens <= at + 3
     n_predicted = last.accepted_prediction_tokens + last.rejected_prediction_tokens

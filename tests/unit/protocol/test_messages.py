@@ -111,6 +111,7 @@ EVENTS: list[Event] = [
     Text(1, 0, "caf\u00e9 \0"),
     Text(1, 3, "", [TokenLogprob(b"\xc3", -0.5, [(b"\xa9", -1.0), (b"", float("-inf"))])]),
     ChoiceFinished(id=1, choice=2, reason="length", timed_out=True),
+    ChoiceFinished(id=1, choice=2, reason="stop", timed_out=False, stop="\u00e9"),
     Finished(
         id=1,
         prompt_tokens=1,
