@@ -114,10 +114,10 @@ class Follow:
 Reply = Whole | Stream | Follow
 
 
-def event(data: bytes, name: str = "") -> bytes:
-    """Returns a server-sent event with this data, which has no line break."""
-    head = f"event: {name}\n".encode() if name else b""
-    return head + b"data: " + data + b"\n\n"
+def event(data: bytes, name: str | None = None) -> bytes:
+    """Returns a server-sent event with this data, which has no line break, and this name."""
+    named = b"" if name is None else b"event: " + name.encode() + b"\n"
+    return named + b"data: " + data + b"\n\n"
 
 
 def whole(answer: Struct, turn: Turn | None = None) -> Whole:
