@@ -82,6 +82,9 @@ class ContextExceededError(InvalidRequestError):
         place: str = "messages",
         trims: str = "trim",
     ) -> None:
+        self.n_context = n_context
+        self.n_prompt = n_prompt
+        self.at_least = at_least
         least = "at least " if at_least else ""
         advice = "Shorten it."
         if place == "messages":

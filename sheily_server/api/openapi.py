@@ -11,26 +11,12 @@ import msgspec
 from msgspec import Struct, UnsetType
 
 from ..version import package_version
-from .openai_chat.neutral import EFFECTLESS, NEUTRAL
 from .route import JSON, Route
 
 VERSION = "3.1.0"
 EVENTS = "text/event-stream"
 TEXT = "text/plain"
 _COMPONENT = "#/components/schemas/{name}"
-
-
-class Error(Struct, frozen=True):
-    """OpenAI's error object. `param` names the field of the request that is at fault."""
-
-    message: str
-    type: str
-    param: str | None
-    code: str | None
-
-
-class ErrorResponse(Struct, frozen=True):
-    error: Error
 
 
 _ERRORS = {
@@ -60,8 +46,8 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
         "info": {
             "title": "SHEILY local LLM server",
             "version": package_version(),
-            "description": "OpenAI's chat API for one local model. docs/openai.md says what "
-            "happens with each field.",
+            "description": "OpenAI's and Anthropic's APIs for one local model. docs/openai.md, "
+            "docs/completions.md and docs/anthropic.md say what happens with each field.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": "/"}],
@@ -73,7 +59,14 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
                     "type": "http",
                     "scheme": "bearer",
                     "description": "Required when the server was started with API keys.",
-                }
+                },
+                "x-api-key": {
+                    "type": "apiKey",
+                    "in": "header",
+                    "name": "x-api-key",
+                    "description": "The same key, as Anthropic's clients send it. Where it is "
+                    "there, Authorization has no effect.",
+                },
             },
         },
     }
@@ -85,7 +78,7 @@ def _operation(route: Route, id: str) -> dict[str, Any]:
         "summary": route.summary,
         "responses": _responses(route),
         # Also without a key, as the server may have none.
-        "security": [] if route.open else [{"key": []}, {}],
+        "security": [] if route.open else [{"key": []}, {"x-api-key": []}, {}],
     }
     parameters = _parameters(route)
     if parameters:
@@ -119,7 +112,7 @@ def _responses(route: Route) -> dict[str, Any]:
     responses = {"200": _response("As asked.", content)}
     common = {403, 500} if route.open else {401, 403, 500}
     for status in sorted({*route.errors} | common):
-        error = {JSON: {"schema": _reference(ErrorResponse)}}
+        error = {JSON: {"schema": _reference(route.dialect.error)}}
         responses[str(status)] = _response(_ERRORS[status], error, status in _RETRY_AFTER)
     for status, words in route.also.items():
         responses[str(status)] = _response(words, content)
@@ -129,38 +122,24 @@ def _responses(route: Route) -> dict[str, Any]:
 def _event(route: Route) -> dict[str, Any]:
     """Returns the schema of one event. Before OpenAPI 3.2, the schema of an event stream is by
     convention that of its events. `data` is text that is itself JSON, hence contentSchema."""
-    structs: list[type[Struct]] = [*route.events, ErrorResponse]
+    structs: list[type[Struct]] = [*route.events, route.dialect.error]
     values = [_reference(struct) for struct in structs]
-    if route.marked:
-        return {
-            "type": "object",
-            "description": "One event of the stream. Its name is the `type` in its data. Lines "
-            "that begin with a colon keep the connection alive.",
-            "properties": {
-                "event": {"type": "string"},
-                "data": {
-                    "type": "string",
-                    "contentMediaType": JSON,
-                    "contentSchema": {"anyOf": values},
-                },
-            },
-            "required": ["event", "data"],
-        }
+    data: list[dict[str, Any]] = [
+        {"contentMediaType": JSON, "contentSchema": {"anyOf": values}},
+    ]
+    properties: dict[str, Any] = {"data": {"type": "string", "anyOf": data}}
+    last, ending = route.dialect.last_data, "Its name is the `type` in its data."
+    if last is None:
+        properties = {"event": {"type": "string"}} | properties
+    else:
+        data.insert(0, {"const": last})
+        ending = f"The last one is {last}."
     return {
         "type": "object",
-        "description": "One event of the stream that `stream` asks for. The last one is [DONE]; "
-        "after an error in the middle there is none. Lines that begin with a colon keep the "
-        "connection alive.",
-        "properties": {
-            "data": {
-                "type": "string",
-                "anyOf": [
-                    {"const": "[DONE]"},
-                    {"contentMediaType": JSON, "contentSchema": {"anyOf": values}},
-                ],
-            }
-        },
-        "required": ["data"],
+        "description": f"One event of the stream that `stream` asks for. {ending} After an error "
+        "in the middle nothing follows. Lines that begin with a colon keep the connection alive.",
+        "properties": properties,
+        "required": list(properties),
     }
 
 
@@ -177,18 +156,17 @@ def _response(
 
 def _request_schemas(routes: Sequence[Route]) -> dict[str, Any]:
     """Returns the schemas of what the routes accept."""
-    requests = {route.request: route for route in routes if route.request is not None}
+    requests = {route.request: route.dialect for route in routes if route.request is not None}
     schemas = _schemas(list(requests))
-    for request, route in requests.items():
-        neutral, effectless = route.values or (NEUTRAL, EFFECTLESS)
+    for request, dialect in requests.items():
         properties = schemas[request.__name__]["properties"]
-        for name, values in neutral.items():
+        for name, values in dialect.neutral.items():
             if name not in properties:
                 properties[name] = {
                     "enum": [None, *values],
                     "description": "Has no effect on this route; other values are refused.",
                 }
-        for name in effectless:
+        for name in dialect.effectless:
             properties[name] = {
                 "description": "Accepted without effect; `sheily.ignored` names it."
             }
@@ -199,7 +177,7 @@ def _answer_schemas(routes: Sequence[Route]) -> dict[str, Any]:
     """Returns the schemas of answers. Fields with a default are always sent, and so required,
     unless they may be left out."""
     roots = [route.answer for route in routes if route.answer is not None]
-    roots += [*(each for route in routes for each in route.events), ErrorResponse]
+    roots += [each for route in routes for each in (*route.events, route.dialect.error)]
     schemas = _schemas(roots)
     for struct in _structs_of(roots):
         schemas[struct.__name__]["required"] = _always_sent(struct)

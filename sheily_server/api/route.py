@@ -16,8 +16,9 @@ from ..chat.turn import Caller, Turn
 from ..config import Config
 from ..metrics import Metrics
 from ..store.base import Store
-from .body import Values
+from .dialect import Dialect
 from .jobs import Jobs
+from .openai_chat.dialect import OPENAI
 
 JSON = "application/json"
 ReadT = TypeVar("ReadT")
@@ -74,7 +75,8 @@ class Events(Protocol):
         ...
 
     def error(self, problem: bytes) -> bytes:
-        """Writes an error in the middle, with the JSON `problem`. Nothing follows it."""
+        """Writes an error in the middle, with the JSON `problem` as the dialect writes it. Nothing
+        follows it."""
         ...
 
 
@@ -137,11 +139,10 @@ class Route:
     `path` is as in the document, with `{id}` for an argument; a path under /v1 works without it
     too. `events` are the structs in a stream of its answer. `also` describes statuses besides 200
     with which it sends its answer. `errors` are statuses besides those that every route can answer
-    with. `query` is the struct of the fields behind the path. `values` are the fields that a
-    request may have with some values only, and those without effect; None stands for the chat
-    routes'. `marked`: its stream has no [DONE], and its events have names. `text`: the answer is
-    not JSON. `open`: no key is needed. `waits`: its handler may wait, for the disk or for events:
-    it counts with the POST requests, of which only so many are handled at a time.
+    with; the `dialect` says how they are written. `query` is the struct of the fields behind the
+    path. `text`: the answer is not JSON. `open`: no key is needed. `waits`: its handler may wait,
+    for the disk or for events: it counts with the POST requests, of which only so many are handled
+    at a time.
     """
 
     id: str
@@ -154,10 +155,9 @@ class Route:
     events: tuple[type[Struct], ...] = ()
     also: Mapping[int, str] = field(default_factory=dict)
     errors: Sequence[int] = ()
+    dialect: Dialect = OPENAI
     examples: Mapping[str, Any] = field(default_factory=dict)
     query: type[Struct] | None = None
-    values: tuple[Values, Values] | None = None
-    marked: bool = False
     text: bool = False
     open: bool = False
     waits: bool = False

@@ -5,8 +5,11 @@ from __future__ import annotations
 import msgspec
 
 from . import models, openapi, simple, status, tokens
+from .anthropic import routes as anthropic
 from .completions import routes as completions
+from .dialect import Dialect
 from .openai_chat import routes as openai_chat
+from .openai_chat.dialect import OPENAI
 from .responses import routes as responses
 from .route import Asked, Route, Service, Whole
 
@@ -21,6 +24,7 @@ ROUTES = (
     *openai_chat.ROUTES,
     *completions.ROUTES,
     *responses.ROUTES,
+    *anthropic.ROUTES,
     *simple.ROUTES,
     *tokens.ROUTES,
     Route(
@@ -34,3 +38,16 @@ ROUTES = (
 
 OPEN_PATHS = tuple(route.path for route in ROUTES if route.open)
 """Paths that need no key: they tell whether the server is alive."""
+
+_OTHER_DIALECTS = {
+    path: route.dialect for route in ROUTES if route.dialect is not OPENAI for path in route.paths
+}
+
+
+def dialect_of(path: str) -> Dialect:
+    """Returns the dialect in which a request for a path is answered, also where it has no route:
+    that of the routes at or above it, or else OpenAI's."""
+    for above, dialect in _OTHER_DIALECTS.items():
+        if path == above or path.startswith(f"{above}/"):
+            return dialect
+    return OPENAI

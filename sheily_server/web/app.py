@@ -18,9 +18,10 @@ from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 
 from .. import metrics
+from ..api.dialect import Dialect
 from ..api.jobs import Jobs
 from ..api.route import Follow, Route, Service, Stream, event
-from ..api.routes import ROUTES
+from ..api.routes import ROUTES, dialect_of
 from ..backend.preflight import BACKGROUND, LARGE_BODIES
 from ..backend.supervisor import Supervisor
 from ..budget import Budget
@@ -32,7 +33,7 @@ from ..metrics import Metrics, Outcome
 from ..store.base import Store
 from . import cors, errors
 from .errors import HttpError
-from .guard import Guard, check_body_type
+from .guard import GivenKeys, Guard, check_body_type
 
 log = logging.getLogger(__name__)
 
@@ -91,9 +92,12 @@ class App:
         environ.setdefault(ARRIVED, time.monotonic())
         request = Request(environ, populate_request=False)  # else each would refer to the other
         request_id = f"req_{secrets.token_hex(8)}"
-        response = self._respond(request, request_id)
+        dialect = dialect_of(request.path)
+        response = self._respond(request, request_id, dialect)
         try:
             response.headers["X-Request-Id"] = request_id
+            if dialect.id_header is not None:
+                response.headers[dialect.id_header] = request_id
             origin = request.headers.get("Origin")
             for name, value in cors.headers(origin, self._config.cors_origins):
                 response.headers[name] = value
@@ -107,15 +111,15 @@ class App:
         if not self._service.jobs.wait(CLOSE_S):
             log.warning("some responses in the background did not end, and are stored as running")
 
-    def may_call(self, method: str, path: str, host: str | None, authorization: str | None) -> bool:
+    def may_call(self, method: str, path: str, host: str | None, keys: GivenKeys) -> bool:
         """Whether a request with this head will be let in."""
         try:
-            self._guard.check(method, path, host, authorization)
+            self._guard.check(method, path, host, keys)
         except ServiceError:
             return False
         return True
 
-    def _respond(self, request: Request, request_id: str) -> Response:
+    def _respond(self, request: Request, request_id: str, dialect: Dialect) -> Response:
         """Returns the response and counts its outcome, that of a stream when the stream ends."""
         label = metrics.OTHER_ROUTE
         try:
@@ -132,21 +136,21 @@ class App:
             self._metrics.request(label, errors.kind(error).outcome)
             if request.method == "POST":
                 _log_failure(request_id, error)
-            return _error_response(error)
+            return _error_response(error, dialect, request_id)
         except ClientGoneError:
             self._metrics.request(label, "client_gone")
             _log_request(request_id, 499, detail="client gone")
             return Response(status=499)
         except HTTPException as error:
             self._metrics.request(label, "invalid")
-            response = _error_response(_http_error(error, request))
+            response = _error_response(_http_error(error, request), dialect, request_id)
             if isinstance(error, MethodNotAllowed):
                 response.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
             return response
         except Exception:
             self._metrics.request(label, "error")
             log.exception("%s failed", request_id)
-            return _error_response(_internal_error(request_id))
+            return _error_response(_internal_error(request_id), dialect, request_id)
 
     def _handle(
         self,
@@ -205,20 +209,19 @@ class App:
     def _check_caller(self, request: Request) -> None:
         """Checks the caller before anything else. Werkzeug's `host` is not used: it has a
         default."""
-        header = request.environ.get
-        self._guard.check(
-            request.method, request.path, header("HTTP_HOST"), header("HTTP_AUTHORIZATION")
-        )
+        host = request.environ.get("HTTP_HOST")
+        self._guard.check(request.method, request.path, host, _keys(request))
 
     def _caller(self, request: Request) -> Caller:
-        authorization = request.environ.get("HTTP_AUTHORIZATION")
-        return Caller(_gone(request), request.environ[ARRIVED], self._guard.scope(authorization))
+        scope = self._guard.scope(_keys(request))
+        return Caller(_gone(request), request.environ[ARRIVED], scope)
 
     def _events(
         self, route: Route, reply: Stream | Follow, caller: Caller, request_id: str
     ) -> Iterator[bytes]:
         """Yields the events of an answer as they come, and keep-alive comments while none come. An
         error is the last event."""
+        dialect = route.dialect
         turn = reply.turn if isinstance(reply, Stream) else None
         written = reply.events.error if isinstance(reply, Stream) else event
         outcome: Outcome = "error"
@@ -233,18 +236,18 @@ class App:
                 if caller.gone():
                     raise ClientGoneError
                 if time.monotonic() - last_sent >= KEEP_ALIVE_S:
-                    yield b": keep-alive\n\n"
+                    yield dialect.keep_alive
                     last_sent = time.monotonic()
             outcome, status, detail = "ok", 200, ""
         except ServiceError as error:
-            status, type, outcome = errors.kind(error)
-            detail = error.code or type
-            yield written(errors.body(error))
+            status, outcome = errors.kind(error)
+            detail = _name(error)
+            yield written(errors.body(error, dialect, request_id))
         except (ClientGoneError, GeneratorExit):  # the latter is thrown at any yield
             outcome, status, detail = "client_gone", 499, "client gone"
         except Exception:
             log.exception("%s failed", request_id)
-            yield written(errors.body(_internal_error(request_id)))
+            yield written(errors.body(_internal_error(request_id), dialect, request_id))
         finally:
             if turn is not None and turn.finished is None:
                 turn.ticket.cancel()
@@ -296,12 +299,18 @@ def _gone(request: Request) -> Callable[[], bool]:
     return check if callable(check) else lambda: False
 
 
+def _keys(request: Request) -> GivenKeys:
+    header = request.environ.get
+    return GivenKeys(header("HTTP_AUTHORIZATION"), header("HTTP_X_API_KEY"))
+
+
 def _json_response(body: bytes, status: int = 200) -> Response:
     return Response(body, status, content_type="application/json")
 
 
-def _error_response(error: ServiceError) -> Response:
-    response = _json_response(errors.body(error), errors.kind(error).status)
+def _error_response(error: ServiceError, dialect: Dialect, request_id: str) -> Response:
+    body = errors.body(error, dialect, request_id)
+    response = _json_response(body, errors.kind(error).status)
     response.headers.update(errors.headers(error))
     return response
 
@@ -327,8 +336,11 @@ def _internal_error(request_id: str) -> HttpError:
 
 
 def _log_failure(request_id: str, error: ServiceError) -> None:
-    status, type, _ = errors.kind(error)
-    _log_request(request_id, status, detail=error.code or type)
+    _log_request(request_id, errors.kind(error).status, detail=_name(error))
+
+
+def _name(error: ServiceError) -> str:
+    return error.code or type(error).__name__
 
 
 def _log_request(request_id: str, status: int, turn: Turn | None = None, detail: str = "") -> None:

@@ -1,4 +1,4 @@
-"""Maps errors to HTTP: statuses, OpenAI's error types, and outcomes in the metrics."""
+"""Maps errors to HTTP: statuses, headers, and outcomes in the metrics. A dialect writes them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from ..api.dialect import Dialect, Problem
 from ..errors import (
     EngineCrashedError,
     EngineFailedError,
@@ -24,25 +25,24 @@ from ..metrics import Outcome
 
 
 class Kind(NamedTuple):
-    """An error's HTTP status, `type` in OpenAI's error object, and outcome in the metrics."""
+    """An error's HTTP status and outcome in the metrics."""
 
     status: int
-    type: str
     outcome: Outcome
 
 
 KINDS: dict[type[ServiceError], Kind] = {
-    InvalidRequestError: Kind(400, "invalid_request_error", "invalid"),
-    UnknownModelError: Kind(404, "invalid_request_error", "invalid"),
-    UnknownResponseError: Kind(404, "invalid_request_error", "invalid"),
-    UnknownItemError: Kind(404, "invalid_request_error", "invalid"),
-    QueueFullError: Kind(429, "rate_limit_error", "queue_full"),
-    ModelUnavailableError: Kind(500, "server_error", "unavailable"),
-    NotReadyError: Kind(503, "server_error", "unavailable"),
-    EngineCrashedError: Kind(503, "server_error", "engine_crashed"),
-    TimedOutError: Kind(504, "server_error", "timeout"),
-    EngineFailedError: Kind(500, "server_error", "error"),
-    StoreError: Kind(500, "server_error", "error"),
+    InvalidRequestError: Kind(400, "invalid"),
+    UnknownModelError: Kind(404, "invalid"),
+    UnknownResponseError: Kind(404, "invalid"),
+    UnknownItemError: Kind(404, "invalid"),
+    QueueFullError: Kind(429, "queue_full"),
+    ModelUnavailableError: Kind(500, "unavailable"),
+    NotReadyError: Kind(503, "unavailable"),
+    EngineCrashedError: Kind(503, "engine_crashed"),
+    TimedOutError: Kind(504, "timeout"),
+    EngineFailedError: Kind(500, "error"),
+    StoreError: Kind(500, "error"),
 }
 
 
@@ -58,24 +58,22 @@ def kind(error: ServiceError) -> Kind:
     """Returns an error's Kind: from an HttpError's status, else from the nearest class in KINDS."""
     if isinstance(error, HttpError):
         if error.status >= 500 and error.status != 501:
-            return Kind(error.status, "server_error", "error")
+            return Kind(error.status, "error")
         outcome: Outcome = "unauthorized" if error.status in (401, 403) else "invalid"
-        return Kind(error.status, "invalid_request_error", outcome)
+        return Kind(error.status, outcome)
     return next(KINDS[each] for each in type(error).__mro__ if each in KINDS)
 
 
-def body(error: ServiceError) -> bytes:
-    """Encodes an error as OpenAI's error object, in JSON."""
-    return msgspec.json.encode(
-        {
-            "error": {
-                "message": error.message,
-                "type": kind(error).type,
-                "param": error.param,
-                "code": error.code,
-            }
-        }
+def body(error: ServiceError, dialect: Dialect, request_id: str | None = None) -> bytes:
+    """Encodes an error as a dialect writes it, in JSON."""
+    problem = Problem(
+        status=kind(error).status,
+        message=error.message,
+        param=error.param,
+        code=error.code,
+        request_id=request_id,
     )
+    return msgspec.json.encode(dialect.write(problem))
 
 
 def headers(error: ServiceError) -> dict[str, str]:

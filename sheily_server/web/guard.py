@@ -9,6 +9,7 @@ import hashlib
 import hmac
 import re
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from ..api.routes import OPEN_PATHS
 from ..hosts import is_address, is_everywhere, is_loopback, normal
@@ -18,6 +19,23 @@ _HOST_HEADER = re.compile(
     r"(?:\[(?P<address>[0-9A-Fa-f:.]+)\]|(?P<name>[\w.-]+))(?::\d{1,5})?", re.A
 )
 _CHARSET = re.compile(r'\s*charset\s*=\s*"?([^"\s]*)"?\s*', re.I)
+
+
+class GivenKeys(NamedTuple):
+    """The headers of a request that may have its key. Where `api_key`, x-api-key, has one, it alone
+    decides: two headers are not two guesses. Clients send it empty to say that they use the other.
+    """
+
+    authorization: str | None = None
+    api_key: str | None = None
+
+    @property
+    def key(self) -> bytes | None:
+        """The key; None without one."""
+        if self.api_key and self.api_key.strip(" "):
+            return _encoded(self.api_key)
+        scheme, _, key = (self.authorization or "").partition(" ")
+        return _encoded(key) if scheme.lower() == "bearer" else None
 
 
 class Guard:
@@ -36,7 +54,7 @@ class Guard:
         self._every_address = is_everywhere(host)
         self._keys = [key.encode() for key in keys]
 
-    def check(self, method: str, path: str, host: str | None, authorization: str | None) -> None:
+    def check(self, method: str, path: str, host: str | None, keys: GivenKeys) -> None:
         """Raises HttpError: 403 for the host name, 401 for the key."""
         if not self._every_host and not self._answers_to(host or ""):
             named = f"the name {host[:100]!r}" if host else "a request without a Host header"
@@ -47,13 +65,15 @@ class Guard:
             )
         # Browsers send no key with a CORS preflight request.
         needs_key = bool(self._keys) and method != "OPTIONS" and path.rstrip("/") not in OPEN_PATHS
-        if needs_key and not self._has_key(authorization or ""):
+        if needs_key and not self._has(keys.key):
             problem = "The API key is not one of this server's."
-            if not authorization:
-                problem = "Send an API key in the header Authorization: Bearer KEY."
+            if not (keys.authorization or keys.api_key):
+                problem = (
+                    "Send an API key in the header Authorization: Bearer KEY, or x-api-key: KEY."
+                )
             raise HttpError(401, problem, "invalid_api_key")
 
-    def scope(self, authorization: str | None) -> str:
+    def scope(self, keys: GivenKeys) -> str:
         """Returns an id for whoever has this key; empty without keys.
 
         It is the same after a restart, so a guess of the key can be compared with it. The store
@@ -61,7 +81,7 @@ class Guard:
         """
         if not self._keys:
             return ""
-        given = _bearer(authorization or "")[1]
+        given = keys.key or b""
         return hashlib.blake2b(given, digest_size=16, person=b"caller's scope").hexdigest()
 
     def _answers_to(self, header: str) -> bool:
@@ -73,17 +93,14 @@ class Guard:
             name in self._hosts or is_loopback(name) or (self._every_address and is_address(name))
         )
 
-    def _has_key(self, authorization: str) -> bool:
-        """Whether the key is valid. Takes the same time for every key."""
-        scheme, given = _bearer(authorization)
-        same = [hmac.compare_digest(given, own) for own in self._keys]
-        return scheme.lower() == "bearer" and any(same)
+    def _has(self, given: bytes | None) -> bool:
+        """Whether a key is valid. Takes the same time for every key."""
+        same = [hmac.compare_digest(given or b"", own) for own in self._keys]
+        return given is not None and any(same)
 
 
-def _bearer(authorization: str) -> tuple[str, bytes]:
-    """Splits an Authorization header into scheme and key."""
-    scheme, _, key = authorization.partition(" ")
-    return scheme, key.strip(" ").encode("utf-8", "surrogatepass")
+def _encoded(key: str) -> bytes:
+    return key.strip(" ").encode("utf-8", "surrogatepass")
 
 
 def check_body_type(content_type: str | None, content_encoding: str | None) -> None:

@@ -12,9 +12,11 @@ from waitress.receiver import ChunkedReceiver
 from waitress.task import ErrorTask
 from waitress.utilities import BadRequest, Error
 
+from ..api.routes import dialect_of
 from . import errors
 from .app import MAX_BODY_BYTES, App
 from .errors import HttpError
+from .guard import GivenKeys
 
 MAX_HEAD_BYTES = 16_384
 MAX_CHUNK_LINE_BYTES = 4096
@@ -113,8 +115,9 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
     def _is_welcome(self) -> bool:
         """Whether the app would read this body. If not, the app itself answers why."""
         header = self.headers.get
+        keys = GivenKeys(header("AUTHORIZATION"), header("X_API_KEY"))
         return self.content_length <= MAX_BODY_BYTES and self._app.may_call(
-            self.command, self.path, header("HOST"), header("AUTHORIZATION")
+            self.command, self.path, header("HOST"), keys
         )
 
 
@@ -123,7 +126,8 @@ class RefusalTask(ErrorTask):  # type: ignore[misc]
 
     def execute(self) -> None:
         problem = self.request.error
-        body = errors.body(_error(problem.code, problem.body))
+        dialect = dialect_of(self.request.path or "")
+        body = errors.body(_error(problem.code, problem.body), dialect)
         self.status = f"{problem.code} {problem.reason}"
         self.response_headers.append(("Content-Type", "application/json"))
         self.set_close_on_finish()

@@ -8,6 +8,8 @@ from typing import Any, TypeVar, cast
 from msgspec import Struct
 
 from sheily_server.api import simple, tokens
+from sheily_server.api.anthropic import decode as anthropic
+from sheily_server.api.anthropic.protocol import CountTokensRequest, MessagesRequest
 from sheily_server.api.completions import decode as completions
 from sheily_server.api.completions.protocol import CompletionRequest
 from sheily_server.api.openai_chat import decode
@@ -26,6 +28,8 @@ READ: dict[type[Struct], Callable[..., Any]] = {
     SimpleChatRequest: simple.read,
     TokenizeRequest: tokens.read_tokenize,
     DetokenizeRequest: tokens.read_detokenize,
+    MessagesRequest: anthropic.read,
+    CountTokensRequest: anthropic.read_count,
 }
 
 

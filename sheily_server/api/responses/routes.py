@@ -13,6 +13,7 @@ from ..openai_chat.routes import CITY
 from ..route import WORK, Asked, Follow, Reply, Route, Service, Stream, Whole, collect, whole
 from . import answer, background, decode, encode, kept, work
 from . import protocol as wire
+from .dialect import RESPONSES
 
 RETRIEVE = QueryReader(wire.RetrieveQuery)
 LIST = QueryReader(wire.ItemsQuery)
@@ -142,7 +143,6 @@ def input_items(service: Service, asked: Asked) -> Whole:
     )
 
 
-VALUES = (wire.NEUTRAL, wire.EFFECTLESS)
 NAME = "Name a river."
 WEATHER = {"type": "function", "name": "weather", "description": "Weather.", "parameters": CITY}
 
@@ -151,13 +151,12 @@ ROUTES = (
         id="createResponse",
         method="POST",
         path="/v1/responses",
+        dialect=RESPONSES,
         summary="A response in OpenAI's format, whole, as a stream of events, or in the background",
         handle=create,
         answer=answer.Response,
         request=wire.ResponseRequest,
         events=answer.EVENTS,
-        values=VALUES,
-        marked=True,
         errors=WORK,
         examples={
             "text": {"input": NAME, "max_output_tokens": 8},
@@ -191,19 +190,20 @@ ROUTES = (
         id="getResponse",
         method="GET",
         path="/v1/responses/{id}",
+        dialect=RESPONSES,
         summary="A response that is kept or being made; its stream again, behind an event",
         handle=retrieve,
         waits=True,
         answer=answer.Response,
         query=wire.RetrieveQuery,
         events=answer.EVENTS,
-        marked=True,
         errors=(400, 404, 429),
     ),
     Route(
         id="deleteResponse",
         method="DELETE",
         path="/v1/responses/{id}",
+        dialect=RESPONSES,
         summary="Erases a response, and ends it first if it is made in the background",
         handle=delete,
         waits=True,
@@ -214,6 +214,7 @@ ROUTES = (
         id="cancelResponse",
         method="POST",
         path="/v1/responses/{id}/cancel",
+        dialect=RESPONSES,
         summary="Ends a response that is made in the background",
         handle=cancel,
         answer=answer.Response,
@@ -223,6 +224,7 @@ ROUTES = (
         id="listInputItems",
         method="GET",
         path="/v1/responses/{id}/input_items",
+        dialect=RESPONSES,
         summary="The input items of a response, a page at a time",
         handle=input_items,
         waits=True,

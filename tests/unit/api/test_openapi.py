@@ -13,6 +13,7 @@ from openai.types.chat import completion_create_params
 from openai.types.responses import response_create_params
 
 from sheily_server.api import openapi, simple, tokens
+from sheily_server.api.anthropic import protocol as anthropic
 from sheily_server.api.completions import protocol as completions
 from sheily_server.api.openai_chat import answer as openai_answer
 from sheily_server.api.openai_chat import protocol as openai
@@ -41,7 +42,10 @@ REQUESTS: dict[str, Any] = {
     "/chat": simple.SimpleChatRequest,
     "/v1/tokenize": tokens.TokenizeRequest,
     "/v1/detokenize": tokens.DetokenizeRequest,
+    "/v1/messages": anthropic.MessagesRequest,
+    "/v1/messages/count_tokens": anthropic.CountTokensRequest,
 }
+DIALECTS = {route.path: route.dialect for route in ROUTES}
 EXAMPLES = [
     pytest.param(path, example["value"], id=f"{path}-{name}")
     for path, _, operation in OPERATIONS
@@ -84,10 +88,14 @@ def test_every_reference_leads_somewhere_and_nothing_is_left_over() -> None:
 
 
 def test_every_route_but_two_may_need_a_key() -> None:
-    assert DOCUMENT["components"]["securitySchemes"]["key"]["scheme"] == "bearer"
+    schemes = DOCUMENT["components"]["securitySchemes"]
+    assert schemes["key"]["scheme"] == "bearer"
+    assert schemes["x-api-key"]["name"] == "x-api-key"
     for path, _, operation in OPERATIONS:
         is_open = path in OPEN_PATHS
-        assert operation["security"] == ([] if is_open else [{"key": []}, {}]), path
+        assert operation["security"] == ([] if is_open else [{"key": []}, {"x-api-key": []}, {}]), (
+            path
+        )
         assert ("401" in operation["responses"]) != is_open, path
 
 
@@ -105,14 +113,12 @@ def test_each_request_has_an_example(path: str) -> None:
     assert path in [example.values[0] for example in EXAMPLES]
 
 
-@pytest.mark.parametrize("shape", REQUESTS.values())
-def test_a_request_s_schema_has_the_struct_s_fields_and_those_of_the_tables(shape: Any) -> None:
+@pytest.mark.parametrize("path", REQUESTS)
+def test_a_request_s_schema_has_the_struct_s_fields_and_those_of_the_tables(path: str) -> None:
+    shape, dialect = REQUESTS[path], DIALECTS[path]
     schema = SCHEMAS[shape.__name__]
-    neutral, effectless = NEUTRAL, EFFECTLESS
-    if shape is responses.ResponseRequest:
-        neutral, effectless = responses.NEUTRAL, responses.EFFECTLESS
-    fields = set(shape.__struct_fields__) | set(neutral) | set(effectless)
-    assert set(schema["properties"]) == fields
+    tables = set(dialect.neutral) | set(dialect.effectless)
+    assert set(schema["properties"]) == set(shape.__struct_fields__) | tables
     assert "additionalProperties" not in schema  # unknown fields are accepted
 
 

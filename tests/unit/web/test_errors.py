@@ -7,6 +7,7 @@ import json
 import pytest
 
 from sheily_server import errors
+from sheily_server.api.openai_chat.dialect import OPENAI
 from sheily_server.errors import ServiceError
 from sheily_server.metrics import Outcome
 from sheily_server.web.errors import KINDS, HttpError, body, headers, kind
@@ -17,7 +18,7 @@ MODEL = "model_unavailable"
 
 def test_the_body_is_openais_error_object() -> None:
     error = errors.InvalidRequestError("no tea", "p", "c")
-    assert json.loads(body(error)) == {
+    assert json.loads(body(error, OPENAI, "req_1")) == {
         "error": {"message": "no tea", "type": INVALID, "param": "p", "code": "c"}
     }
     assert str(error) == "no tea"
@@ -49,7 +50,8 @@ def test_the_body_is_openais_error_object() -> None:
     ],
 )  # fmt: skip
 def test_kinds(error: ServiceError, status: int, type: str, outcome: Outcome, code: str) -> None:
-    assert kind(error) == (status, type, outcome)
+    assert kind(error) == (status, outcome)
+    assert json.loads(body(error, OPENAI))["error"]["type"] == type
     assert error.code == code
     assert error.message
 

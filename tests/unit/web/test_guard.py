@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sheily_server.keys import parse_keys, read_keys
 from sheily_server.web.errors import HttpError
-from sheily_server.web.guard import Guard, check_body_type
+from sheily_server.web.guard import GivenKeys, Guard, check_body_type
 
 METHODS = ["GET", "POST", "HEAD", "OPTIONS", "DELETE"]
 
@@ -22,12 +22,13 @@ def refusal(
     host: str | None = "localhost",
     authorization: str | None = None,
     *,
+    api_key: str | None = None,
     method: str = "POST",
     path: str = "/chat",
 ) -> tuple[int, str | None] | None:
     """Status and code; None for a caller who may come in."""
     try:
-        guard.check(method, path, host, authorization)
+        guard.check(method, path, host, GivenKeys(authorization, api_key))
     except HttpError as error:
         return error.status, error.code
     return None
@@ -137,7 +138,7 @@ def test_any_host_is_judged(host: str) -> None:
 
 def test_a_long_name_is_not_repeated_in_full() -> None:
     with pytest.raises(HttpError) as caught:
-        Guard("127.0.0.1", (), ()).check("GET", "/", "x" * 10_000, None)
+        Guard("127.0.0.1", (), ()).check("GET", "/", "x" * 10_000, GivenKeys())
     assert len(caught.value.message) < 300
 
 
@@ -180,6 +181,34 @@ def test_keys(method: str, path: str) -> None:
         assert found == NO_KEY, wrong
 
 
+@pytest.mark.parametrize("path", ["/v1/messages", "/v1/models", "/nowhere"])
+def test_the_key_in_the_header_of_anthropic_s_clients(path: str) -> None:
+    ours = Guard("127.0.0.1", (), KEYS)
+    for key in KEYS:
+        for given_key in (key, f" {key} "):
+            assert refusal(ours, api_key=given_key, path=path) is None
+    for wrong in ("", " ", "x", "Bearer first-key", "first-key, first-key", "clé", "\ud800"):
+        assert refusal(ours, api_key=wrong, path=path) == NO_KEY, wrong
+
+
+@pytest.mark.parametrize(
+    ("authorization", "api_key", "comes_in"),
+    [
+        ("Bearer first-key", "second-key", True),
+        ("Bearer wrong", "first-key", True),
+        ("Bearer first-key", "wrong", False),
+        ("Bearer first-key", "", True),
+        ("Bearer first-key", " ", True),
+        ("Bearer wrong", "", False),
+        ("Bearer wrong", "wrong", False),
+    ],
+)
+def test_of_two_headers_one_decides(authorization: str, api_key: str, comes_in: bool) -> None:
+    ours = Guard("127.0.0.1", (), KEYS)
+    found = refusal(ours, authorization=authorization, api_key=api_key)
+    assert found == (None if comes_in else NO_KEY)
+
+
 @pytest.mark.parametrize("path", ["/health", "/livez", "/health/"])
 def test_whether_the_server_lives_may_be_asked_without_a_key(path: str) -> None:
     ours = Guard("127.0.0.1", (), KEYS)
@@ -212,13 +241,15 @@ def test_every_key_is_compared_and_as_bytes(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_refusal_has_no_key_in_it() -> None:
     with pytest.raises(HttpError) as caught:
-        Guard("127.0.0.1", (), KEYS).check("GET", "/", "localhost", "Bearer given-key")
+        Guard("127.0.0.1", (), KEYS).check("GET", "/", "localhost", GivenKeys("Bearer given-key"))
     assert "-key" not in caught.value.message
 
 
 @given(st.text())
 def test_any_authorization_is_judged(text: str) -> None:
-    assert refusal(Guard("127.0.0.1", (), ["k\u007e"]), authorization=text) in (NO_KEY, None)
+    ours = Guard("127.0.0.1", (), ["k\u007e"])
+    assert refusal(ours, authorization=text) in (NO_KEY, None)
+    assert refusal(ours, api_key=text) in (NO_KEY, None)
 
 
 @pytest.mark.parametrize(
@@ -332,13 +363,15 @@ def test_compressed_bodies_are_not_taken(content_encoding: str) -> None:
 
 def test_each_key_has_a_scope_of_its_own_that_does_not_tell_it() -> None:
     guard = Guard("127.0.0.1", (), ("first-key", "second-key"))
-    first, second = guard.scope("Bearer first-key"), guard.scope("Bearer second-key")
-    assert first == guard.scope("bearer  first-key") != second
+    first, second = (guard.scope(GivenKeys(f"Bearer {key}-key")) for key in ("first", "second"))
+    assert first == guard.scope(GivenKeys("bearer  first-key")) != second
+    assert first == guard.scope(GivenKeys(api_key="first-key"))
+    assert second == guard.scope(GivenKeys("Bearer first-key", "second-key"))
     assert "" not in (first, second)
     assert "first" not in first
-    assert first == Guard("127.0.0.1", (), ("first-key",)).scope("Bearer first-key")
+    assert first == Guard("127.0.0.1", (), ("first-key",)).scope(GivenKeys("Bearer first-key"))
 
 
 def test_without_keys_all_callers_are_one() -> None:
     guard = Guard("127.0.0.1", (), ())
-    assert guard.scope(None) == guard.scope("Bearer anything") == ""
+    assert guard.scope(GivenKeys()) == guard.scope(GivenKeys("Bearer anything")) == ""

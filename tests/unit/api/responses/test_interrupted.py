@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 from openai.types.responses import Response
 
-from sheily_server.api.interrupted import interrupted
+from sheily_server.api.responses.kept import interrupted
 from tests.support.records import record
 
 BODY = {

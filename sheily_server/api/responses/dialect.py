@@ -1,0 +1,9 @@
+"""OpenAI's dialect of responses: the same error object, other fields, and events that have names."""
+
+from __future__ import annotations
+
+from ..dialect import Dialect
+from ..openai_chat.dialect import ErrorResponse, write
+from .protocol import EFFECTLESS, NEUTRAL
+
+RESPONSES = Dialect(error=ErrorResponse, write=write, neutral=NEUTRAL, effectless=EFFECTLESS)
