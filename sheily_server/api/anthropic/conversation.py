@@ -27,8 +27,8 @@ class Conversation:
     places: list[str] = field(default_factory=list)
 
     def place(self, param: str | None) -> str | None:
-        """Translates a place in these messages to its name in the body."""
-        found = re.fullmatch(r"messages\[(\d+)\](.*)", param or "")
+        """Translates a place in these messages to the turn in the body; other places stay."""
+        found = re.match(r"messages\[(\d+)\]", param or "")
         if found is None or int(found[1]) >= len(self.places):
             return param
         return self.places[int(found[1])]
