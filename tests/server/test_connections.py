@@ -305,6 +305,9 @@ def test_a_refused_body_gives_no_request_behind_it(
         (b"Authorization: Bearer wrong\r\n", 100_000),
         (b"", 100_000),
         (b"Authorization: Bearer right\r\n", MAX_BODY_BYTES + 1),
+        (b"X-Api-Key: wrong\r\n", 100_000),
+        (b"X-Api-Key: wrong\r\nAuthorization: Bearer right\r\n", 100_000),
+        (b"X-Api-Key: right\r\n", MAX_BODY_BYTES + 1),
     ],
 )
 def test_a_body_that_nobody_will_read_takes_no_memory(

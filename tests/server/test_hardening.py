@@ -468,6 +468,25 @@ EVERYTHING = [
 ]
 
 
+WRONG_KEYS: list[dict[str, str]] = [
+    {},
+    *(
+        {"Authorization": wrong}
+        for wrong in ("Bearer", "Bearer wrong", "Basic first-secret", "Bearer clé", "Bearer \xff")
+    ),
+    *({"X-Api-Key": wrong} for wrong in ("", "wrong", "Bearer first-secret", "clé", "\xff")),
+    {"X-Api-Key": "wrong", "Authorization": "Bearer first-secret"},
+]
+RIGHT_KEYS = [
+    {"Authorization": "Bearer first-secret"},
+    {"Authorization": "Bearer second-secret"},
+    {"X-Api-Key": "first-secret"},
+    {"x-api-key": " second-secret "},
+    {"X-Api-Key": "first-secret", "Authorization": "Bearer wrong"},
+    {"X-Api-Key": "", "Authorization": "Bearer first-secret"},
+]
+
+
 def test_keys(serve: Serve, caplog: pytest.LogCaptureFixture, tmp_path: Any) -> None:
     caplog.set_level("DEBUG")
     file = KeyFile(tmp_path / "keys", ("second-secret",), open_to_others=False)
@@ -477,20 +496,12 @@ def test_keys(serve: Serve, caplog: pytest.LogCaptureFixture, tmp_path: Any) -> 
     assert server.ask("HEAD", "/health").status == 200
     assert server.ask("OPTIONS", "/chat").status == 204
     for method, path in EVERYTHING:
-        for wrong in (
-            "",
-            "Bearer",
-            "Bearer wrong",
-            "Basic first-secret",
-            "Bearer clé",
-            "Bearer \xff",
-        ):
-            headers = {"Authorization": wrong} if wrong else {}
+        for headers in WRONG_KEYS:
             answer = server.ask(method, path, BODIES.get(path), headers)
             refused(answer, 401, "invalid_api_key")
             assert answer.headers["www-authenticate"] == "Bearer"
-        for key in ("first-secret", "second-secret"):
-            answer = server.ask(method, path, BODIES.get(path), {"Authorization": f"Bearer {key}"})
+        for headers in RIGHT_KEYS:
+            answer = server.ask(method, path, BODIES.get(path), headers)
             assert answer.status in (200, 404, 405)
             assert b"-secret" not in answer.body
     assert b"-secret" not in server.get("/health").body
@@ -502,6 +513,7 @@ def test_keys(serve: Serve, caplog: pytest.LogCaptureFixture, tmp_path: Any) -> 
 def test_a_key_that_nobody_asked_for(server: Server) -> None:
     for key in ("Bearer none", "Bearer clé", "x"):
         assert server.get("/v1/models", Authorization=key).status == 200
+        assert server.ask("GET", "/v1/models", headers={"X-Api-Key": key}).status == 200
 
 
 # --- broken HTTP ----------------------------------------------------------------------------------

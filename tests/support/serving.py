@@ -49,6 +49,19 @@ class Answer:
         assert self.headers["content-type"] == "text/event-stream; charset=utf-8"
         return parse_events(self.body)
 
+    def named_events(self) -> list[Any]:
+        """The data of a stream whose events have names, those of Anthropic's API: each has the type
+        in its data. Comments are left out."""
+        assert self.headers["content-type"] == "text/event-stream; charset=utf-8"
+        assert self.body.endswith(b"\n\n")
+        found: list[Any] = []
+        for block in self.body.decode().removesuffix("\n\n").split("\n\n"):
+            if not block.startswith(":"):
+                name, data = block.split("\n")
+                found.append(json.loads(data.removeprefix("data: ")))
+                assert name == f"event: {found[-1]['type']}"
+        return found
+
 
 def read_answer(response: http.client.HTTPResponse) -> Answer:
     content = response.read()
@@ -113,6 +126,10 @@ class Endpoint:
         """POST /v1/chat/completions with one user message."""
         return self.ask("POST", "/v1/chat/completions", completion(text, **fields))
 
+    def message(self, text: str, **fields: Any) -> Answer:
+        """POST /v1/messages with one user message."""
+        return self.ask("POST", "/v1/messages", completion(text, **{"max_tokens": 50, **fields}))
+
     def simple(self, **fields: Any) -> Answer:
         """POST /chat."""
         return self.ask("POST", "/chat", fields)
@@ -126,11 +143,13 @@ class Endpoint:
         return until(lambda: found if (found := self.health())["state"] == state else None)
 
     @contextmanager
-    def opened(self, text: str, **fields: Any) -> Iterator[socket.socket]:
-        """A connection on which a completion was asked for, and nothing was read yet."""
+    def opened(
+        self, text: str, path: str = "/v1/chat/completions", **fields: Any
+    ) -> Iterator[socket.socket]:
+        """A connection on which an answer was asked for, and nothing was read yet."""
         body = json.dumps(completion(text, **fields)).encode()
         head = (
-            "POST /v1/chat/completions HTTP/1.1\r\nHost: localhost\r\n"
+            f"POST {path} HTTP/1.1\r\nHost: localhost\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         with socket.create_connection(("127.0.0.1", self.port), timeout=WAIT) as connection:

@@ -51,7 +51,7 @@ def check(data: bytes) -> str:
     assert (sent, stream.stop) == (expected, stop)
     assert stream.finish() == ""
     sent.encode()  # which fails for half a surrogate pair
-    return "stopped" if ends else "to the end"
+    return "stopped" if stop else "to the end"
 
 
 def _pieces(random: Random) -> list[bytes]:
