@@ -294,7 +294,9 @@ def test_a_stream_is_kept_alive_by_pings(server: Server, monkeypatch: pytest.Mon
     with server.opened("hang", MESSAGES, stream=True, max_tokens=9) as connection:
         data = b""
         while data.count(ping) < 3:  # the first one is there anyway
-            data += connection.recv(65536)
+            part = connection.recv(65536)
+            assert part, data
+            data += part
     assert b"keep-alive" not in data
 
 

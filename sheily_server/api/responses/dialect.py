@@ -1,4 +1,4 @@
-"""OpenAI's dialect of responses: the same error object, other fields, and events that have names."""
+"""OpenAI's dialect of responses: the same error object, other fields, events with names."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from sheily_server.api.anthropic.neutral import EFFECTLESS, NEUTRAL
 from sheily_server.chat.generation import Generation
 from sheily_server.errors import ContextExceededError, InvalidRequestError, ServiceError
 from sheily_server.templates.base import Message, ToolCall
+from tests.support.markdown import section, whole
 
 USER = {"role": "user", "content": "hi"}
 TOOL = {"name": "f", "input_schema": {"type": "object", "properties": {"a": {}}}}
@@ -395,6 +397,11 @@ def test_what_asks_for_what_is_done_anyway_is_not_named() -> None:
     assert ignored(strict=True, **said) == []
 
 
+def test_names_of_users_have_no_effect() -> None:
+    names = {"user_profile_id": "u", "workspace_id": "w", "metadata": {"user_id": "x"}}
+    assert ignored(True, **names) == []
+
+
 def test_unknown_fields_are_named_wherever_they_are() -> None:
     names = ignored(
         mood=1,
@@ -409,6 +416,20 @@ def test_unknown_fields_are_named_wherever_they_are() -> None:
         "output_config.task_budget",
         "tools[].defer_loading",
     ]
+
+
+# --- docs/anthropic.md ----------------------------------------------------------------------------
+
+
+def test_each_field_has_a_row() -> None:
+    rows = section("docs/anthropic.md", "Request fields").entries
+    named = [row[0].strip("`") for row in rows]
+    fields = {*wire.MessagesRequest.__struct_fields__, *NEUTRAL, *EFFECTLESS}
+    assert sorted(named) == sorted(fields)
+    counted = section("docs/anthropic.md", "`POST /v1/messages/count_tokens`").body
+    taken = counted.split("It takes")[1].split(";")[0]
+    assert set(re.findall(r"`(\w+)`", taken)) == set(wire.CountTokensRequest.__struct_fields__)
+    assert f"{MAX_PARTS:,} texts and results" in whole("docs/anthropic.md")
 
 
 # --- errors ---------------------------------------------------------------------------------------
