@@ -208,8 +208,10 @@ def _schemas(structs: Sequence[type[Struct]]) -> dict[str, Any]:
 
 
 def _always_sent(struct: type[Struct]) -> list[str]:
-    may_be_left_out = struct.__struct_config__.omit_defaults
-    return [
+    config = struct.__struct_config__
+    may_be_left_out = config.omit_defaults
+    tag = [] if config.tag_field is None else [config.tag_field]
+    return tag + [
         each.encode_name
         for each in msgspec.structs.fields(struct)
         if each.required or not (may_be_left_out or UnsetType in getattr(each.type, "__args__", ()))

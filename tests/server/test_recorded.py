@@ -32,6 +32,7 @@ JSON = {"Content-Type": "application/json"}
 STREAM = {"stream": True, "stream_options": {"include_usage": True}}
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 WEATHER = {"type": "function", "function": {"name": "weather", "parameters": CITY}}
+INPUT = {"name": "weather", "input_schema": CITY}
 CALL = '{"name": "weather", "parameters": {"city": "A Coruña"}}'
 RESPONSE_CALL = {
     "input": CALL,
@@ -83,6 +84,11 @@ def get(server: str, name: str, path: str, **headers: str) -> Exchange:
 
 def messages(name: str, *messages: Any, **fields: Any) -> Exchange:
     return Exchange("ready", name, body={"messages": list(messages), **fields})
+
+
+def anthropic(server: str, name: str, text: str, **fields: Any) -> Exchange:
+    body = completion(text, **{"max_tokens": 50, **fields})
+    return Exchange(server, name, path="/v1/messages", body=body)
 
 
 def http11(head: str, body: str = "") -> bytes:
@@ -143,6 +149,15 @@ EXCHANGES = [
     Exchange("ready", "response-delete-unknown", "DELETE", "/v1/responses/resp_0"),
     post("response-hosted-tool", "/v1/responses", input="a", tools=[{"type": "web_search"}]),
     post("response-no-previous", "/v1/responses", input="a", previous_response_id="resp_0"),
+    anthropic("ready", "message", "uno dós tres", system="Be brief."),
+    anthropic("ready", "message-stream", "uno dós tres", stream=True),
+    anthropic("ready", "message-stop", "stopped 0 uno", stop_sequences=["END"], thinking={}),
+    anthropic("llama3", "message-call", CALL, tools=[INPUT]),
+    anthropic("llama3", "message-call-stream", CALL, tools=[INPUT], stream=True),
+    post("message-tokens", "/v1/messages/count_tokens", messages=HISTORY[:2]),
+    anthropic("ready", "message-failed-stream", "fail engine_error", stream=True),
+    anthropic("ready", "message-too-long", "too-long 300 1"),
+    anthropic("ready", "message-no-tokens", "a", max_tokens=None),
     chat("ready", "json-object", '{"a": 1}', response_format={"type": "json_object"}),
     messages(
         "trimmed",
@@ -199,6 +214,7 @@ EXCHANGES = [
     get("keys", "no-key", "/v1/models"),
     Exchange("keys", "wrong-key", body={}, headers=(("Authorization", "Bearer nope"),)),
     get("keys", "health-needs-none", "/health"),
+    anthropic("keys", "message-no-key", "a"),
     get("ready", "host", "/health", Host="evil.example"),
     get("ready", "no-route", "/v2/models"),
     Exchange("ready", "no-method", "DELETE", "/v1/models"),
@@ -329,6 +345,7 @@ MASKS: list[tuple[str, str]] = [
     (r"(?m)^Content-Length: .*$", "Content-Length: LENGTH"),  # of what is masked below
     (r"\breq_[0-9a-f]{16}\b", "req_ID"),
     (r"\b(chatcmpl|cmpl)-[0-9a-f]{24}\b", r"\1-ID"),
+    (r"\b(msg|toolu)_[0-9a-f]{24}\b", r"\1_ID"),
     (r"\bcall_(?!1\b)\w+", "call_ID"),
     (r"\b(resp|msg|fc)_[0-9a-f]{32}", r"\1_ID"),
     (r'"(created_at|completed_at)": ?\d+', r'"\1":SECONDS'),

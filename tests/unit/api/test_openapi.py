@@ -13,6 +13,7 @@ from openai.types.chat import completion_create_params
 from openai.types.responses import response_create_params
 
 from sheily_server.api import openapi, simple, tokens
+from sheily_server.api.anthropic import answer as anthropic_answer
 from sheily_server.api.anthropic import protocol as anthropic
 from sheily_server.api.completions import protocol as completions
 from sheily_server.api.openai_chat import answer as openai_answer
@@ -188,6 +189,12 @@ def test_required_fields_of_answers_are_those_that_are_always_sent() -> None:
     for answer in (least, chunk, delta, *others):
         sent = msgspec.json.decode(msgspec.json.encode(answer))
         assert set(SCHEMAS[type(answer).__name__]["required"]) == set(sent)
+
+
+def test_what_tells_events_apart_is_always_sent() -> None:
+    for event in (anthropic_answer.Ping(), anthropic_answer.BlockStop(0)):
+        sent = msgspec.json.decode(msgspec.json.encode(event))
+        assert set(SCHEMAS[type(event).__name__]["required"]) == set(sent)
 
 
 def test_no_description_keeps_the_source_s_indentation() -> None:
