@@ -116,6 +116,10 @@ def _responses(route: Route) -> dict[str, Any]:
         responses[str(status)] = _response(_ERRORS[status], error, status in _RETRY_AFTER)
     for status, words in route.also.items():
         responses[str(status)] = _response(words, content)
+    if route.dialect.id_header is not None:
+        for response in responses.values():
+            headers = response["headers"]
+            headers[route.dialect.id_header] = headers["X-Request-Id"]
     return responses
 
 

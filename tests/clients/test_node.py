@@ -1,4 +1,4 @@
-"""The npm package `openai` under Node, by the script in `node/`."""
+"""The npm packages `openai` and `@anthropic-ai/sdk` under Node, by the scripts in `node/`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from tests.support.real_server import RealServer
 
 SCRIPT = Path(__file__).with_name("node")
 FILES = ("package.json", "package-lock.json")
+CHECKS = {"check.mjs": 10, "anthropic.mjs": 7}
+"""How many checks a script has at least."""
 
 
 @pytest.fixture(scope="module")
 def project() -> Path:
-    """A folder with the script and its packages; installed once for each state of the lock file."""
+    """A folder with the scripts and their packages, installed once for each state of the lock."""
     npm = shutil.which("npm")
     if npm is None or shutil.which("node") is None:
         pytest.skip("no Node here: install nodejs and npm to run these checks")
@@ -38,20 +40,22 @@ def project() -> Path:
         )
         assert done.returncode == 0, done.stdout + done.stderr
         installed.touch()
-    shutil.copy(SCRIPT / "check.mjs", folder)
+    for name in CHECKS:
+        shutil.copy(SCRIPT / name, folder)
     return folder
 
 
-def test_the_node_client(project: Path, words: RealServer, tools: RealServer) -> None:
+@pytest.mark.parametrize("script", CHECKS)
+def test_the_node_clients(project: Path, words: RealServer, tools: RealServer, script: str) -> None:
     done = subprocess.run(
-        ["node", "check.mjs", words.url, tools.url],
+        ["node", script, words.url, tools.url],
         cwd=project,
         capture_output=True,
         text=True,
         timeout=100,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count("ok ") == done.stdout.count("\n") >= 10
+    assert done.stdout.count("ok ") == done.stdout.count("\n") >= CHECKS[script]
 
 
 def test_the_lock_file_names_no_registry() -> None:
