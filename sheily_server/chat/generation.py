@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from ..protocol.commands import RawPrompt, Sampling
 from ..templates.base import Message, Offer
-from .grammar import AnswerSchema
+from .grammar import AnswerForm
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,13 +16,14 @@ class Generation:
 
     `max_tokens` None means as many as the server gives; `max_tokens_place` is what the request
     calls that field. `stop` holds texts that end an answer. `top_logprobs` is how many alternatives
-    of each token to return; None means no logprobs. The answers follow `schema`, and may repeat
-    `prediction`. `echo` asks for the tokens of each prompt before its answers, `scores` for their
-    log-probabilities too. At most `history` messages are kept besides the system's; None keeps all.
-    `trims` means that the oldest turns are dropped until the rest fits. `ignored` are the places of
-    fields without effect. `continues` means that the answer goes on with the last message, which is
-    the assistant's. `progress` asks for Progress among the pieces. `trim_word` is the value with
-    which a request asks for `trims`.
+    of each token to return; None means no logprobs. The answers follow `schema`, which may also be
+    an expression, a choice of texts or a grammar, and may repeat `prediction`. `echo` asks for the
+    tokens of each prompt before its answers, `scores` for their log-probabilities too. At most
+    `history` messages are kept besides the system's; None keeps all. `trims` means that the oldest
+    turns are dropped until the rest fits. `ignored` are the places of fields without effect.
+    `continues` means that the answer goes on with the last message, which is the assistant's.
+    `progress` asks for Progress among the pieces. `trim_word` is the value with which a request
+    asks for `trims`.
     """
 
     messages: Sequence[Message] = ()
@@ -36,7 +37,7 @@ class Generation:
     n: int = 1
     top_logprobs: int | None = None
     offer: Offer = field(default_factory=Offer)
-    schema: AnswerSchema | None = None
+    schema: AnswerForm | None = None
     prediction: str | None = None
     history: int | None = None
     continues: bool = False

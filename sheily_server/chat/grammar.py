@@ -1,4 +1,4 @@
-"""Makes the grammars that answers must follow, for the engine. Bounds the size of schemas."""
+"""Makes the grammars that answers must follow, for the engine. Bounds what they are made of."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from ..errors import InvalidRequestError
 from ..protocol.commands import Grammar
 from ..templates.base import CallSyntax, Function, Offer
 from ..templates.lark import json_term
+from .grammars import read
+from .grammars.tree import GrammarError
 from .relaxing import relaxed
 
 MAX_DEPTH = 32
@@ -52,37 +54,72 @@ class AnswerSchema:
     strict: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class AnswerRegex:
+    """A regular expression that matches the whole answer. `place` is where the request has it."""
+
+    pattern: str
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerChoice:
+    """Texts, one of which is the whole answer. `place` is where the request has them."""
+
+    texts: Sequence[str]
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerRules:
+    """A grammar of the whole answer, in Lark or GBNF. `place` is where the request has it."""
+
+    text: str
+    place: str
+
+
+AnswerForm = AnswerSchema | AnswerRegex | AnswerChoice | AnswerRules
+
+
 def answer_grammar(
-    schema: AnswerSchema | None,
+    form: AnswerForm | None,
     offered: Offer,
     syntax: CallSyntax | None,
     parallel: int = 1,
 ) -> Grammar | None:
     """Returns what the answer must follow, or None if it is free.
 
-    With functions on offer, an answer that follows the schema may also be a call; if a call is
-    forced, the schema is not used. `parallel` is the number of answers that run at once.
+    With functions on offer, an answer of this form may also be a call; if a call is forced, the
+    form is not used. `parallel` is the number of answers that run at once. Raises
+    InvalidRequestError for a form that cannot be read.
     """
     longest = max(LEAST_COUNTED, min(MOST_COUNTED, ALL_COUNTED // parallel))
     if syntax is None or not offered.functions:
-        return None if schema is None else _relaxed(schema, longest).grammar()
-    if schema is None and not offered.binding:
+        return None if form is None else _term(form, longest).grammar()
+    if form is None and not offered.binding:
         return None
-    text = None if schema is None or offered.forced else _relaxed(schema, longest)
+    text = None if form is None or offered.forced else _term(form, longest)
     parameters = [_parameters(function, longest) for function in offered.functions]
     functions = tuple(
         replace(function, parameters=found.schema)
         for function, found in zip(offered.functions, parameters, strict=True)
     )
     lark = syntax.grammar(
-        replace(offered, functions=functions), None if text is None else json_term(text.schema)
+        replace(offered, functions=functions), None if text is None else text.term
     )
-    return _grammar(lark, "tools", parameters if text is None else [*parameters, text])
+    if text is None:
+        return _grammar(lark, "tools", parameters)
+    if text.rules:
+        lark += f"\n{text.rules}"
+    schemas = [] if text.schema is None else [text.schema]
+    # Only what the caller wrote as a grammar can be wrong apart from schemas.
+    param = "tools" if text.schema is not None else text.place
+    return _grammar(lark, param, [*parameters, *schemas])
 
 
 def schema_grammar(schema: dict[str, Any], param: str) -> Grammar:
     """Returns the grammar of an answer that follows all of a schema."""
-    return _Followed(schema, param, None).grammar()
+    return _schema_term(_Followed(schema, param, None)).grammar()
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,8 +131,19 @@ class _Followed:
     place: str
     left_out: tuple[str, ...] | None
 
+
+@dataclass(frozen=True, slots=True)
+class _Term:
+    """The term that an answer follows, the lines with the rules in it, and the schema in it."""
+
+    term: str
+    place: str
+    rules: str = ""
+    schema: _Followed | None = None
+
     def grammar(self) -> Grammar:
-        return _grammar(f"start: {json_term(self.schema)}", self.place, [self])
+        lark = f"start: {self.term}" + (f"\n{self.rules}" if self.rules else "")
+        return _grammar(lark, self.place, [] if self.schema is None else [self.schema])
 
 
 def _grammar(lark: str, param: str, followed: Sequence[_Followed]) -> Grammar:
@@ -111,10 +159,27 @@ def _grammar(lark: str, param: str, followed: Sequence[_Followed]) -> Grammar:
     )
 
 
-def _relaxed(answer: AnswerSchema, longest: int) -> _Followed:
-    if answer.strict:
-        return _Followed(answer.schema, answer.place, None)
-    return _loose(answer.schema, answer.place, {}, longest)
+def _term(form: AnswerForm, longest: int) -> _Term:
+    """Returns the term of a form. Raises InvalidRequestError."""
+    if isinstance(form, AnswerSchema):
+        if form.strict:
+            return _schema_term(_Followed(form.schema, form.place, None))
+        return _schema_term(_loose(form.schema, form.place, {}, longest))
+    try:
+        if isinstance(form, AnswerRegex):
+            return _Term(read.regex(form.pattern), form.place)
+        if isinstance(form, AnswerChoice):
+            return _Term(read.choice(form.texts), form.place)
+        term, rules = read.grammar(form.text)
+        return _Term(term, form.place, rules)
+    except GrammarError as error:
+        raise InvalidRequestError(
+            f"{form.place} cannot be honoured: {error}.", form.place
+        ) from None
+
+
+def _schema_term(followed: _Followed) -> _Term:
+    return _Term(json_term(followed.schema), followed.place, schema=followed)
 
 
 def _parameters(function: Function, longest: int) -> _Followed:

@@ -296,7 +296,7 @@ class Admission:
             elif verdict.problem is not None:
                 without = looser(grammar, verdict.faults if n_tries else ())
                 if without is None:
-                    message = f"The schema cannot be honoured: {verdict.problem}."
+                    message = f"{verdict.param} cannot be honoured: {verdict.problem}."
                     self._end(Refused(job.id, verdict.param, message))
                 elif self.is_open(job.id):
                     self._try(job, without, n_tries - 1 if n_tries else 0)

@@ -20,45 +20,15 @@ from sheily_server.templates.base import Function, Offer
 from sheily_server.templates.llama3 import TEMPLATE
 from tests.robustness.fuzz import json_schemas
 from tests.support import models
-from tests.support.admission_desk import PARALLEL, Desk, Verdict
+from tests.support.admission_desk import PARALLEL, Desk
 
 Schema = dict[str, Any]
 
 
-class RelaxingDesk(Desk):
-    """A desk that is asked one question at a time."""
-
-    def ask(self, grammar: Grammar | None) -> Verdict:
-        assert grammar is not None
-        self.take(grammar)
-        return self.verdict()
-
-    def relaxed(self, grammar: Grammar | None) -> tuple[list[str], Grammar]:
-        """Returns what was left out of a grammar that is admitted, and what is left of it."""
-        event, job = self.ask(grammar)
-        assert isinstance(event, Admitted), event
-        assert job is not None
-        assert job.submit.grammar is not None
-        assert job.submit.grammar.relaxed == event.relaxed
-        return event.relaxed, job.submit.grammar
-
-    def allows(self, grammar: Grammar, text: str) -> bool:
-        constraint = self.grammars.compile_now(grammar.lark)
-        for token in [*self.tokenizer.encode_bytes(text.encode()), None]:
-            if constraint.complete:
-                return token is None
-            constraint.compute_mask()
-            found = self.tokenizer.vocabulary.ends[0] if token is None else token
-            if not constraint.mask[found // 32] >> found % 32 & 1:
-                return False
-            constraint.accept(found)
-        return True
-
-
 @pytest.fixture(scope="module")
-def desk() -> Iterator[RelaxingDesk]:
+def desk() -> Iterator[Desk]:
     with Model(models.VOCABULARY, vocab_only=True) as model:
-        desk = RelaxingDesk(Tokenizer(model))
+        desk = Desk(Tokenizer(model))
         yield desk
         desk.close()
 
@@ -132,7 +102,7 @@ A_AND_B = '{"a": "x", "b": 1}'
     ids=lambda value: json.dumps(value)[:50],
 )
 def test_what_cannot_be_followed_is_left_out(
-    desk: RelaxingDesk, schema: Schema, places: list[str], good: str, bad: str | None
+    desk: Desk, schema: Schema, places: list[str], good: str, bad: str | None
 ) -> None:
     strict, _ = desk.ask(schema_grammar(schema, "s"))
     assert isinstance(strict, Refused)
@@ -142,7 +112,7 @@ def test_what_cannot_be_followed_is_left_out(
     assert bad is None or not desk.allows(left, bad)
 
 
-def test_a_verdict_on_what_was_relaxed_is_known_the_second_time(desk: RelaxingDesk) -> None:
+def test_a_verdict_on_what_was_relaxed_is_known_the_second_time(desk: Desk) -> None:
     schema = strict_object(a=LARGE_PRIME, b=NO)
     first = desk.relaxed(loose(schema))
     desk.trials.close()  # whoever asks anew starts another process
@@ -158,7 +128,7 @@ def function(name: str, parameters: Schema, strict: bool = False) -> Function:
     return Function(name, parameters=parameters, strict=strict, place=f"{name}.parameters")
 
 
-def test_a_strict_function_is_refused_beside_one_that_is_relaxed(desk: RelaxingDesk) -> None:
+def test_a_strict_function_is_refused_beside_one_that_is_relaxed(desk: Desk) -> None:
     relaxed, strict = function("f", strict_object(a=NO)), function("g", strict_object(b=NO), True)
     event, _ = desk.ask(grammar_of(relaxed, strict))
     assert isinstance(event, Refused)
@@ -170,7 +140,7 @@ def test_a_strict_function_is_refused_beside_one_that_is_relaxed(desk: RelaxingD
     assert not desk.allows(left, '{"name": "f", "parameters": {"b": 1}}')
 
 
-def test_the_same_schema_twice_is_relaxed_twice(desk: RelaxingDesk) -> None:
+def test_the_same_schema_twice_is_relaxed_twice(desk: Desk) -> None:
     parameters = strict_object(a=NO)
     told, left = desk.relaxed(grammar_of(function("f", parameters), function("g", parameters)))
     assert told == [f"{name}.parameters.properties.a.pattern" for name in "fg"]
@@ -180,7 +150,7 @@ def test_the_same_schema_twice_is_relaxed_twice(desk: RelaxingDesk) -> None:
     assert isinstance(event, Refused)
 
 
-def test_an_answer_of_a_form_or_a_call(desk: RelaxingDesk) -> None:
+def test_an_answer_of_a_form_or_a_call(desk: Desk) -> None:
     schema = AnswerSchema(strict_object(river={"enum": ["Ebro", "Tajo"]}), "s")
     _, left = desk.relaxed(grammar_of(function("f", strict_object(a=INTEGER), True), schema=schema))
     assert desk.allows(left, '{"name": "f", "parameters": {"a": 1}}')
@@ -206,7 +176,7 @@ CALL, BAD_CALL = (f'{{"name": "f", "parameters": {{"a": {value}}}}}' for value i
     ids=lambda value: json.dumps(value)[:40],
 )
 def test_what_is_no_call_may_have_any_form(
-    desk: RelaxingDesk, schema: Schema, texts: list[str]
+    desk: Desk, schema: Schema, texts: list[str]
 ) -> None:
     strict = function("f", strict_object(a=INTEGER), True)
     _, left = desk.relaxed(grammar_of(strict, schema=AnswerSchema(schema, "s")))
@@ -215,7 +185,7 @@ def test_what_is_no_call_may_have_any_form(
     assert not desk.allows(left, BAD_CALL)
 
 
-def test_what_is_left_out_beforehand_is_what_the_library_cannot_follow(desk: RelaxingDesk) -> None:
+def test_what_is_left_out_beforehand_is_what_the_library_cannot_follow(desk: Desk) -> None:
     for format in FORMATS:
         assert isinstance(desk.ask(schema_grammar({"format": format}, "s"))[0], Admitted)
     for keyword in UNFOLLOWED:
@@ -225,7 +195,7 @@ def test_what_is_left_out_beforehand_is_what_the_library_cannot_follow(desk: Rel
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_no_schema_is_refused(desk: RelaxingDesk, seed: int) -> None:
+def test_no_schema_is_refused(desk: Desk, seed: int) -> None:
     told, left = desk.relaxed(loose(json_schemas.schema(Random(seed))))
     assert len(told) == len(set(told))
     assert left.lark.count("%json") == 1

@@ -8,13 +8,14 @@ from typing import Any, Literal, Protocol
 import msgspec
 
 from ...chat.generation import Generation
-from ...chat.grammar import AnswerSchema, check_schema
+from ...chat.grammar import check_schema
 from ...errors import InvalidRequestError
 from ...protocol.commands import Bias, Sampling
 from ...templates.arguments import completed
 from ...templates.base import Function, Message, Offer, ToolCall
 from .. import body
 from . import protocol as wire
+from .forms import answer_form
 from .neutral import EFFECTLESS, NEUTRAL
 
 MAX_STOP_BYTES = 256
@@ -107,7 +108,7 @@ def asked(
         n=n,
         top_logprobs=top_logprobs,
         offer=offered,
-        schema=_answer_schema(options.response_format),
+        schema=answer_form(options),
         prediction=options.predicted(),
         history=history,
         ignored=ignored,
@@ -232,18 +233,6 @@ def sampling(options: wire.Options) -> Sampling:
 
 def _or(value: float | None, default: float) -> float:
     return default if value is None else value
-
-
-def _answer_schema(form: wire.ResponseFormat | None) -> AnswerSchema | None:
-    if form is None or isinstance(form, wire.TextFormat):
-        return None
-    if isinstance(form, wire.JsonObjectFormat):
-        return AnswerSchema({"type": "object"}, "response_format")
-    schema, place = form.json_schema.schema or {}, "response_format.json_schema.schema"
-    strict = form.json_schema.strict is True
-    if strict:
-        check_schema(schema, place)
-    return AnswerSchema(schema, place, strict)
 
 
 def offer(request: wire.ChatRequest) -> Offer:

@@ -20,6 +20,8 @@ NEUTRAL: Values = {
     "audio": (),
     "web_search_options": (),
     "moderation": (),
+    "grammar_lazy": (False,),
+    "grammar_triggers": ([],),
 }
 """Other values would change the answer: they are refused."""
 

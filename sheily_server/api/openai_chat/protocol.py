@@ -135,7 +135,9 @@ class TextFormat(Struct, tag_field="type", tag="text", frozen=True):
 
 
 class JsonObjectFormat(Struct, tag_field="type", tag="json_object", frozen=True):
-    """The answer is a JSON object."""
+    """The answer is a JSON object, which follows `schema` as far as it can be followed."""
+
+    schema: dict[str, Any] | None = None
 
 
 class JsonSchema(Struct, frozen=True, kw_only=True):
@@ -154,6 +156,18 @@ class JsonSchemaFormat(Struct, tag_field="type", tag="json_schema", frozen=True)
 
 
 ResponseFormat = TextFormat | JsonObjectFormat | JsonSchemaFormat
+
+
+class StructuredOutputs(Struct, frozen=True, kw_only=True):
+    """vLLM's field for the form of an answer, of which at most one may be given. A schema may be
+    JSON in a string."""
+
+    json: dict[str, Any] | str | None = None
+    regex: str | None = None
+    choice: list[str] | None = None
+    grammar: str | None = None
+    json_object: bool | None = None
+    structural_tag: Any = None
 
 
 class Function(Struct, frozen=True, kw_only=True):
@@ -210,6 +224,13 @@ class Options(Struct, frozen=True, kw_only=True):
         | None
     ) = None
     response_format: ResponseFormat | None = None
+    json_schema: dict[str, Any] | None = None
+    grammar: str | None = None
+    guided_json: dict[str, Any] | str | None = None
+    guided_regex: str | None = None
+    guided_choice: list[str] | None = None
+    guided_grammar: str | None = None
+    structured_outputs: StructuredOutputs | None = None
     top_k: Annotated[int, Meta(ge=-1, le=1_000_000)] | None = None
     min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     repeat_penalty: RepeatPenalty | None = None

@@ -227,7 +227,9 @@ def test_a_bias_on_the_first_and_the_last_token() -> None:
 
 def test_a_grammar_that_cannot_be_honoured() -> None:
     event, job = answer(n=2, grammar=Grammar("bad", "response_format"))
-    assert event == Refused(5, "response_format", "The schema cannot be honoured: bad is not good.")
+    assert event == Refused(
+        5, "response_format", "response_format cannot be honoured: bad is not good."
+    )
     assert job is None
 
 
@@ -307,7 +309,7 @@ def test_what_cannot_go_is_refused(faults: list[list[Fault]]) -> None:
     desk.trials.faults = faults
     grammar = loose(s={"a": 1}, t={"a": "bad"})
     event, job = answer(desk, grammar=msgspec.structs.replace(grammar, loose=["s"]))
-    assert event == Refused(5, "p", "The schema cannot be honoured: bad is not good.")
+    assert event == Refused(5, "p", "p cannot be honoured: bad is not good.")
     assert job is None
     assert len(desk.trials.asked) <= 3
 
