@@ -1,9 +1,10 @@
-"""POST /v1/tokenize and /v1/detokenize: texts and prompts as token ids, and back."""
+"""POST /v1/tokenize, /v1/detokenize and /apply-template: texts and prompts as token ids, and
+back."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
@@ -14,6 +15,7 @@ from ..templates.base import Offer
 from . import body
 from .openai_chat.answer import Extension
 from .openai_chat.decode import (
+    check_arguments,
     check_tools,
     continues,
     offered_functions,
@@ -30,17 +32,30 @@ MAX_DETOKENIZED = 262_144
 TokenId = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 
 
-class TokenizeRequest(Struct, frozen=True, kw_only=True):
-    """The body of POST /tokenize: a text, or messages as a chat request has them."""
+Messages = Annotated[list[ChatMessage], Meta(min_length=1, max_length=MAX_MESSAGES)]
+
+
+class _PromptRequest(Struct, frozen=True, kw_only=True):
+    """What a prompt is made of beside messages, as in a chat request."""
 
     model: str | None = None
-    text: str | None = None
-    messages: Annotated[list[ChatMessage], Meta(min_length=1, max_length=MAX_MESSAGES)] | None = (
-        None
-    )
     tools: Annotated[list[Tool], Meta(max_length=MAX_TOOLS)] | None = None
     continue_final_message: bool | None = None
     add_generation_prompt: bool | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
+
+
+class TokenizeRequest(_PromptRequest, frozen=True, kw_only=True):
+    """The body of POST /tokenize: a text, or messages as a chat request has them."""
+
+    text: str | None = None
+    messages: Messages | None = None
+
+
+class TemplateRequest(_PromptRequest, frozen=True, kw_only=True):
+    """The body of POST /apply-template: messages as a chat request has them."""
+
+    messages: Messages
 
 
 class DetokenizeRequest(Struct, frozen=True, kw_only=True):
@@ -60,12 +75,20 @@ class TokenizeResponse(Struct, frozen=True):
     sheily: Extension
 
 
+class TemplateResponse(Struct, frozen=True):
+    """The text of a prompt, with its markers."""
+
+    prompt: str
+    sheily: Extension
+
+
 class DetokenizeResponse(Struct, frozen=True):
     text: str
     sheily: Extension
 
 
 TOKENIZE = body.Reader(TokenizeRequest, NEUTRAL, EFFECTLESS, refuse_media)
+TEMPLATE = body.Reader(TemplateRequest, NEUTRAL, EFFECTLESS, refuse_media)
 DETOKENIZE = body.Reader(DetokenizeRequest, NEUTRAL, EFFECTLESS)
 
 
@@ -73,7 +96,7 @@ def read_tokenize(data: bytes, strict: bool = False) -> body.Read[TokenizeReques
     """Decodes the body of POST /tokenize. Raises InvalidRequestError."""
     found = TOKENIZE.read(data, strict)
     request = found.request
-    check_tools(request.tools or [])
+    _check_prompt(request)
     if (request.text is None) == (request.messages is None):
         raise InvalidRequestError("Give either text or messages.", "text")
     if request.tools and request.messages is None:
@@ -81,16 +104,33 @@ def read_tokenize(data: bytes, strict: bool = False) -> body.Read[TokenizeReques
     return found
 
 
+def read_template(data: bytes, strict: bool = False) -> body.Read[TemplateRequest]:
+    """Decodes the body of POST /apply-template. Raises InvalidRequestError."""
+    found = TEMPLATE.read(data, strict)
+    _check_prompt(found.request)
+    return found
+
+
+def _check_prompt(request: TokenizeRequest | TemplateRequest) -> None:
+    check_tools(request.tools or [])
+    check_arguments(request.chat_template_kwargs)
+
+
 def read_detokenize(data: bytes, strict: bool = False) -> body.Read[DetokenizeRequest]:
     """Decodes the body of POST /detokenize. Raises InvalidRequestError."""
     return DETOKENIZE.read(data, strict)
 
 
-def prompt_of(request: TokenizeRequest) -> Generation:
+def prompt_of(request: TokenizeRequest | TemplateRequest) -> Generation:
     """Returns what has the requested prompt. Raises InvalidRequestError."""
     messages = [to_message(message, i) for i, message in enumerate(request.messages or ())]
     offer = Offer(offered_functions(request.tools or ()))
-    return Generation(messages=messages, offer=offer, continues=continues(messages, request))
+    return Generation(
+        messages=messages,
+        offer=offer,
+        continues=continues(messages, request),
+        template_arguments=request.chat_template_kwargs or {},
+    )
 
 
 def tokenized(found: Tokenized, ignored: Sequence[str] = ()) -> TokenizeResponse:
@@ -105,10 +145,20 @@ def tokenize(service: Service, asked: Asked) -> Whole:
     service.chat.check_model(request.model)
     service.chat.tell_ignored(read.ignored)
     if request.text is not None:
-        found = service.chat.tokenize(request.text, asked.caller)
-    else:
-        found = service.chat.tokenize_prompt(prompt_of(request), asked.caller)
-    return whole(tokenized(found, read.ignored))
+        return whole(tokenized(service.chat.tokenize(request.text, asked.caller), read.ignored))
+    wanted = prompt_of(request)
+    ignored = [*read.ignored, *service.chat.unknown_arguments(wanted)]
+    return whole(tokenized(service.chat.tokenize_prompt(wanted, asked.caller), ignored))
+
+
+def apply_template(service: Service, asked: Asked) -> Whole:
+    read = asked.read(service.reads(read_template))
+    service.chat.check_model(read.request.model)
+    service.chat.tell_ignored(read.ignored)
+    wanted = prompt_of(read.request)
+    ignored = [*read.ignored, *service.chat.unknown_arguments(wanted)]
+    prompt = "".join(segment.text for segment in service.chat.prompt(wanted, asked.caller))
+    return whole(TemplateResponse(prompt, Extension(ignored=ignored)))
 
 
 def detokenize(service: Service, asked: Asked) -> Whole:
@@ -130,6 +180,17 @@ ROUTES = (
         request=TokenizeRequest,
         errors=WORK,
         examples={"text": {"text": "Name a river."}, "messages": {"messages": HELLO}},
+    ),
+    Route(
+        id="applyTemplate",
+        method="POST",
+        path="/apply-template",
+        summary="The text of the prompt that messages become",
+        handle=apply_template,
+        answer=TemplateResponse,
+        request=TemplateRequest,
+        errors=(400, 404, 413, 415, 503),
+        examples={"messages": {"messages": HELLO}},
     ),
     Route(
         id="detokenize",

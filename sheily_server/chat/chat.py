@@ -45,6 +45,7 @@ from .dates import ConversationDates
 from .generation import Generation
 from .grammar import answer_grammar
 from .history import drop_oldest, limit_history
+from .known_arguments import unknown_arguments
 from .reader import AnswerReader, Piece, Progress
 from .turn import Caller, ClientGoneError, TimeLimit, Turn
 
@@ -91,11 +92,12 @@ class Chat:
         Raises ServiceError for whatever keeps the request from being answered, and ClientGoneError.
         """
         self._check_limits(asked)
-        self.tell_ignored(asked.ignored)
         most = self._config.max_tokens
         limit = most if asked.max_tokens is None else min(asked.max_tokens, most)
         engine = self._supervisor.engine()
         syntax = template_of(engine.prompt_format).calls
+        self.tell_ignored(asked.ignored)
+        ignored = [*asked.ignored, *self.unknown_arguments(asked)]
         scope = caller.scope
         segments = self._renderer(engine.prompt_format, asked, scope)
         kept, n_dropped = asked.messages, 0
@@ -110,6 +112,7 @@ class Chat:
             echo=asked.echo,
             scores=asked.scores,
             sampling=asked.sampling,
+            bias_texts=dict(asked.bias_texts),
             max_tokens=limit,
             room=self._room(asked, limit),
             stop=asked.stop,
@@ -149,7 +152,7 @@ class Chat:
                 fingerprint=engine.fingerprint,
                 dropped_messages=n_dropped,
                 clamped=self._clamped(asked, limit, event.longest or event.prompt_tokens),
-                ignored=asked.ignored,
+                ignored=ignored,
                 relaxed=event.relaxed,
                 began=caller.arrived,
                 ticket=ticket,
@@ -230,9 +233,20 @@ class Chat:
 
     def tokenize_prompt(self, asked: Generation, caller: Caller) -> Tokenized:
         """Returns the tokens of a request's prompt. Raises ServiceError."""
+        return self._tokenized(self.prompt(asked, caller), caller)
+
+    def prompt(self, asked: Generation, caller: Caller) -> list[Segment]:
+        """Returns a request's prompt, markers included. Raises ServiceError."""
         prompt_format = self._supervisor.engine().prompt_format
-        segments = self._renderer(prompt_format, asked, caller.scope)
-        return self._tokenized(segments(asked.messages), caller)
+        return self._renderer(prompt_format, asked, caller.scope)(asked.messages)
+
+    def unknown_arguments(self, asked: Generation) -> list[str]:
+        """Returns, and logs, the places of arguments that the model's template does not have.
+        Raises ServiceError."""
+        template = template_of(self._supervisor.engine().prompt_format)
+        unknown = unknown_arguments(template, asked, strict=self._config.strict == "on")
+        self.tell_ignored(unknown)
+        return unknown
 
     def _tokenized(self, segments: list[Segment], caller: Caller) -> Tokenized:
         command = Tokenize(0, segments, self._deadline(caller))
@@ -289,7 +303,12 @@ class Chat:
                 return []
             try:
                 return render(
-                    prompt_format, kept, date=date, tools=tools, continues=asked.continues
+                    prompt_format,
+                    kept,
+                    date=date,
+                    tools=tools,
+                    continues=asked.continues,
+                    arguments=asked.template_arguments,
                 )
             except PromptError as error:
                 raise InvalidRequestError(error.message, error.param) from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ..protocol.commands import RawPrompt, Sampling
@@ -23,7 +23,8 @@ class Generation:
     turns are dropped until the rest fits. `ignored` are the places of fields without effect.
     `continues` means that the answer goes on with the last message, which is the assistant's.
     `progress` asks for Progress among the pieces. `trim_word` is the value with which a request
-    asks for `trims`.
+    asks for `trims`. `bias_texts` are texts with what is added to the logits of their tokens.
+    `template_arguments` are for the model's template, by name.
     """
 
     messages: Sequence[Message] = ()
@@ -31,6 +32,7 @@ class Generation:
     echo: bool = False
     scores: bool = False
     sampling: Sampling = field(default_factory=Sampling)
+    bias_texts: Mapping[str, float] = field(default_factory=dict)
     max_tokens: int | None = None
     max_tokens_place: str = "max_tokens"
     stop: list[str] = field(default_factory=list)
@@ -44,4 +46,5 @@ class Generation:
     progress: bool = False
     trims: bool = False
     trim_word: str = "trim"
+    template_arguments: Mapping[str, object] = field(default_factory=dict)
     ignored: Sequence[str] = ()

@@ -13,7 +13,15 @@ import msgspec
 
 from sheily_native import InvalidArgumentError, NativeError
 
-from ..protocol.commands import Detokenize, Grammar, Sampling, Segment, Start, Submit, Tokenize
+from ..protocol.commands import (
+    Detokenize,
+    Grammar,
+    Sampling,
+    Segment,
+    Start,
+    Submit,
+    Tokenize,
+)
 from ..protocol.events import (
     Admitted,
     Detokenized,
@@ -23,6 +31,7 @@ from ..protocol.events import (
     Tokenized,
     TooLong,
 )
+from .biases import with_bias
 from .grammar.compiler import Verdict
 from .grammar.looser import looser
 from .grammar.trials import Trials
@@ -218,6 +227,8 @@ class Admission:
     def _admit_read(
         self, submit: Submit, prompts: Sequence[ReadPrompt], n_before_last: int = 0
     ) -> _Readings:
+        if submit.bias_texts:
+            submit = yield from with_bias(self._tokenizer, submit)
         for token in submit.sampling.logit_bias.ids():
             if not 0 <= token < self._tokenizer.n_vocab:
                 n_vocab = self._tokenizer.n_vocab

@@ -64,6 +64,11 @@ class Bias(msgspec.Struct, frozen=True):
     tokens: bytes = b""
     values: bytes = b""
 
+    def without(self, tokens: Mapping[int, float]) -> dict[int, float]:
+        """Returns the biases of other tokens than these."""
+        pairs = zip(self.ids(), array("f", self.values), strict=True)
+        return {token: value for token, value in pairs if token not in tokens}
+
     @classmethod
     def of(cls, biases: Mapping[int, float]) -> Bias:
         return cls(array("q", biases).tobytes(), array("f", biases.values()).tobytes())
@@ -131,7 +136,8 @@ class Submit(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     logprobs. `visible` lists control tokens whose text is part of the answer. `prediction` is a
     text that the answer may repeat. `scope` identifies the caller as far as callers are told apart:
     one caller's text never affects another's.
-    `progress` asks for Prefilled events.
+    `progress` asks for Prefilled events. `bias_texts` are texts with what is added to the logits of
+    each of their tokens, in the place of what `sampling` has for them.
     """
 
     id: int
@@ -152,6 +158,7 @@ class Submit(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     scope: str = ""
     room: int = 1
     progress: bool = False
+    bias_texts: dict[str, float] = {}
 
     @property
     def n_choices(self) -> int:

@@ -49,6 +49,11 @@ class PromptError(ValueError):
         self.param = param
 
 
+def argument_place(name: str) -> str:
+    """Returns what requests call an argument for the template."""
+    return f"chat_template_kwargs.{name[:64]}"
+
+
 def marker(text: str) -> Segment:
     """Makes a segment that is one control token."""
     return Segment(text, True)
@@ -162,7 +167,8 @@ class Render(Protocol):
     """Renders a conversation as a prompt that asks for the next assistant message.
 
     `default_system` is what the model's file adds to a conversation without a system message.
-    Raises PromptError.
+    `arguments` are what a request gives the template; others than `Template.arguments` have no
+    effect. Raises PromptError.
     """
 
     def __call__(
@@ -172,6 +178,7 @@ class Render(Protocol):
         date: datetime.date,
         tools: Sequence[Mapping[str, Any]] | None = None,
         default_system: str | None = None,
+        arguments: Mapping[str, object] | None = None,
     ) -> list[Segment]: ...
 
 
@@ -181,7 +188,8 @@ class Template:
 
     `about` names the family in the error that refuses other models. `markers` are all that `render`
     may write, each one control token. `recognizes` checks a GGUF's chat template, and
-    `default_system` returns the system text that the template adds.
+    `default_system` returns the system text that the template adds. `arguments` are those of
+    the template's variables that a request may set.
     """
 
     name: str
@@ -191,3 +199,4 @@ class Template:
     render: Render
     default_system: Callable[[str], str | None] = lambda template: None
     calls: CallSyntax | None = None
+    arguments: frozenset[str] = frozenset()

@@ -53,6 +53,7 @@ def render(
     date: datetime.date,
     tools: Sequence[Mapping[str, Any]] | None = None,
     continues: bool = False,
+    arguments: Mapping[str, object] | None = None,
 ) -> list[Segment]:
     """Renders the prompt that asks for the next assistant message, generation prompt included. With
     `continues`, that message begins with the text of the last one.
@@ -62,7 +63,11 @@ def render(
     """
     before = messages[:-1] if continues else messages
     segments = template_of(prompt_format).render(
-        before, date=date, tools=tools, default_system=prompt_format.default_system
+        before,
+        date=date,
+        tools=tools,
+        default_system=prompt_format.default_system,
+        arguments=arguments,
     )
     if continues:
         # One segment with the generation prompt: texts that are parted give other tokens.

@@ -15,6 +15,7 @@ from ...templates.arguments import completed
 from ...templates.base import Function, Message, Offer, ToolCall
 from .. import body
 from . import protocol as wire
+from .bias import read_bias
 from .forms import answer_form
 from .neutral import EFFECTLESS, NEUTRAL
 
@@ -98,10 +99,12 @@ def asked(
     """Returns what messages with these options ask for. Raises InvalidRequestError."""
     max_tokens, max_tokens_place = options.completion_limit()
     conversation = [to_message(message, i) for i, message in enumerate(messages)]
+    bias = read_bias(options.logit_bias)
     return Generation(
         messages=conversation,
         continues=continues(conversation, options),
-        sampling=sampling(options),
+        sampling=sampling(options, bias.ids),
+        bias_texts=bias.texts,
         max_tokens=max_tokens,
         max_tokens_place=max_tokens_place,
         stop=options.stops(),
@@ -114,6 +117,7 @@ def asked(
         ignored=ignored,
         progress=progress,
         trims=options.truncation == "trim",
+        template_arguments=options.chat_template_kwargs or {},
     )
 
 
@@ -162,11 +166,16 @@ def check_options(options: wire.Options) -> None:
         raise InvalidRequestError(
             "A json_schema needs its schema.", "response_format.json_schema.schema"
         )
-    for token in options.logit_bias or ():
-        if not (token.isascii() and token.isdigit() and len(token) <= 10):
-            raise InvalidRequestError(
-                f"{token[:20]!r} is not a token id.", "logit_bias", "invalid_type"
-            )
+    check_arguments(options.chat_template_kwargs)
+
+
+def check_arguments(arguments: dict[str, Any] | None) -> None:
+    """Raises InvalidRequestError for arguments of a template that are nested too deeply."""
+    if too_deep(arguments or {}):
+        raise InvalidRequestError(
+            f"chat_template_kwargs is nested deeper than {MAX_NESTING} levels.",
+            "chat_template_kwargs",
+        )
 
 
 def check_tools(tools: list[wire.Tool], place: str = TOOL_PLACE) -> None:
@@ -215,8 +224,9 @@ def too_deep(value: Any) -> bool:
     return True
 
 
-def sampling(options: wire.Options) -> Sampling:
-    """Returns the sampling parameters. OpenAI's defaults: temperature 1, top_p 1, a new seed."""
+def sampling(options: wire.Options, bias: Bias | None = None) -> Sampling:
+    """Returns the sampling parameters; `bias` is theirs by token ids, if it has been read. OpenAI's
+    defaults: temperature 1, top_p 1, a new seed."""
     return Sampling(
         temperature=0.0 if options.top_p == 0 else _or(options.temperature, 1.0),
         top_k=max(0, options.top_k or 0),
@@ -226,7 +236,7 @@ def sampling(options: wire.Options) -> Sampling:
         frequency_penalty=options.frequency_penalty or 0.0,
         presence_penalty=options.presence_penalty or 0.0,
         seed=None if options.seed == -1 else options.seed,
-        logit_bias=Bias.of({int(t): value for t, value in (options.logit_bias or {}).items()}),
+        logit_bias=read_bias(options.logit_bias).ids if bias is None else bias,
         ignore_eos=bool(options.ignore_eos),
     )
 

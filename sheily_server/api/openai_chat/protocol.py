@@ -14,6 +14,9 @@ from msgspec import Meta, Struct
 MAX_MESSAGES = 512
 MAX_STOPS = 16
 MAX_LOGIT_BIAS = 300_000
+MAX_BIAS_TEXTS = 256
+MAX_BIAS_BYTES = 16 * 1024
+"""Bytes of the texts in a logit bias."""
 MAX_TOP_LOGPROBS = 20
 MAX_TOOLS = 128
 
@@ -23,6 +26,12 @@ RepeatPenalty = Annotated[float, Meta(ge=0.01, le=10)]
 Temperature = Annotated[float, Meta(ge=0, le=2)]
 TokenCount = Annotated[int, Meta(ge=-1, le=2**63 - 1)]
 """-1 asks for as many tokens as the server gives."""
+BiasValue = Annotated[float, Meta(ge=-100, le=100)] | bool
+LogitBias = (
+    Annotated[dict[str, BiasValue], Meta(max_length=MAX_LOGIT_BIAS)]
+    | Annotated[list[tuple[int | str, BiasValue]], Meta(max_length=MAX_LOGIT_BIAS)]
+)
+"""Token ids, or texts whose tokens are meant, with what is added to their logits. false is -100."""
 # The part after $ is there because Python's $ also matches before a final line break.
 FunctionName = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]{1,64}$(?!\n)")]
 Seed = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
@@ -217,12 +226,7 @@ class Options(Struct, frozen=True, kw_only=True):
     seed: Seed | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
-    logit_bias: (
-        Annotated[
-            dict[str, Annotated[float, Meta(ge=-100, le=100)]], Meta(max_length=MAX_LOGIT_BIAS)
-        ]
-        | None
-    ) = None
+    logit_bias: LogitBias | None = None
     response_format: ResponseFormat | None = None
     json_schema: dict[str, Any] | None = None
     grammar: str | None = None
@@ -240,6 +244,7 @@ class Options(Struct, frozen=True, kw_only=True):
     truncation: Literal["error", "trim"] | None = None
     continue_final_message: bool | None = None
     add_generation_prompt: bool | None = None
+    chat_template_kwargs: dict[str, Any] | None = None
     prediction: Prediction | None = None
     user: str | None = None
     metadata: dict[str, str] | None = None

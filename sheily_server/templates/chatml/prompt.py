@@ -84,6 +84,7 @@ def renderer(text: ToolText) -> Render:
         date: datetime.date,
         tools: Sequence[Mapping[str, Any]] | None = None,
         default_system: str | None = None,
+        arguments: Mapping[str, object] | None = None,
     ) -> list[Segment]:
         """Renders the prompt that asks for the next assistant message.
 

@@ -2,7 +2,7 @@
 
 from ..base import CallSyntax, Template
 from .calls import PYTHON_TAG, grammar, reader
-from .prompt import MARKERS, recognizes, render
+from .prompt import ARGUMENTS, MARKERS, recognizes, render
 
 TEMPLATE = Template(
     name="llama3",
@@ -10,5 +10,6 @@ TEMPLATE = Template(
     markers=MARKERS,
     recognizes=recognizes,
     render=render,
+    arguments=ARGUMENTS,
     calls=CallSyntax(visible=(PYTHON_TAG,), grammar=grammar, reader=reader),
 )

@@ -25,7 +25,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ...protocol.commands import Segment
-from ..base import Message, PromptError, ToolCall, marker, plain
+from ..base import Message, PromptError, ToolCall, argument_place, marker, plain
 
 BEGIN_OF_TEXT = "<|begin_of_text|>"
 START_HEADER = "<|start_header_id|>"
@@ -51,6 +51,19 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 # Far more than any model's context holds in practice.
 _MAX_TOOL_CHARACTERS = 4 * 1024 * 1024
 
+DATE, TOOLS_FOR_USER = "date_string", "tools_in_user_message"
+ARGUMENTS = frozenset((DATE, TOOLS_FOR_USER))
+"""The template's variables that a request may set: what the model is told is today, and whether
+tools are in the first user message, or else in the system's."""
+_LONGEST_DATE = 100
+
+_SYSTEM_TOOL_INSTRUCTIONS = (
+    "You have access to the following functions. To call a function, please respond with JSON "
+    "for a function call."
+    'Respond in the format {"name": function name, '
+    '"parameters": dictionary of argument name and its value}.'
+    "Do not use variables.\n\n"
+)
 _TOOL_INSTRUCTIONS = (
     "Given the following functions, please respond with a JSON for a function call "
     "with its proper arguments that best answers the given prompt.\n\n"
@@ -76,26 +89,34 @@ def render(
     date: datetime.date,
     tools: Sequence[Mapping[str, Any]] | None = None,
     default_system: str | None = None,
+    arguments: Mapping[str, object] | None = None,
 ) -> list[Segment]:
     """Renders the prompt that asks for the next assistant message.
 
     `date` is the date that the model is told is today. It stands near token 20, so a conversation
-    should keep one. An empty `tools` counts as none. Raises PromptError.
+    should keep one. An empty `tools` counts as none. `arguments` are as in ARGUMENTS. Raises
+    PromptError.
     """
     if not messages:
         raise PromptError("a conversation needs at least one message", "messages")
-    return list(_segments(messages, date, tools or ()))
+    given = arguments or {}
+    for_user = given.get(TOOLS_FOR_USER)
+    if not (for_user is None or isinstance(for_user, bool)):
+        raise PromptError("it must be true or false", argument_place(TOOLS_FOR_USER))
+    today = _today(date, given.get(DATE))
+    return list(_segments(messages, today, tools or (), for_user is not False))
 
 
 def _segments(
-    messages: Sequence[Message], date: datetime.date, tools: Sequence[Mapping[str, Any]]
+    messages: Sequence[Message], today: str, tools: Sequence[Mapping[str, Any]], for_user: bool
 ) -> Iterator[Segment]:
     system, rest = "", list(enumerate(messages))
     if messages[0].role == "system":
         system, rest = messages[0].text.strip(), rest[1:]
     yield marker(BEGIN_OF_TEXT)
-    yield from _turn("system", _preamble(date, bool(tools)) + system)
-    if tools:
+    for_system = "" if for_user or not tools else _tool_text(_SYSTEM_TOOL_INSTRUCTIONS, tools)
+    yield from _turn("system", _preamble(today, bool(tools)) + for_system + system)
+    if tools and for_user:
         if not rest:
             raise PromptError(
                 "tools are written into the first user message, and there is none", "messages"
@@ -103,7 +124,7 @@ def _segments(
         question = ""
         if not rest[0][1].tool_calls:
             question, rest = rest[0][1].text.strip(), rest[1:]
-        yield from _turn("user", _tool_text(tools) + question)
+        yield from _turn("user", _tool_text(_TOOL_INSTRUCTIONS, tools) + question)
     for index, message in rest:
         role = "ipython" if message.role == "tool" else message.role
         yield from _turn(role, _body(message, f"messages[{index}]"))
@@ -123,9 +144,19 @@ def _turn(role: str, body: str) -> Iterator[Segment]:
     yield marker(END_OF_TURN)
 
 
-def _preamble(date: datetime.date, with_tools: bool) -> str:
+def _today(date: datetime.date, given: object) -> str:
+    """Returns what the model is told is today. Raises PromptError."""
+    if given is None:
+        return f"{date.day:02d} {_MONTHS[date.month - 1]} {date.year}"
+    if not isinstance(given, str) or len(given) > _LONGEST_DATE:
+        raise PromptError(
+            f"it must be a text of at most {_LONGEST_DATE} characters", argument_place(DATE)
+        )
+    return given
+
+
+def _preamble(today: str, with_tools: bool) -> str:
     environment = "Environment: ipython\n" if with_tools else ""
-    today = f"{date.day:02d} {_MONTHS[date.month - 1]} {date.year}"
     return f"{environment}Cutting Knowledge Date: December 2023\nToday Date: {today}\n\n"
 
 
@@ -150,14 +181,14 @@ def _call(call: ToolCall, param: str) -> str:
     return f'{{"name": "{call.name}", "parameters": {parameters}}}'
 
 
-def _tool_text(tools: Sequence[Mapping[str, Any]]) -> str:
+def _tool_text(instructions: str, tools: Sequence[Mapping[str, Any]]) -> str:
     """Returns the instructions and the tools as indented JSON, in order, not escaped for HTML.
 
     Indentation multiplies size: a few MB of numbers under a thousand brackets become gigabytes.
     Writing therefore stops at _MAX_TOOL_CHARACTERS.
     """
     encoder = json.JSONEncoder(ensure_ascii=False, indent=4)
-    pieces = [_TOOL_INSTRUCTIONS]
+    pieces = [instructions]
     room = _MAX_TOOL_CHARACTERS
     for index, tool in enumerate(tools):
         try:
