@@ -12,7 +12,7 @@ from . import protocol as wire
 
 FIELD = "logit_bias"
 NEVER = -100.0
-_IS_NUMBER = re.compile(r"[+-]?[0-9]+", re.ASCII)
+_IS_NUMBER = re.compile(r"[+-]?[0-9]+")
 _MOST_DIGITS = 10
 
 
@@ -30,7 +30,7 @@ def read_bias(given: wire.LogitBias | None) -> ReadBias:
     ids: dict[int, float] = {}
     texts: dict[str, float] = {}
     for token, value in _pairs(given):
-        if isinstance(token, str) and _IS_NUMBER.fullmatch(token) is None:
+        if isinstance(token, str) and not _is_number(token):
             texts[token] = value
         else:
             ids[_id(token)] = value
@@ -49,6 +49,10 @@ def _pairs(given: wire.LogitBias | None) -> Iterator[tuple[int | str, float]]:
         if value is True:
             raise InvalidRequestError("A bias is a number or false.", FIELD, "invalid_type")
         yield token, NEVER if value is False else value
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and (text.isdigit() or _IS_NUMBER.fullmatch(text) is not None)
 
 
 def _id(token: int | str) -> int:

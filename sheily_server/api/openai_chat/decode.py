@@ -166,6 +166,7 @@ def check_options(options: wire.Options) -> None:
         raise InvalidRequestError(
             "A json_schema needs its schema.", "response_format.json_schema.schema"
         )
+    read_bias(options.logit_bias)
     check_arguments(options.chat_template_kwargs)
 
 

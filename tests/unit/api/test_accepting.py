@@ -33,9 +33,13 @@ UNKNOWN: dict[str, tuple[dict[str, Any], list[str], str]] = {
     "a typo": ({"temprature": 1}, ["temprature"], "temprature"),
     "null": ({"temprature": None}, ["temprature"], "temprature"),
     "other servers' options": (
-        {"chat_template_kwargs": {"a": {"b": 1}}, "cache_prompt": True, "keep_alive": "5m"},
-        ["chat_template_kwargs", "cache_prompt", "keep_alive"],
-        "chat_template_kwargs",
+        {
+            "guided_decoding_backend": "xgrammar",
+            "cache_prompt": True,
+            "structured_outputs": {"disable_fallback": True},
+        },
+        ["guided_decoding_backend", "cache_prompt", "structured_outputs.disable_fallback"],
+        "guided_decoding_backend",
     ),
     "reasoning in a history": (
         {

@@ -220,6 +220,7 @@ def rows(heading: str) -> dict[str, str]:
     [
         ("Request fields", openai.ChatRequest),
         ("`POST /tokenize`", tokens.TokenizeRequest),
+        ("`POST /apply-template`", tokens.TemplateRequest),
         ("`POST /detokenize`", tokens.DetokenizeRequest),
     ],
 )

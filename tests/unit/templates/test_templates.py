@@ -92,6 +92,29 @@ def reference(
     )
 
 
+@pytest.mark.parametrize("name", [n for n, dialect in ACCEPTED.items() if dialect == "llama3"])
+@pytest.mark.parametrize("for_user", [None, True, False])
+@pytest.mark.parametrize("tools", [None, [{"type": "function", "function": {"name": "f"}}]])
+def test_arguments_of_llama3(name: str, for_user: bool | None, tools: Any) -> None:
+    talk = [Message("system", " S "), Message("user", "hi")]
+    given = {"date_string": "<|eot_id|> 1 May 1886", "tools_in_user_message": for_user}
+    arguments = {key: value for key, value in given.items() if value is not None}
+    segments = render(
+        PromptFormat("llama3"),
+        talk,
+        date=datetime.date(2024, 7, 26),
+        tools=tools,
+        arguments=arguments,
+    )
+    assert_well_formed(segments, PromptFormat("llama3"))
+    assert joined(segments) == compiled(read_template(name)).render(
+        messages=[as_template_message(message) for message in talk],
+        bos_token="<|begin_of_text|>",
+        add_generation_prompt=True,
+        **arguments | ({"tools": tools} if tools else {}),
+    )
+
+
 def joined(segments: Sequence[Segment]) -> str:
     return "".join(segment.text for segment in segments)
 
