@@ -35,11 +35,12 @@ def llama3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 def asked(server: Server, path: str, **fields: Any) -> tuple[Any, list[str]]:
     """The Submit command that a request becomes, and what was named as without effect."""
-    said: dict[str, Any] = {
+    bodies: dict[str, dict[str, Any]] = {
         "/v1/chat/completions": {"messages": [{"role": "user", "content": "show"}]},
         "/v1/completions": {"prompt": "show"},
         "/chat": {"message": "show"},
-    }[path]
+    }
+    said = bodies[path]
     answer = server.ask("POST", path, said | fields)
     assert answer.status == 200, answer.body
     body = answer.json()
