@@ -37,7 +37,8 @@ ITEM: "a".."c" | DIGIT
 def test_answers_follow_grammars(
     llama3_server: RealServer, field: str, grammar: str, expected: str
 ) -> None:
-    fields = {field: {"grammar": grammar} if field == "structured_outputs" else grammar}
+    given: Any = {"grammar": grammar} if field == "structured_outputs" else grammar
+    fields: dict[str, Any] = {field: given}
     for seed in range(3):
         answer = complete(llama3_server, max_tokens=300, seed=seed, **fields)
         if answer.choice["finish_reason"] == "stop":

@@ -223,7 +223,7 @@ def test_tokens_that_are_none(server: Server, token: Any) -> None:
     assert answer.error()["param"] in ("tokens", "tokens[1]")
 
 
-@pytest.mark.parametrize("token", ["-1", "", " 1", "1e3", "0x10", "\u0661", "9" * 5000, "None"])
+@pytest.mark.parametrize("token", ["-1", "+1", "9" * 11, "9" * 5000])
 def test_a_bias_on_what_is_no_token(server: Server, token: str) -> None:
     refused(server.complete("hi", logit_bias={token: 1}), 400, "invalid_type", "logit_bias")
 
@@ -302,7 +302,7 @@ def test_numbers_without_an_end(server: Server, number: str) -> None:
         ("max_tokens", 1.5),
         ("stream", 1),
         ("stop", 5),
-        ("logit_bias", []),
+        ("logit_bias", 5),
         ("seed", "1"),
         ("messages", {}),
         ("tools", "f"),
