@@ -225,6 +225,16 @@ def test_a_bias_on_the_first_and_the_last_token() -> None:
     job_of(sampling=Sampling(logit_bias=Bias.of({0: 1.0, 999: 1.0})))
 
 
+def test_a_bias_by_texts_is_one_by_their_tokens() -> None:
+    sampling = Sampling(logit_bias=Bias.of({5: 1.0, ord("a"): 2.0}))
+    job = job_of(sampling=sampling, bias_texts={"ab": -100.0, "bc": 3.0, "<|x|>": 4.0})
+    letters = {ord("a"): -100.0, ord("b"): 3.0, ord("c"): 3.0} | dict.fromkeys(
+        map(ord, "<|x>"), 4.0
+    )
+    assert job.submit.sampling.logit_bias == Bias.of({5: 1.0} | letters)
+    assert job.submit.bias_texts == {}
+
+
 def test_a_grammar_that_cannot_be_honoured() -> None:
     event, job = answer(n=2, grammar=Grammar("bad", "response_format"))
     assert event == Refused(
