@@ -28,7 +28,7 @@ endif
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: help serve develop test test-optimized test-browser sanitize fuzz soak torture nightly check \
+.PHONY: help serve develop test test-optimized test-browser test-clients test-clients-light sanitize fuzz soak torture nightly check \
 	lint types format format-check test-packaging clean FORCE
 
 help:
@@ -36,6 +36,8 @@ help:
 	@echo 'make test            build, run every quick test'
 	@echo 'make test-optimized  the unit tests with python -O, which leaves asserts out'
 	@echo 'make test-browser    the dashboard in Chromium, Node and a real model behind it'
+	@echo 'make test-clients    the programs of others, untouched, in environments of their own (minutes)'
+	@echo 'make test-clients-light  those of them that are small'
 	@echo 'make sanitize        the tests of the native library under sanitizers (gcc)'
 	@echo 'make fuzz            every fuzz target in full (an hour or more); make fuzz CASES=1000'
 	@echo 'make fuzz-NAME       one of them: $(FUZZ)'
@@ -61,7 +63,7 @@ STAMP := $(VENV)/.installed
 MODULES := $(shell find sheily_native sheily_server -name '*.py' | sort | cksum)
 
 # The packages that the goals need. What is there already is kept: a larger set has all of a smaller.
-FOR_TESTS := test test-optimized sanitize fuzz fuzz-% soak torture nightly
+FOR_TESTS := test test-optimized test-clients test-clients-light sanitize fuzz fuzz-% soak torture nightly
 FOR_BROWSER := test-browser
 FOR_DEVELOPERS := develop check lint types format format-check test-packaging
 HAD := $(shell sed -n 1p '$(STAMP)' 2>/dev/null)
@@ -116,7 +118,7 @@ WITH_HOOKS = SHEILY_HOOKS_LIBRARY="$$(echo '$(BUILD)'/hooks/_native*.so)"
 
 test: $(STAMP) $(SMOLLM2)
 	$(HOOKS)
-	$(WITH_HOOKS) $(BIN)/python -m pytest --timeout=600 -m 'not packaging and not browser'
+	$(WITH_HOOKS) $(BIN)/python -m pytest --timeout=600 -m 'not packaging and not browser and not programs'
 
 # Without the asserts of what is tested: none of them guards anything. Those of the tests are kept,
 # as pytest writes them, which it doubts.
@@ -126,6 +128,16 @@ test-optimized: $(STAMP)
 
 test-browser: $(STAMP) $(SMOLLM2)
 	$(BIN)/python -m pytest -m browser tests/browser
+
+# Agents, frameworks and coding agents, from PyPI and npm, in the versions that
+# tests/clients/programs pins. They are installed once, under build/clients.
+PROGRAMS := $(BIN)/python -m pytest --timeout=600 tests/clients/programs
+
+test-clients: $(STAMP) $(SMOLLM2)
+	$(PROGRAMS)
+
+test-clients-light: $(STAMP) $(SMOLLM2)
+	$(PROGRAMS) -m 'not heavy'
 
 # Our own native code is compiled once more, for addresses and undefined behaviour; llama.cpp is not.
 # The runtime of the sanitizers has to be there before Python, and the C++ library before the first

@@ -18,6 +18,9 @@ The first word of the last user message is the order, what follows are its argum
     refuse PARAM WORDS  Refused
     timed-out           one token, then Finished because of the deadline
     stopped I WORDS     the words, then the end by the request's stop string of that place
+    say WORDS           the words, as far as the line goes
+    steps N NAME WORDS  (Llama 3) a call of NAME with {"step": k}, until N results are there; then
+                        the words
     crash               one token, then SIGKILL; `crash-early`: before Admitted
     abort               admitted, then SIGABRT; `abort-early`: before Admitted; `segv`: SIGSEGV;
                         `abort-cancelled`: once it is cancelled
@@ -93,6 +96,7 @@ from sheily_server.protocol.events import (
     TokenLogprob,
     TooLong,
 )
+from tests.support import fake_script
 
 COMMAND = (sys.executable, "-m", "tests.support.fake_engine")
 PATIENCE_S = 100.0
@@ -186,6 +190,8 @@ class Answer:
             "refuse": self._refuse,
             "timed-out": self._timed_out,
             "stopped": self._stopped,
+            "say": lambda _: self._answer(WORD.findall(fake_script.said(text))),
+            "steps": self._steps,
             "crash": self._crash,
             "crash-early": self._crash_early,
             "exit": self._exit,
@@ -291,6 +297,9 @@ class Answer:
         self._admit()
         n = self._tokens(words, pause)
         self._finish(n, "stop" if n == len(words) else "length")
+
+    def _steps(self, arguments: list[str]) -> None:
+        self._answer(WORD.findall(fake_script.step(self._submit.segments, arguments)))
 
     def _show(self, arguments: list[str]) -> None:
         self._answer([msgspec.json.encode(self._submit).decode()])
