@@ -23,10 +23,13 @@ def test_the_ai_sdk(
 
 
 @pytest.mark.heavy
+@pytest.mark.parametrize("api", ["chat", "responses"])
 @pytest.mark.parametrize(("server", "part"), [("scripted", "loop"), ("smollm2", "real")])
-def test_langchain(server: str, part: str, request: pytest.FixtureRequest, home: Path) -> None:
+def test_langchain(
+    server: str, part: str, api: str, request: pytest.FixtureRequest, home: Path
+) -> None:
     if environments.node_version() < NODE_OF_LANGCHAIN:
         pytest.skip(f"LangChain.js needs Node {NODE_OF_LANGCHAIN} or newer")
     folder = environments.node("heavy")
-    command = ["node", str(folder / "langchain.mjs"), part]
+    command = ["node", str(folder / "langchain.mjs"), part, api]
     passes(command, request.getfixturevalue(server), home)

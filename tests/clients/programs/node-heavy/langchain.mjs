@@ -1,12 +1,13 @@
-// LangChain.js: node langchain.mjs loop|real. A loop of twelve calls with a model that does as it is
-// told; or text, streams, typed answers and completions with a real one.
+// LangChain.js: node langchain.mjs loop|real chat|responses. A loop of twelve calls with a model that
+// does as it is told; or text, streams, typed answers and completions with a real one.
 import assert from "node:assert/strict";
 import { HumanMessage, SystemMessage, ToolMessage } from "@langchain/core/messages";
 import { tool } from "@langchain/core/tools";
 import { ChatOpenAI, OpenAI } from "@langchain/openai";
 import { z } from "zod";
 
-const [part] = process.argv.slice(2);
+const [part, api] = process.argv.slice(2);
+const useResponsesApi = api === "responses";
 const model = process.env.MODEL;
 const STEPS = 12;
 
@@ -17,7 +18,7 @@ const loop = async () => {
     description: "Takes the step with this number.",
     schema: z.object({ step: z.number() }),
   });
-  for (const [useResponsesApi, isStream] of [[false, false], [false, true], [true, false]]) {
+  for (const isStream of [false, true]) {
     taken.length = 0;
     const bound = new ChatOpenAI({ model, useResponsesApi }).bindTools([nextStep]);
     const ask = async (messages) => {
@@ -47,20 +48,18 @@ const loop = async () => {
 };
 
 const real = async () => {
-  for (const useResponsesApi of [false, true]) {
-    const chat = new ChatOpenAI({ model, useResponsesApi, maxTokens: 60 });
-    assert.ok((await chat.invoke("Name a river.")).text);
-    const pieces = [];
-    for await (const chunk of await chat.stream("Name a river.")) pieces.push(chunk.text);
-    assert.ok(pieces.length > 2);
-    const City = z.object({ name: z.enum(["Madrid", "Paris"]) });
-    for (const method of ["functionCalling", "jsonSchema"]) {
-      const city = await chat.withStructuredOutput(City, { method }).invoke("Describe a city.");
-      assert.deepEqual(City.parse(city), city);
-    }
+  const chat = new ChatOpenAI({ model, useResponsesApi, maxTokens: 60 });
+  assert.ok((await chat.invoke("Name a river.")).text);
+  const pieces = [];
+  for await (const chunk of await chat.stream("Name a river.")) pieces.push(chunk.text);
+  assert.ok(pieces.length > 2);
+  const City = z.object({ name: z.enum(["Madrid", "Paris"]) });
+  for (const method of ["functionCalling", "jsonSchema"]) {
+    const city = await chat.withStructuredOutput(City, { method }).invoke("Describe a city.");
+    assert.deepEqual(City.parse(city), city);
   }
   assert.ok(await new OpenAI({ model, maxTokens: 5 }).invoke("The capital of France is"));
 };
 
 await { loop, real }[part]();
-console.log(`ok LangChain.js, ${part}, over chat and responses`);
+console.log(`ok LangChain.js, ${part}, over ${api}`);

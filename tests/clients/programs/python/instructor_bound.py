@@ -10,11 +10,18 @@ from typing import Literal
 import instructor
 from instructor import Mode
 from openai import OpenAI
-from pydantic import BaseModel, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 MODEL = os.environ["MODEL"]
 MODES = [Mode.TOOLS, Mode.TOOLS_STRICT, Mode.FUNCTIONS, Mode.JSON_SCHEMA, Mode.JSON_O1]
 QUESTION = [{"role": "user", "content": "Extract: Jason is 25 years old and lives in Paris."}]
+ACCOUNT = [
+    {
+        "role": "user",
+        "content": "Extract the account: tags new, password secret, folder /tmp, picture abc, "
+        "scores a 1 and b 2, price 12.5, note hello.",
+    }
+]
 
 
 class Person(BaseModel):
@@ -25,14 +32,16 @@ class Person(BaseModel):
 
 
 class Account(BaseModel):
-    """What pydantic writes with uniqueItems, formats, propertyNames and lookaheads."""
+    """What pydantic writes with uniqueItems, formats, propertyNames and large bounds. Closed, since a
+    small model would add properties for ever."""
 
-    tags: set[Literal["new", "old"]]
+    model_config = ConfigDict(extra="forbid")
+    tags: set[Literal["new", "old"]] = Field(max_length=2)
     password: SecretStr = Field(max_length=12)
     folder: Path
     picture: bytes = Field(max_length=8)
     scores: dict[Literal["a", "b"], int]
-    price: Decimal = Field(max_digits=4, decimal_places=2)
+    price: Decimal
     note: str = Field(max_length=10000)
 
 
@@ -54,7 +63,7 @@ def modes() -> None:
 
 def default_mode(client: instructor.Instructor) -> None:
     account = client.chat.completions.create(
-        model=MODEL, response_model=Account, messages=QUESTION, max_tokens=600, temperature=0
+        model=MODEL, response_model=Account, messages=ACCOUNT, max_tokens=300, temperature=0
     )
     assert isinstance(account.password, SecretStr)
     assert isinstance(account.folder, Path)

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 MODEL = os.environ["MODEL"]
 JASON = {"name": "Jason", "age": 25}
+CALL = {"name": "Person", "parameters": JASON}
 
 
 class Person(BaseModel):
@@ -36,10 +37,10 @@ def ask(mode: Mode, response_model: Any, words: str) -> Any:
     )
 
 
-jason = Person(name="Jason", age=25)
-assert ask(Mode.JSON, Person, json.dumps(JASON)) == jason
-assert ask(Mode.MD_JSON, Person, f"```json {json.dumps(JASON)} ```") == jason
-call = json.dumps({"name": "Person", "parameters": JASON})
-found = list(ask(Mode.PARALLEL_TOOLS, Iterable[Person | Place], call))
-assert found == [jason], found
+for answer in (
+    ask(Mode.JSON, Person, json.dumps(JASON)),
+    ask(Mode.MD_JSON, Person, f"```json {json.dumps(JASON)} ```"),
+    *ask(Mode.PARALLEL_TOOLS, Iterable[Person | Place], json.dumps(CALL)),
+):
+    assert answer.model_dump() == JASON, answer
 print("ok instructor: the modes that leave the answer to the model")

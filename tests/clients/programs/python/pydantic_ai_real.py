@@ -15,7 +15,7 @@ class City(BaseModel):
 
     name: Literal["Madrid", "Paris"]
     founded: int = Field(ge=0, le=2000)
-    tags: set[Literal["old", "large"]]
+    tags: set[Literal["old", "large"]] = Field(max_length=2)
 
 
 async def main(prefix: str) -> None:
