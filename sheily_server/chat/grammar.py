@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -163,7 +164,7 @@ def _term(form: AnswerForm, longest: int) -> _Term:
     """Returns the term of a form. Raises InvalidRequestError."""
     if isinstance(form, AnswerSchema):
         if form.strict:
-            return _schema_term(_Followed(form.schema, form.place, None))
+            return _schema_term(_exact(form.schema, form.place))
         return _schema_term(_loose(form.schema, form.place, {}, longest))
     try:
         if isinstance(form, AnswerRegex):
@@ -185,10 +186,19 @@ def _schema_term(followed: _Followed) -> _Term:
 def _parameters(function: Function, longest: int) -> _Followed:
     schema = function.schema()
     if function.strict:
-        return _Followed(schema, function.place, None)
+        return _exact(schema, function.place)
     if schema["type"] != "object":
         return _Followed({"type": "object"}, function.place, (f"{function.place}.type",))
     return _loose(schema, function.place, {"type": "object"}, longest)
+
+
+def _exact(schema: dict[str, Any], place: str) -> _Followed:
+    """Follows all of a schema. `propertyNames`, which no grammar follows, is said with other
+    keywords where they say the same."""
+    if '"propertyNames"' not in json.dumps(schema):
+        return _Followed(schema, place, None)
+    found, left_out = relaxed(schema, place, sys.maxsize)
+    return _Followed(schema if left_out else found, place, None)
 
 
 def _loose(schema: dict[str, Any], place: str, instead: dict[str, Any], longest: int) -> _Followed:

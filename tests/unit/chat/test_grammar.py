@@ -11,8 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sheily_server.chat import grammar as schemas
-from sheily_server.chat.grammar import check_schema, schema_grammar
+from sheily_server.chat.grammar import AnswerSchema, answer_grammar, check_schema, schema_grammar
 from sheily_server.errors import ServiceError
+from sheily_server.templates.base import Offer
 from sheily_server.templates.lark import json_term
 from sheily_server.web.errors import kind
 
@@ -97,6 +98,43 @@ def test_the_layout_of_json_is_not_the_caller_s_to_say() -> None:
         "key_separator": ": ",
     }
     assert schema["x-guidance"] == {"whitespace_pattern": ".*", "item_separator": "a"}
+
+
+def followed(schema: dict[str, Any]) -> Any:
+    """What the grammar of a strict answer says of it."""
+    answer = AnswerSchema(schema, "s", strict=True)
+    found = answer_grammar(answer, Offer(), None)
+    assert found is not None
+    assert (found.loose, found.relaxed) == ([], [])
+    return json.loads(found.schemas["s"])
+
+
+def test_names_that_a_strict_schema_lists_are_followed() -> None:
+    digit = {"type": "integer", "minimum": 0, "maximum": 9}
+    record = {
+        "type": "object",
+        "propertyNames": {"type": "string", "enum": ["a", "b"]},
+        "additionalProperties": digit,
+        "required": ["a", "b"],
+    }
+    assert followed(record) == {
+        "type": "object",
+        "properties": {"a": digit, "b": digit},
+        "additionalProperties": False,
+        "required": ["a", "b"],
+    }
+
+
+@pytest.mark.parametrize(
+    "schema",
+    [
+        {"propertyNames": {"enum": ["a"]}, "uniqueItems": True},
+        {"propertyNames": {"maxLength": 3}},
+        {"oneOf": [{"type": "string"}, {"type": "null"}], "maxLength": 9000},
+    ],
+)
+def test_of_a_strict_schema_nothing_is_left_out(schema: dict[str, Any]) -> None:
+    assert followed(schema) == schema
 
 
 names = st.text(max_size=8) | st.sampled_from(['"""', "%json {}", "\nstart: /.*/", "x-guidance"])
