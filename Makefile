@@ -28,16 +28,16 @@ endif
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: help serve develop test test-optimized test-browser test-clients test-clients-light sanitize fuzz soak torture nightly check \
-	lint types format format-check test-packaging clean FORCE
+.PHONY: help serve develop test test-optimized test-browser test-clients test-clients-light sanitize \
+	fuzz soak torture nightly check lint types format format-check test-packaging clean FORCE
 
 help:
 	@echo 'make serve           build, fetch a small model, start the server on port $(LLM_PORT)'
 	@echo 'make test            build, run every quick test'
 	@echo 'make test-optimized  the unit tests with python -O, which leaves asserts out'
 	@echo 'make test-browser    the dashboard in Chromium, Node and a real model behind it'
-	@echo 'make test-clients    the programs of others, untouched, in environments of their own (minutes)'
-	@echo 'make test-clients-light  those of them that are small'
+	@echo 'make test-clients    programs of others, untouched: installs agents and frameworks (1.2 GB)'
+	@echo 'make test-clients-light  the smaller half of them'
 	@echo 'make sanitize        the tests of the native library under sanitizers (gcc)'
 	@echo 'make fuzz            every fuzz target in full (an hour or more); make fuzz CASES=1000'
 	@echo 'make fuzz-NAME       one of them: $(FUZZ)'
@@ -63,7 +63,8 @@ STAMP := $(VENV)/.installed
 MODULES := $(shell find sheily_native sheily_server -name '*.py' | sort | cksum)
 
 # The packages that the goals need. What is there already is kept: a larger set has all of a smaller.
-FOR_TESTS := test test-optimized test-clients test-clients-light sanitize fuzz fuzz-% soak torture nightly
+FOR_TESTS := test test-optimized test-clients test-clients-light sanitize fuzz fuzz-% soak torture \
+	nightly
 FOR_BROWSER := test-browser
 FOR_DEVELOPERS := develop check lint types format format-check test-packaging
 HAD := $(shell sed -n 1p '$(STAMP)' 2>/dev/null)
@@ -118,7 +119,8 @@ WITH_HOOKS = SHEILY_HOOKS_LIBRARY="$$(echo '$(BUILD)'/hooks/_native*.so)"
 
 test: $(STAMP) $(SMOLLM2)
 	$(HOOKS)
-	$(WITH_HOOKS) $(BIN)/python -m pytest --timeout=600 -m 'not packaging and not browser and not programs'
+	$(WITH_HOOKS) $(BIN)/python -m pytest --timeout=600 \
+		-m 'not packaging and not browser and not programs'
 
 # Without the asserts of what is tested: none of them guards anything. Those of the tests are kept,
 # as pytest writes them, which it doubts.

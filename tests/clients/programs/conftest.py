@@ -1,4 +1,4 @@
-"""Servers for other people's programs, each with an API key: two with real models, one whose model
+"""Servers for other people's programs, each with an API key: one with a real model, one whose model
 does as it was told, and one with room for the prompts of coding agents."""
 
 from __future__ import annotations
@@ -37,14 +37,6 @@ def smollm2() -> Iterator[Served]:
 
 
 @pytest.fixture(scope="session")
-def llama3() -> Iterator[Served]:
-    """Llama 3's prompts with random weights: what is not bound by a schema is noise."""
-    model = models.tiny_llama3()
-    with RealServer(model, context_size=4096, max_tokens=512, api_key=KEY) as server:
-        yield served(server, model)
-
-
-@pytest.fixture(scope="session")
 def scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     """The fake engine with Llama 3's prompts: `steps 12 next_step` makes a loop of twelve calls."""
     folder = tmp_path_factory.mktemp("scripted")
@@ -63,8 +55,9 @@ def scripted(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
 def roomy() -> Iterator[RealServer]:
     """Llama 3's prompts with random weights, and a context for long prompts; its answers are cut
     off early."""
-    settings = {"context_size": 32768, "parallel": 2, "max_tokens": 48, "api_key": KEY}
-    with RealServer(models.tiny_llama3(), **settings) as server:
+    with RealServer(
+        models.tiny_llama3(), context_size=32768, parallel=2, max_tokens=48, api_key=KEY
+    ) as server:
         server.wait_for_state("ready")
         yield server
 

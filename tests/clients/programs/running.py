@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,7 +98,7 @@ def passes(command: Sequence[str], served: Served, home: Path, *, limit_s: float
         pytest.fail(str(done), pytrace=False)
 
 
-def _environment(served: Served, home: Path) -> Mapping[str, str]:
+def _environment(served: Served, home: Path) -> dict[str, str]:
     """Variables of this process that are nobody's settings, and those that name the server."""
     kept = {"PATH", "LANG", "LC_ALL", "TERM", "SSL_CERT_FILE", processes.VARIABLE}
     return {

@@ -32,7 +32,7 @@ class Person(BaseModel):
 
 
 class Account(BaseModel):
-    """What pydantic writes with uniqueItems, formats, propertyNames and large bounds. Closed, since a
+    """What pydantic writes with uniqueItems, formats, propertyNames and large bounds. Closed: a
     small model would add properties for ever."""
 
     model_config = ConfigDict(extra="forbid")

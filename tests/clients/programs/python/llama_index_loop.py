@@ -1,4 +1,4 @@
-"""llama-index's agent: a loop of twelve calls, streamed as it does by default, and the next turn."""
+"""llama-index's agent: a loop of twelve calls, streamed as by default, and the next turn."""
 
 import asyncio
 import os

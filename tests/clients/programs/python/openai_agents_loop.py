@@ -1,5 +1,5 @@
-"""openai-agents with one of its models, `responses` (its default) or `chat`: a loop of twelve calls,
-whole and streamed, and a typed answer beside a function."""
+"""openai-agents with one of its models, `responses` (its default) or `chat`: a loop of twelve
+calls, whole and streamed, and a typed answer beside a function."""
 
 import asyncio
 import os
@@ -53,7 +53,7 @@ async def main(which: str) -> None:
 
     taken.clear()
     typed = agent.clone(output_type=Report)
-    question = f'steps 2 next_step {{"steps": 2, "place": "Rome"}}'
+    question = 'steps 2 next_step {"steps": 2, "place": "Rome"}'
     report = (await Runner.run(typed, question)).final_output
     assert report == Report(steps=2, place="Rome"), report
     assert taken == [1, 2], taken

@@ -1,4 +1,4 @@
-"""pydantic-ai over a real model: text, and typed answers in each of its ways, whole and streamed."""
+"""pydantic-ai over a real model: text, and typed answers in its ways, whole and streamed."""
 
 import asyncio
 import os
