@@ -15,7 +15,7 @@ from tests.support.real_server import RealServer
 
 pytestmark = pytest.mark.heavy
 
-LIMIT_S = 400.0
+LIMIT_S = 500.0
 NODE_OF_QWEN = 20
 PROMPT = "Say hello. Use no tools."
 REQUEST = re.compile(r"INFO req_[0-9a-f]{16} (\d+)(?: prompt=(\d+))?")
