@@ -13,6 +13,7 @@ from sheily_server.api.anthropic import protocol as wire
 from sheily_server.api.anthropic.conversation import MAX_PARTS, conversation
 from sheily_server.api.anthropic.neutral import EFFECTLESS, NEUTRAL
 from sheily_server.chat.generation import Generation
+from sheily_server.chat.grammar import AnswerSchema
 from sheily_server.errors import ContextExceededError, InvalidRequestError, ServiceError
 from sheily_server.templates.base import Message, ToolCall
 from tests.support.markdown import section, whole
@@ -348,7 +349,7 @@ def test_answers_that_follow_a_schema() -> None:
         ({"output_config": {"format": FORM}, "output_format": FORM}, "output_config.format.schema"),
     ):
         schema = asked(**fields).schema
-        assert schema is not None
+        assert isinstance(schema, AnswerSchema)
         assert (schema.schema, schema.place, schema.strict) == (SCHEMA, place, True)
     assert asked(output_config={}).schema is None
     large = {"type": "json_schema", "schema": {"enum": ["x" * 70_000]}}
