@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from typing import Any
 
@@ -69,29 +70,23 @@ def test_one_that_was_not_in_the_background_is_not_streamed_again() -> None:
         background.replay(record(), -1)
 
 
-def test_a_conversation_that_is_not_there_or_not_over() -> None:
-    store = memory_store()
-    assert kept.conversation(store, "", None) == []
-    for owner, status, code in [
+@pytest.mark.parametrize(
+    ("owner", "status", "code"),
+    [
         ("", "in_progress", "invalid_value"),
         ("another", "completed", "previous_response_not_found"),
-    ]:
-        found = record()
-        store.put(
-            Record(
-                id=found.id,
-                owner=owner,
-                created=found.created,
-                status=status,
-                body=found.body,
-                items=found.items,
-                context=found.context,
-            )
-        )
-        with pytest.raises(InvalidRequestError) as caught:
-            kept.conversation(store, "", found.id)
-        assert (caught.value.param, caught.value.code) == ("previous_response_id", code)
-    assert kept.conversation(store, "another", f"resp_{KEY}") == TALK
+    ],
+)
+def test_a_conversation_that_is_not_there_or_not_over(owner: str, status: str, code: str) -> None:
+    store = memory_store()
+    assert kept.conversation(store, "", None) == []
+    found = dataclasses.replace(record(), owner=owner, status=status)
+    store.put(found)
+    with pytest.raises(InvalidRequestError) as caught:
+        kept.conversation(store, "", found.id)
+    assert (caught.value.param, caught.value.code) == ("previous_response_id", code)
+    if owner:
+        assert kept.conversation(store, owner, found.id) == TALK
 
 
 def test_an_erased_response_is_not_written_again() -> None:
