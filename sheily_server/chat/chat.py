@@ -44,7 +44,7 @@ from ..templates.registry import render, template_of
 from .dates import ConversationDates
 from .generation import Generation
 from .grammar import answer_grammar
-from .history import drop_oldest, limit_history
+from .history import drop_oldest, excess_messages, limit_history
 from .known_arguments import unknown_arguments
 from .reader import AnswerReader, Piece, Progress
 from .turn import Caller, ClientGoneError, TimeLimit, Turn
@@ -60,8 +60,6 @@ ANSWER_SHARE = 4
 """Trimming leaves one part in ANSWER_SHARE of the context for an answer of unknown length."""
 MOST_TOLD = 100
 """Fields without effect that are logged."""
-TRIMMED_SHARE = 8
-"""A prompt that was not counted to its end loses at least one part in TRIMMED_SHARE."""
 
 _Event = TypeVar("_Event", bound=RequestEvent)
 
@@ -130,7 +128,9 @@ class Chat:
         try:
             while not isinstance(event := self._first_event(ticket, caller), Admitted):
                 long = _expected(event, TooLong)
-                excess = _excess(kept, long, self._config.context_size) if asked.trims else 0
+                excess = (
+                    excess_messages(kept, long, self._config.context_size) if asked.trims else 0
+                )
                 cut = drop_oldest(kept, excess)
                 if cut != kept:
                     n_dropped += len(kept) - len(cut)
@@ -140,7 +140,7 @@ class Chat:
                     submit = msgspec.structs.replace(submit, room=1)
                 else:
                     raise ContextExceededError(
-                        n_context=self._config.context_size,
+                        n_context=n_context,
                         n_prompt=long.prompt_tokens,
                         at_least=long.at_least,
                         place=long.place,
@@ -382,23 +382,3 @@ def _expected(event: RequestEvent, kind: type[_Event]) -> _Event:
         f"The engine answered with {type(event).__name__} in the place of {kind.__name__}.",
         code="engine_error",
     )
-
-
-def _excess(kept: Sequence[Message], event: TooLong, context_size: int) -> int:
-    """Returns how many of the oldest messages to drop from a prompt that is too long, by their
-    lengths.
-
-    The length of a prompt that was not counted to its end is unknown. The known part is too little,
-    so a fixed share goes each time: a long prompt then needs no hundreds of tries.
-    """
-    excess = event.prompt_tokens + event.room - context_size
-    length = sum(len(message.text) for message in kept)
-    left = excess * length / max(1, event.prompt_tokens)
-    if event.at_least:
-        left = max(left, length / TRIMMED_SHARE)
-    others = [message for message in kept if message.role != "system"]
-    for count, message in enumerate(others, 1):
-        left -= len(message.text)
-        if left <= 0:
-            return count
-    return len(others)

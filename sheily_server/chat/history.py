@@ -1,10 +1,14 @@
-"""Which messages of a long conversation stay in the prompt; knows roles, not tokens or text."""
+"""Which messages of a long conversation stay in the prompt; knows roles and lengths, no tokens."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ..protocol.events import TooLong
 from ..templates.base import Message
+
+TRIMMED_SHARE = 8
+"""A prompt that was not counted to its end loses at least one part in TRIMMED_SHARE."""
 
 
 def limit_history(messages: Sequence[Message], limit: int) -> tuple[list[Message], int]:
@@ -49,3 +53,23 @@ def drop_oldest(messages: Sequence[Message], count: int) -> list[Message]:
     cut = next((begin for begin in begins if begin >= count), begins[-1])
     dropped = set(places[:cut])
     return [message for place, message in enumerate(messages) if place not in dropped]
+
+
+def excess_messages(kept: Sequence[Message], event: TooLong, context_size: int) -> int:
+    """Returns how many of the oldest messages to drop from a prompt that is too long, by their
+    lengths.
+
+    The length of a prompt that was not counted to its end is unknown. The known part is too little,
+    so a fixed share goes each time: a long prompt then needs no hundreds of tries.
+    """
+    excess = event.prompt_tokens + event.room - context_size
+    length = sum(len(message.text) for message in kept)
+    left = excess * length / max(1, event.prompt_tokens)
+    if event.at_least:
+        left = max(left, length / TRIMMED_SHARE)
+    others = [message for message in kept if message.role != "system"]
+    for count, message in enumerate(others, 1):
+        left -= len(message.text)
+        if left <= 0:
+            return count
+    return len(others)

@@ -175,9 +175,7 @@ CALL, BAD_CALL = (f'{{"name": "f", "parameters": {{"a": {value}}}}}' for value i
     ],
     ids=lambda value: json.dumps(value)[:40],
 )
-def test_what_is_no_call_may_have_any_form(
-    desk: Desk, schema: Schema, texts: list[str]
-) -> None:
+def test_what_is_no_call_may_have_any_form(desk: Desk, schema: Schema, texts: list[str]) -> None:
     strict = function("f", strict_object(a=INTEGER), True)
     _, left = desk.relaxed(grammar_of(strict, schema=AnswerSchema(schema, "s")))
     for text in [*texts, CALL]:

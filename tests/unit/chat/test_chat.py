@@ -23,7 +23,7 @@ from sheily_server.chat import chat
 from sheily_server.chat import grammar as schemas
 from sheily_server.chat.chat import Chat
 from sheily_server.chat.generation import Generation
-from sheily_server.chat.history import drop_oldest
+from sheily_server.chat.history import drop_oldest, excess_messages
 from sheily_server.chat.reader import Piece
 from sheily_server.chat.turn import Caller, ClientGoneError, Turn
 from sheily_server.config import Config
@@ -801,7 +801,7 @@ def test_a_prompt_of_unknown_length_is_trimmed_in_few_steps(characters: int) -> 
     while n_tokens(kept) > most:
         before, n_steps = n_tokens(kept), n_steps + 1
         event = TooLong(id=1, prompt_tokens=most + 1, room=1, at_least=True)
-        kept = drop_oldest(kept, chat._excess(kept, event, most + 1))
+        kept = drop_oldest(kept, excess_messages(kept, event, most + 1))
         assert n_tokens(kept) < before
     assert n_steps < 50
     assert n_tokens(kept) > most * 7 / 8 - 2 * 410 / characters
@@ -811,7 +811,7 @@ def test_a_prompt_of_unknown_length_is_trimmed_in_few_steps(characters: int) -> 
 def test_a_prompt_without_text_is_trimmed() -> None:
     calls = Message("assistant", "", tool_calls=(ToolCall("f", {"x": "y" * 999}, id="c"),))
     event = TooLong(id=1, prompt_tokens=0, room=300, at_least=True)
-    assert chat._excess([calls, calls], event, 256) == 1
+    assert excess_messages([calls, calls], event, 256) == 1
 
 
 def test_trimming_counts_with_the_history_limit() -> None:
