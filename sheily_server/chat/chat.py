@@ -124,13 +124,12 @@ class Chat:
             scope=scope,
             progress=asked.progress,
         )
+        n_context = self._config.context_size
         ticket = self._supervisor.submit(submit, asked.trims)
         try:
             while not isinstance(event := self._first_event(ticket, caller), Admitted):
                 long = _expected(event, TooLong)
-                excess = (
-                    excess_messages(kept, long, self._config.context_size) if asked.trims else 0
-                )
+                excess = excess_messages(kept, long, n_context) if asked.trims else 0
                 cut = drop_oldest(kept, excess)
                 if cut != kept:
                     n_dropped += len(kept) - len(cut)

@@ -227,6 +227,10 @@ class Admission:
     def _admit_read(
         self, submit: Submit, prompts: Sequence[ReadPrompt], n_before_last: int = 0
     ) -> _Readings:
+        if not all(prompt.ids for prompt in prompts):
+            place = "prompt" if submit.prompts else "messages"
+            self._end(Refused(submit.id, place, "The prompt has no token."))
+            return
         if submit.bias_texts:
             submit = yield from with_bias(self._tokenizer, submit)
         for token in submit.sampling.logit_bias.ids():

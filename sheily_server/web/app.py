@@ -67,7 +67,7 @@ class App:
         jobs = Jobs(config.background, Budget(BACKGROUND))
         self._metrics = Metrics(supervisor.health, lambda: jobs.running)
         self._chat = Chat(config, supervisor, metrics=self._metrics)
-        self._most_posts = config.parallel + config.queue + SPARE_POSTS
+        self._most_posts = config.parallel + config.queue + config.background + SPARE_POSTS
         self._posts = threading.BoundedSemaphore(self._most_posts)
         self._large_bodies = Budget(LARGE_BODIES * MAX_BODY_BYTES)
         # Decoding a large body keeps a CPU busy for a while: one at a time leaves CPUs for others.

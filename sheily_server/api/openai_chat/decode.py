@@ -20,6 +20,7 @@ from .forms import answer_form
 from .neutral import EFFECTLESS, NEUTRAL
 
 MAX_STOP_BYTES = 256
+NO_BIAS = Bias()
 LEAST_TOP_P = 1e-6
 """The engine computes in 32 bits, where the smallest numbers are 0."""
 MAX_PREDICTION_BYTES = 256 * 1024
@@ -225,9 +226,9 @@ def too_deep(value: Any) -> bool:
     return True
 
 
-def sampling(options: wire.Options, bias: Bias | None = None) -> Sampling:
-    """Returns the sampling parameters; `bias` is theirs by token ids, if it has been read. OpenAI's
-    defaults: temperature 1, top_p 1, a new seed."""
+def sampling(options: wire.Options, bias: Bias = NO_BIAS) -> Sampling:
+    """Returns the sampling parameters, with the `bias` by token ids. OpenAI's defaults: temperature
+    1, top_p 1, a new seed."""
     return Sampling(
         temperature=0.0 if options.top_p == 0 else _or(options.temperature, 1.0),
         top_k=max(0, options.top_k or 0),
@@ -237,7 +238,7 @@ def sampling(options: wire.Options, bias: Bias | None = None) -> Sampling:
         frequency_penalty=options.frequency_penalty or 0.0,
         presence_penalty=options.presence_penalty or 0.0,
         seed=None if options.seed == -1 else options.seed,
-        logit_bias=read_bias(options.logit_bias).ids if bias is None else bias,
+        logit_bias=bias,
         ignore_eos=bool(options.ignore_eos),
     )
 

@@ -12,6 +12,7 @@ from ...chat.grammar import AnswerSchema, check_schema
 from ...errors import InvalidRequestError
 from ...templates.base import Function, Message, Offer
 from .. import body
+from ..openai_chat.bias import read_bias
 from ..openai_chat.decode import MAX_NESTING, check_options, check_parameters, sampling, too_deep
 from ..openai_chat.protocol import JsonObjectFormat
 from . import items
@@ -88,9 +89,11 @@ def generation(
     """Returns what a body asks for, behind the conversation so far. Raises InvalidRequestError."""
     request = found.request
     options = request.options()
+    bias = read_bias(options.logit_bias)
     return Generation(
         messages=messages,
-        sampling=sampling(options),
+        sampling=sampling(options, bias.ids),
+        bias_texts=bias.texts,
         max_tokens=request.max_output_tokens,
         max_tokens_place="max_output_tokens",
         stop=options.stops(),

@@ -13,12 +13,12 @@ from msgspec import Meta, Struct
 
 from ..body import Values
 from ..openai_chat.protocol import (
-    MAX_LOGIT_BIAS,
     MAX_STOPS,
     MAX_TOOLS,
     MAX_TOP_LOGPROBS,
     FunctionName,
     JsonObjectFormat,
+    LogitBias,
     Options,
     Penalty,
     Probability,
@@ -238,12 +238,7 @@ class ResponseRequest(Struct, frozen=True, kw_only=True):
     seed: Seed | None = None
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
-    logit_bias: (
-        Annotated[
-            dict[str, Annotated[float, Meta(ge=-100, le=100)]], Meta(max_length=MAX_LOGIT_BIAS)
-        ]
-        | None
-    ) = None
+    logit_bias: LogitBias | None = None
     top_k: Annotated[int, Meta(ge=-1, le=1_000_000)] | None = None
     min_p: Annotated[float, Meta(ge=0, le=1)] | None = None
     repeat_penalty: RepeatPenalty | None = None

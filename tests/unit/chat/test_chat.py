@@ -311,10 +311,8 @@ def test_sampling_as_openai_has_it() -> None:
     assert decode.sampling(options) == Sampling(
         temperature=0.0, top_p=0.1, frequency_penalty=-2, presence_penalty=2, seed=0
     )
-    options = openai.Options(
-        top_k=3, min_p=0.2, repeat_penalty=1.5, ignore_eos=True, logit_bias={"7": -100, "007": 1}
-    )
-    assert decode.sampling(options) == Sampling(
+    options = openai.Options(top_k=3, min_p=0.2, repeat_penalty=1.5, ignore_eos=True)
+    assert decode.sampling(options, Bias.of({7: 1})) == Sampling(
         top_k=3, min_p=0.2, repeat_penalty=1.5, ignore_eos=True, logit_bias=Bias.of({7: 1})
     )
 

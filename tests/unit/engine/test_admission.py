@@ -185,6 +185,16 @@ def test_what_does_not_fit(n_text: int, room: int, event: RequestEvent) -> None:
     assert (job is None) == isinstance(event, TooLong)
 
 
+@pytest.mark.parametrize(
+    "fields",
+    [{"segments": []}, {"segments": [Segment("", False)]}],
+)
+def test_a_prompt_without_tokens_is_refused(fields: dict[str, object]) -> None:
+    event, job = answer(**fields)
+    assert isinstance(event, Refused)
+    assert (event.param, job) == ("messages", None)
+
+
 def test_every_choice_has_a_sequence_of_its_own() -> None:
     desk = Desk()
     job = job_of(desk, n=3, grammar=Grammar("good", "p"))

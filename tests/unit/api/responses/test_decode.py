@@ -118,7 +118,9 @@ def test_a_bias() -> None:
         decode.generation(read({}), [], None).sampling.logit_bias
     )
     assert (sampling.repeat_penalty, sampling.ignore_eos) == (1.5, True)
-    assert refused({"logit_bias": {"x": 1}}).param == "logit_bias"
+    texts = decode.generation(read({"logit_bias": [["x", 1], [5, False]]}), [], None)
+    assert texts.bias_texts == {"x": 1}
+    assert refused({"logit_bias": {"": 1}}).param == "logit_bias"
 
 
 def test_kinds_of_items_that_are_no_words_are_no_crash() -> None:
