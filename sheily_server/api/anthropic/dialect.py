@@ -25,7 +25,7 @@ invalid_request_error, from there on api_error."""
 
 class MessagesError(Struct, frozen=True):
     """Anthropic's error object. `param` and `code` are this server's: the field of the request that
-    is at fault, and the error's name in docs/api.md."""
+    is at fault, and the error's name in docs/api/README.md."""
 
     type: str
     message: str

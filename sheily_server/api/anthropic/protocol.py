@@ -155,7 +155,7 @@ class CountTokensRequest(Struct, frozen=True, kw_only=True):
     """The body of POST /v1/messages/count_tokens: what makes the prompt. Null means the same as
     leaving a field out.
 
-    docs/anthropic.md has a line for each field.
+    docs/api/messages.md has a line for each field.
     """
 
     model: str | None = None
@@ -171,7 +171,7 @@ class CountTokensRequest(Struct, frozen=True, kw_only=True):
 class MessagesRequest(CountTokensRequest, frozen=True, kw_only=True):
     """The body of POST /v1/messages.
 
-    docs/anthropic.md has a line for each field.
+    docs/api/messages.md has a line for each field.
     """
 
     max_tokens: Annotated[int, Meta(ge=1, le=2**63 - 1)]

@@ -28,7 +28,7 @@ FinishReason = Annotated[str, Meta(extra_json_schema={"enum": ["stop", "length"]
 class CompletionRequest(Options, frozen=True, kw_only=True):
     """The body of POST /v1/completions. `max_tokens` may be 0 here.
 
-    docs/completions.md has a line for each field.
+    docs/api/completions.md has a line for each field.
     """
 
     prompt: Prompt

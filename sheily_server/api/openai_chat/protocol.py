@@ -214,7 +214,7 @@ class Prediction(Struct, frozen=True):
 class Options(Struct, frozen=True, kw_only=True):
     """Options of an answer on both chat routes. Null means the same as leaving a field out.
 
-    docs/openai.md has a line for each field.
+    docs/api/chat-completions.md has a line for each field.
     """
 
     model: str | None = None

@@ -208,7 +208,7 @@ Metadata = Annotated[
 class ResponseRequest(Struct, frozen=True, kw_only=True):
     """The body of POST /v1/responses. Null means the same as leaving a field out.
 
-    docs/responses.md has a line for each field.
+    docs/api/responses.md has a line for each field.
     """
 
     input: str | Annotated[list[Item], Meta(max_length=MAX_ITEMS)]

@@ -1,4 +1,4 @@
-"""The OpenAPI document and docs/openai.md against what they describe: routes, structs, decoder."""
+"""The OpenAPI document and docs/api/chat-completions.md against what they describe: routes, structs, decoder."""
 
 from __future__ import annotations
 
@@ -202,10 +202,10 @@ def test_no_description_keeps_the_source_s_indentation() -> None:
         assert "\n  " not in schema.get("description", "")
 
 
-# --- docs/openai.md -------------------------------------------------------------------------------
+# --- docs/api/chat-completions.md -------------------------------------------------------------------------------
 
 ROW = re.compile(r"^\| `([a-z_]+)` \| (.+) \| (.+) \|$", re.MULTILINE)
-TABLE = (ROOT / "docs" / "openai.md").read_text(encoding="utf-8")
+TABLE = (ROOT / "docs" / "api" / "chat-completions.md").read_text(encoding="utf-8")
 RESPONSES = (ROOT / "docs" / "responses.md").read_text(encoding="utf-8")
 
 

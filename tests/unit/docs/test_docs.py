@@ -26,7 +26,7 @@ PAGES = sorted(
     for path in ROOT.rglob("*.md")
     if not any(part in SKIPPED or part.startswith(".") for part in path.relative_to(ROOT).parts)
 )
-CONFIGURATION, BUILDING, API = "docs/configuration.md", "docs/building.md", "docs/api.md"
+CONFIGURATION, BUILDING, API = "docs/configuration.md", "docs/building.md", "docs/api/README.md"
 
 # --- settings, tuning, build options --------------------------------------------------------------
 

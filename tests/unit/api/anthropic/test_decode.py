@@ -419,18 +419,18 @@ def test_unknown_fields_are_named_wherever_they_are() -> None:
     ]
 
 
-# --- docs/anthropic.md ----------------------------------------------------------------------------
+# --- docs/api/messages.md ----------------------------------------------------------------------------
 
 
 def test_each_field_has_a_row() -> None:
-    rows = section("docs/anthropic.md", "Request fields").entries
+    rows = section("docs/api/messages.md", "Request fields").entries
     named = [row[0].strip("`") for row in rows]
     fields = {*wire.MessagesRequest.__struct_fields__, *NEUTRAL, *EFFECTLESS}
     assert sorted(named) == sorted(fields)
-    counted = section("docs/anthropic.md", "`POST /v1/messages/count_tokens`").body
+    counted = section("docs/api/messages.md", "`POST /v1/messages/count_tokens`").body
     taken = counted.split("It takes")[1].split(";")[0]
     assert set(re.findall(r"`(\w+)`", taken)) == set(wire.CountTokensRequest.__struct_fields__)
-    assert f"{MAX_PARTS:,} texts and results" in whole("docs/anthropic.md")
+    assert f"{MAX_PARTS:,} texts and results" in whole("docs/api/messages.md")
 
 
 # --- errors ---------------------------------------------------------------------------------------
