@@ -46,8 +46,8 @@ def document(routes: Sequence[Route]) -> dict[str, Any]:
         "info": {
             "title": "SHEILY local LLM server",
             "version": package_version(),
-            "description": "OpenAI's and Anthropic's APIs for one local model. docs/api/chat-completions.md, "
-            "docs/api/completions.md and docs/api/messages.md say what happens with each field.",
+            "description": "OpenAI's and Anthropic's APIs for one local model. docs/api has a page "
+            "for each of them, which says what happens with each field.",
             "license": {"name": "MIT", "identifier": "MIT"},
         },
         "servers": [{"url": "/"}],

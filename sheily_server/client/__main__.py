@@ -16,7 +16,7 @@ from typing import Any, TextIO
 from .client import LLMClient
 from .conversation import Conversation
 from .errors import LLMError
-from .interrupts import Interrupts
+from .interrupts import Interrupts, keys_kept
 from .screen import Screen, harmless
 from .talk import Talk, explained
 
@@ -56,8 +56,9 @@ def _chat(client: LLMClient, options: argparse.Namespace) -> int:
         import readline  # noqa: F401 - input() uses it once it is imported
     interrupts = Interrupts()
     interrupts.install()
-    screen.note(_greeting(client))
-    Talk(conversation, screen, _typed, interrupts).run()
+    with keys_kept(sys.stdin.fileno()):
+        screen.note(_greeting(client))
+        Talk(conversation, screen, _typed, interrupts).run()
     return 0
 
 

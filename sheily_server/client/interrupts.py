@@ -7,6 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+_LOCAL_MODES = 3
+"""Where termios.tcgetattr has the local modes."""
+
 
 class Interrupts:
     """Raises KeyboardInterrupt for a SIGINT within `heard`, once; elsewhere a SIGINT does nothing.
@@ -37,6 +40,25 @@ class Interrupts:
         if self._armed:
             self._armed = False
             raise KeyboardInterrupt
+
+
+@contextmanager
+def keys_kept(descriptor: int) -> Iterator[None]:
+    """Has a terminal keep what was typed before Ctrl-C, which it would throw away. The line editor
+    may have been told of a key by then, and would wait for it, deaf to any further Ctrl-C."""
+    try:
+        import termios
+    except ImportError:  # Windows
+        yield
+        return
+    before = termios.tcgetattr(descriptor)
+    kept = [*before]
+    kept[_LOCAL_MODES] |= termios.NOFLSH
+    termios.tcsetattr(descriptor, termios.TCSANOW, kept)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(descriptor, termios.TCSANOW, before)
 
 
 def _leave(number: int, _frame: FrameType | None) -> None:

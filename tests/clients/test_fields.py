@@ -1,4 +1,4 @@
-"""What each request field does to the answer of a running model, as docs/api/chat-completions.md says it."""
+"""What each request field does to the answer of a running model, as docs/api says it."""
 
 from __future__ import annotations
 

@@ -101,13 +101,12 @@ def test_ctrl_c_before_the_first_word(serve: Serve) -> None:
 
 def test_ctrl_c_at_the_prompt_says_how_to_leave(terminal: Terminal) -> None:
     for _ in range(2):
-        terminal.type("half a line" + CTRL_C)
-        terminal.wait_for("Ctrl-C stops an answer; /exit or Ctrl-D leaves")
+        terminal.type("half a line")
+        terminal.interrupt("Ctrl-C stops an answer; /exit or Ctrl-D leaves")
         terminal.wait_for("> ")
     terminal.type("begun \\\n")
     terminal.wait_for(". ")
-    terminal.type(CTRL_C)
-    terminal.wait_for("leaves")
+    terminal.interrupt("leaves")
     terminal.wait_for("> ")
     terminal.type("two\n")
     assert "begun" not in terminal.wait_for("> ")

@@ -23,6 +23,7 @@ signal.signal(signal.SIGINT, signal.SIG_IGN)
 os.execv(sys.argv[1], sys.argv[1:])
 """
 CTRL_C, CTRL_D = "\x03", "\x04"
+PRESSED_AGAIN_S = 2.0
 
 
 class Terminal:
@@ -60,6 +61,18 @@ class Terminal:
         told = self._seen[self._n_told : place + len(wanted)]
         self._n_told = place + len(wanted)
         return told.decode("utf-8", "replace")
+
+    def interrupt(self, words: str) -> None:
+        """Presses Ctrl-C at a prompt until these words come. CPython's line editor sleeps through a
+        signal that comes just before it waits for a key."""
+        end = time.monotonic() + WAIT
+        while self._seen.find(words.encode(), self._n_told) < 0:
+            assert time.monotonic() < end, f"no {words!r} in {self._seen!r}"
+            self.type(CTRL_C)
+            again = min(end, time.monotonic() + PRESSED_AGAIN_S)
+            while self._seen.find(words.encode(), self._n_told) < 0 and time.monotonic() < again:
+                assert self._read(again) or time.monotonic() >= again, f"ended: {self._seen!r}"
+        self.wait_for(words)
 
     def ended(self) -> int:
         """The exit code, once there is one; all output is read by then."""

@@ -1,4 +1,5 @@
-"""The OpenAPI document and docs/api/chat-completions.md against what they describe: routes, structs, decoder."""
+"""The OpenAPI document and the pages in docs/api against what they describe: routes, structs,
+decoder."""
 
 from __future__ import annotations
 
@@ -202,11 +203,11 @@ def test_no_description_keeps_the_source_s_indentation() -> None:
         assert "\n  " not in schema.get("description", "")
 
 
-# --- docs/api/chat-completions.md -------------------------------------------------------------------------------
+# --- docs/api/chat-completions.md -----------------------------------------------------------------
 
 ROW = re.compile(r"^\| `([a-z_]+)` \| (.+) \| (.+) \|$", re.MULTILINE)
 TABLE = (ROOT / "docs" / "api" / "chat-completions.md").read_text(encoding="utf-8")
-RESPONSES = (ROOT / "docs" / "responses.md").read_text(encoding="utf-8")
+RESPONSES = (ROOT / "docs" / "api" / "responses.md").read_text(encoding="utf-8")
 
 
 def rows(heading: str) -> dict[str, str]:
@@ -244,7 +245,7 @@ def test_each_field_that_the_official_package_can_send_has_a_row() -> None:
 
 def test_the_table_of_completions_has_each_field() -> None:
     """Those that the chat routes do not have, and what means something else here."""
-    page = (ROOT / "docs" / "completions.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "api" / "completions.md").read_text(encoding="utf-8")
     own = set(completions.CompletionRequest.__struct_fields__)
     own -= set(openai.Options.__struct_fields__)
     assert {name for name, _, _ in ROW.findall(page)} == own | {"max_tokens"}

@@ -185,12 +185,9 @@ def test_what_does_not_fit(n_text: int, room: int, event: RequestEvent) -> None:
     assert (job is None) == isinstance(event, TooLong)
 
 
-@pytest.mark.parametrize(
-    "fields",
-    [{"segments": []}, {"segments": [Segment("", False)]}],
-)
-def test_a_prompt_without_tokens_is_refused(fields: dict[str, object]) -> None:
-    event, job = answer(**fields)
+@pytest.mark.parametrize("segments", [[], [Segment("", False)]])
+def test_a_prompt_without_tokens_is_refused(segments: list[Segment]) -> None:
+    event, job = answer(segments=segments)
     assert isinstance(event, Refused)
     assert (event.param, job) == ("messages", None)
 

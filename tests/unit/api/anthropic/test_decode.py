@@ -419,7 +419,7 @@ def test_unknown_fields_are_named_wherever_they_are() -> None:
     ]
 
 
-# --- docs/api/messages.md ----------------------------------------------------------------------------
+# --- docs/api/messages.md -------------------------------------------------------------------------
 
 
 def test_each_field_has_a_row() -> None:
