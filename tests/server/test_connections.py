@@ -177,7 +177,7 @@ def test_the_loop_sleeps_while_a_client_has_said_all(
 
 
 def test_the_time_in_which_a_request_waits_for_a_thread_counts(serve: Serve) -> None:
-    server = serve(parallel=1, queue=0)
+    server = serve(parallel=1, queue=0, background=0)
     going_on = threading.Event()
     busy: list[int] = []
     arrived: list[float] = []
@@ -355,7 +355,7 @@ def test_a_body_of_tiny_chunks_is_read_in_small_turns(serve: Serve) -> None:
 
 def test_readers_that_read_nothing_leave_threads_for_health(serve: Serve) -> None:
     """Each has two large answers coming, and reads neither."""
-    server = serve(parallel=1, queue=0)
+    server = serve(parallel=1, queue=0, background=0)
     server.wait_for("ready")
     server._server.adj.outbuf_high_watermark = 50_000
     server._server.adj.socket_options.append((socket.SOL_SOCKET, socket.SO_SNDBUF, 4096))
