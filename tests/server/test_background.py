@@ -9,6 +9,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,7 +29,7 @@ from tests.support.responses import (
     stream,
     text_of,
 )
-from tests.support.serving import Answer, Server, read_until
+from tests.support.serving import Answer, Endpoint, Server, read_until
 from tests.support.waiting import WAIT, until
 
 pytestmark = pytest.mark.http
@@ -54,7 +55,7 @@ def ended(server: Server, id: str) -> dict[str, Any]:
     return until(look)
 
 
-def replayed(server: Server, id: str, after: int | None = None) -> list[dict[str, Any]]:
+def replayed(server: Endpoint, id: str, after: int | None = None) -> list[dict[str, Any]]:
     rest = "?stream=true" + ("" if after is None else f"&starting_after={after}")
     answer = get(server, id, rest)
     assert answer.status == 200, answer.body
@@ -313,6 +314,32 @@ def test_a_server_that_is_told_to_stop_ends_them(start: Start) -> None:
     program.process.send_signal(signal.SIGTERM)
     assert program.ended() == 0
     assert re.search(rf"INFO {id} failed$", program.log, re.MULTILINE)
+
+
+def test_a_killed_server_keeps_what_was_stored_and_what_ran_has_failed(
+    start: Start, tmp_path: Path
+) -> None:
+    file = str(tmp_path / "responses.db")
+    first = start(LLM_STORE=file).listening()
+    whole = respond(first, "a b")
+    streamed = stream(first, "c d", background=True)
+    running = post(first, "hang-late", background=True).json()["id"]
+    with opened(first, input="hang-late", stream=True) as connection:
+        waited = id_in(read_until(connection, b"once"))
+        first.wait_for_engine("submit ", 4)
+        first.process.kill()
+        first.ended()
+    second = start(LLM_STORE=file).listening()
+    assert get(second, whole["id"]).json() == whole
+    id = streamed[0]["response"]["id"]
+    assert replayed(second, id, 3) == streamed[4:]
+    assert "a b" in text_of(respond(second, "show", previous_response_id=whole["id"]))
+    for lost in (running, waited):
+        body = checked(get(second, lost))
+        assert (body["status"], body["error"]["code"]) == ("failed", "server_error")
+        assert "server ended" in body["error"]["message"]
+    (last,) = replayed(second, running, 4)
+    assert (last["type"], last["sequence_number"]) == ("response.failed", 5)
 
 
 # Bounds

@@ -17,7 +17,7 @@ from sheily_server.errors import StoreFullError
 from sheily_server.store.base import Record, Store
 from tests.server.conftest import Serve
 from tests.support.responses import PATH, post, respond, stream, text_of
-from tests.support.serving import Answer, Server, read_until
+from tests.support.serving import Answer, Endpoint, Server, read_until
 from tests.support.waiting import WAIT, until
 
 pytestmark = pytest.mark.http
@@ -28,7 +28,7 @@ def prompt(body: dict[str, Any]) -> str:
     return "".join(text for text, _ in json.loads(text_of(body))["segments"])
 
 
-def get(server: Server, id: str, rest: str = "", key: str = "") -> Answer:
+def get(server: Endpoint, id: str, rest: str = "", key: str = "") -> Answer:
     return server.ask("GET", f"{PATH}/{id}{rest}", None, bearer(key))
 
 
@@ -37,7 +37,7 @@ def bearer(key: str) -> dict[str, str]:
 
 
 @contextmanager
-def opened(server: Server, **fields: Any) -> Iterator[socket.socket]:
+def opened(server: Endpoint, **fields: Any) -> Iterator[socket.socket]:
     """A connection on which a response was asked for, and nothing was read yet."""
     body = json.dumps(fields).encode()
     head = (
