@@ -142,5 +142,9 @@ def test_it_is_short_and_begins_with_an_answer(name: str) -> None:
 def test_the_map_names_every_page_for_users(name: str) -> None:
     index = set(LINK.findall(whole("docs/README.md").split("To understand")[0]))
     pages = {path.removeprefix("../") if "../" in path else f"docs/{path}" for path in index}
+    of_apis = {page for page in pages if page.startswith("docs/api/")}
+    known = set(LINK.findall(whole("docs/api/README.md")))
+    assert {page.removeprefix("docs/api/") for page in of_apis} - {"README.md"} <= known
+    pages -= of_apis - {"docs/api/README.md"}
     assert pages <= set(LINK.findall(READMES[name][MAP].body))
     assert all((ROOT / page).is_file() for page in pages)
