@@ -234,6 +234,8 @@ def test_what_was_asked_is_told_again(server: Server) -> None:
     body = respond(server, "a", tools=[tool, {"type": "function", "name": "f"}])
     assert body["tools"][0] == tool
     assert body["tools"][1]["strict"] is False
+    for form in ({"type": "text"}, {"type": "json_object"}):
+        assert respond(server, "a", text={"format": form})["text"]["format"] == form
 
 
 def test_what_has_no_effect_is_named(server: Server) -> None:
@@ -376,6 +378,9 @@ def test_formats_are_those_of_the_chat_route(server: Server) -> None:
 
     assert grammar({"type": "text"}) is None
     assert grammar({"type": "json_object"})["lark"] == of_chat({"type": "json_object"})["lark"]
+    of_object = grammar({"type": "json_object", "schema": CITY})
+    assert of_object["lark"] == of_chat({"type": "json_object", "schema": CITY})["lark"]
+    assert list(of_object["schemas"]) == ["text.format.schema"]
     for strict in (True, False):
         schema = {"name": "city", "schema": CITY, "strict": strict}
         mine = grammar({"type": "json_schema", **schema})

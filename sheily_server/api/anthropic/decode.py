@@ -12,6 +12,7 @@ from ...errors import ContextExceededError, InvalidRequestError, ServiceError
 from ...templates.base import Function, Offer
 from .. import body
 from ..openai_chat.decode import MAX_NESTING, MAX_STOP_BYTES, sampling, too_deep
+from ..openai_chat.forms import of_schema
 from ..openai_chat.protocol import MAX_MESSAGES, MAX_STOPS, MAX_TOOLS, Options
 from . import protocol as wire
 from .conversation import Conversation
@@ -170,8 +171,7 @@ def _schema(request: wire.MessagesRequest) -> AnswerSchema | None:
         schema, place = request.output_format.schema, "output_format.schema"
     else:
         return None
-    check_schema(schema, place)
-    return AnswerSchema(schema, place, strict=True)
+    return of_schema(schema, place, strict=True)
 
 
 def offer(request: wire.CountTokensRequest) -> Offer:

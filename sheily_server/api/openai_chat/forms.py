@@ -67,16 +67,26 @@ def _forms(options: wire.Options) -> Iterator[AnswerForm]:
         yield AnswerSchema(ANY_OBJECT, "structured_outputs.json_object")
 
 
-def _of_response_format(form: wire.JsonObjectFormat | wire.JsonSchemaFormat) -> AnswerSchema:
-    if isinstance(form, wire.JsonObjectFormat):
-        if form.schema is None:
-            return AnswerSchema(ANY_OBJECT, "response_format")
-        return AnswerSchema(form.schema, "response_format.schema")
-    schema, place = form.json_schema.schema or {}, "response_format.json_schema.schema"
-    strict = form.json_schema.strict is True
+def of_schema(schema: dict[str, Any], place: str, strict: bool) -> AnswerSchema:
+    """Returns the form of a schema. Raises InvalidRequestError for a strict one that is too
+    large."""
     if strict:
         check_schema(schema, place)
     return AnswerSchema(schema, place, strict)
+
+
+def of_object(form: wire.JsonObjectFormat, place: str) -> AnswerSchema:
+    """Returns the form of any object, or of one that follows the schema in it."""
+    if form.schema is None:
+        return AnswerSchema(ANY_OBJECT, place)
+    return AnswerSchema(form.schema, f"{place}.schema")
+
+
+def _of_response_format(form: wire.JsonObjectFormat | wire.JsonSchemaFormat) -> AnswerSchema:
+    if isinstance(form, wire.JsonObjectFormat):
+        return of_object(form, "response_format")
+    schema = form.json_schema.schema or {}
+    return of_schema(schema, "response_format.json_schema.schema", form.json_schema.strict is True)
 
 
 def _of_vllm(

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from msgspec import structs
-
 from ...chat.generation import Generation
-from ...chat.grammar import AnswerSchema, check_schema
+from ...chat.grammar import AnswerSchema
 from ...errors import InvalidRequestError
 from ...templates.base import Function, Message, Offer
 from .. import body
 from ..openai_chat.bias import read_bias
 from ..openai_chat.decode import MAX_NESTING, check_options, check_parameters, sampling, too_deep
+from ..openai_chat.forms import of_object, of_schema
 from ..openai_chat.protocol import JsonObjectFormat
 from . import items
 from . import protocol as wire
@@ -107,21 +106,13 @@ def generation(
     )
 
 
-def without_bias(request: wire.ResponseRequest) -> wire.ResponseRequest:
-    """Returns a request without its bias, which may be large and is in its Generation."""
-    return structs.replace(request, logit_bias=None)
-
-
 def _answer_schema(request: wire.ResponseRequest) -> AnswerSchema | None:
     form = request.text.format if request.text is not None else None
     if isinstance(form, JsonObjectFormat):
-        return AnswerSchema({"type": "object"}, FORMAT)
-    if not isinstance(form, wire.SchemaFormat):
-        return None
-    strict = form.strict is True
-    if strict:
-        check_schema(form.schema, f"{FORMAT}.schema")
-    return AnswerSchema(form.schema, f"{FORMAT}.schema", strict)
+        return of_object(form, FORMAT)
+    if isinstance(form, wire.SchemaFormat):
+        return of_schema(form.schema, f"{FORMAT}.schema", form.strict is True)
+    return None
 
 
 def offer(request: wire.ResponseRequest) -> Offer:

@@ -67,6 +67,8 @@ def _format(form: object) -> dict[str, Any]:
     found: dict[str, Any] = msgspec.to_builtins(form)
     if isinstance(form, wire.SchemaFormat):
         found["strict"] = form.strict is True
+    elif found.get("schema") is None:  # OpenAI's formats have none
+        found.pop("schema", None)
     return found
 
 
