@@ -392,9 +392,7 @@ def test_what_is_not_kept_cannot_be_made_in_the_background(server: Server) -> No
     assert (answer.status, answer.error()["param"]) == (400, "background")
 
 
-def test_a_stream_that_is_too_long_to_be_kept(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_stream_too_long_to_be_kept(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sheily_server.api.jobs.EventLog.__init__.__defaults__", (9_000,))
     events = events_of(post(server, "slow 90 0", background=True, stream=True).body)
     assert (events[-1]["type"], events[-1]["code"]) == ("error", "stream_too_long")

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from sheily_server.api.jobs import Job
 from sheily_server.api.route import Asked, Route, Service, Whole
 from sheily_server.api.routes import ROUTES
+from sheily_server.backend.preflight import BACKGROUND
+from sheily_server.errors import QueueFullError, StoreError
 from sheily_server.web.app import SPARE_POSTS
 from tests.server.conftest import Serve, Start
 from tests.support.records import file_store, record
@@ -93,7 +96,8 @@ def test_a_disk_that_hangs_stops_no_other_request(
     monkeypatch.setattr("sheily_server.web.app.ROUTES", (*ROUTES, route))
     server = serve(parallel=1, queue=0)
     server.wait_for("ready")
-    most = server.config.parallel + server.config.queue + SPARE_POSTS
+    config = server.config
+    most = config.parallel + config.queue + config.background + SPARE_POSTS
     answers: list[Answer] = []
     threads = [
         threading.Thread(target=lambda: answers.append(server.get("/v1/stored")))
@@ -109,3 +113,29 @@ def test_a_disk_that_hangs_stops_no_other_request(
     for each in threads:
         each.join(WAIT)
     assert sorted(answer.status for answer in answers) == [200] * most + [429] * 20
+
+
+def test_a_response_that_cannot_begin_leaves_nothing(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor does a disk that fails meanwhile change what its caller is told."""
+    server = serve()
+    server.wait_for("ready")
+    jobs = server.app._service.jobs
+
+    def full(job: Job, work: object) -> None:
+        raise QueueFullError(1, 0, 2)
+
+    def broken(id: str, owner: str) -> bool:
+        raise StoreError("The disk is gone.")
+
+    asked = {"input": "a", "background": True}
+    monkeypatch.setattr(jobs, "start", full)
+    for breaks in (False, True):
+        with monkeypatch.context() as patch:
+            if breaks:
+                patch.setattr(server.store, "delete", broken)
+            answer = server.ask("POST", "/v1/responses", asked)
+        assert (answer.status, answer.error()["code"]) == (429, "queue_full")
+        assert jobs.budget.take(BACKGROUND)
+        jobs.budget.give_back(BACKGROUND)

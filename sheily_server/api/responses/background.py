@@ -6,12 +6,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import msgspec
 
 from ...chat.reader import Piece
 from ...chat.turn import Caller, ClientGoneError, TimeLimit
-from ...errors import InvalidRequestError, ServiceError
+from ...errors import InvalidRequestError, ServiceError, StoreError
 from ...store.base import Record
 from ..jobs import EventLog
 from ..route import Service
@@ -35,7 +36,6 @@ def start(service: Service, work: Work, scope: str) -> bytes:
         scope,
         TimeLimit(service.config.background_timeout, "LLM_BACKGROUND_TIMEOUT"),
     )
-    service.jobs.check_room()
     for each in work.writer.created():
         _add(job.log, each)
     work.keeper.begin(work.writer.response("queued"))
@@ -43,11 +43,10 @@ def start(service: Service, work: Work, scope: str) -> bytes:
     try:
         service.jobs.start(job, lambda: _make(service, work, caller))
     except ServiceError:
-        with job.lock:
-            job.erased = True
-            service.store.delete(job.id, job.owner)
         if job.log is not None:
             job.log.release()
+        with suppress(StoreError):  # it is logged, and what the caller gets is still true
+            service.store.delete(job.id, job.owner)
         raise
     return queued
 

@@ -84,16 +84,16 @@ class Keeper:
 
 
 def erase(store: Store, jobs: Jobs, id: str, owner: str) -> None:
-    """Erases a response; ends it first if it runs in the background. Raises
-    UnknownResponseError."""
+    """Erases a response; ends it first if it runs in the background. Raises UnknownResponseError,
+    and StoreError, after which a running one goes on and is kept."""
     job = jobs.find(id, owner)
     if job is None:
         if not store.delete(id, owner):
             raise UnknownResponseError(id)
         return
     with job.lock:
-        job.erased = True
         store.delete(id, owner)
+        job.erased = True
     if job.log is not None:
         job.cancel()
     jobs.forget(job)

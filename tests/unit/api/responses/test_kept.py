@@ -14,7 +14,12 @@ from sheily_server.api.jobs import Job, Jobs
 from sheily_server.api.responses import answer, background, encode, items, kept
 from sheily_server.api.responses import protocol as wire
 from sheily_server.budget import Budget
-from sheily_server.errors import InvalidRequestError, UnknownItemError, UnknownResponseError
+from sheily_server.errors import (
+    InvalidRequestError,
+    StoreError,
+    UnknownItemError,
+    UnknownResponseError,
+)
 from sheily_server.store.base import Record
 from sheily_server.templates.base import Message
 from tests.support.records import memory_store
@@ -101,6 +106,28 @@ def test_an_erased_response_is_not_written_again() -> None:
     told = keeper.end(msgspec.structs.replace(response, status="completed"))
     assert told.sheily.stored is False
     assert store.get(response.id, "") is None
+
+
+def test_what_could_not_be_erased_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, jobs, response = memory_store(), Jobs(1, Budget(0)), blank()
+    job = Job(response.id, "", b"")
+    keeper = kept.Keeper(store=store, job=job, messages=TALK, wanted=True)
+    keeper.begin(response)
+    jobs.add(job)
+
+    def broken(id: str, owner: str) -> bool:
+        raise StoreError("The disk is gone.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(store, "delete", broken)
+        with pytest.raises(StoreError):
+            kept.erase(store, jobs, response.id, "")
+    assert jobs.find(response.id, "") is job
+    told = keeper.end(msgspec.structs.replace(response, status="completed"))
+    assert told.sheily.stored is True
+    found = store.get(response.id, "")
+    assert found is not None
+    assert found.status == "completed"
 
 
 def test_a_store_that_breaks_is_told(caplog: pytest.LogCaptureFixture) -> None:
