@@ -164,7 +164,7 @@ def test_requests_that_are_being_read_leave_threads_for_health(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As many as there are threads, and more, whose reading takes for ever."""
-    server = serve(parallel=1, queue=0)
+    server = serve(parallel=1, queue=0, background=0)
     server.wait_for("ready")
     going_on = threading.Event()
     reading: list[int] = []
