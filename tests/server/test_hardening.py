@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from sheily_server.api import nesting
 from sheily_server.api.openai_chat import decode
 from sheily_server.api.openai_chat import protocol as openai
 from sheily_server.api.tokens import MAX_DETOKENIZED
@@ -275,7 +276,7 @@ def test_what_was_left_out_of_schemas_is_named_up_to_a_number(server: Server) ->
 
 def test_a_function_that_does_not_bind_may_not_be_too_deep_either(server: Server) -> None:
     """It is written into the prompt."""
-    for depth in (decode.MAX_NESTING + 1, 900):
+    for depth in (nesting.MAX_NESTING + 1, 900):
         function = {"name": "f", "parameters": deep(depth)}
         fields = {"tools": [{"type": "function", "function": function}]}
         for path in (COMPLETIONS, "/tokenize"):
@@ -341,7 +342,7 @@ def test_what_is_no_json(server: Server, path: str, name: str) -> None:
 
 
 def test_arguments_of_a_call_that_are_too_deep(server: Server) -> None:
-    for depth in (decode.MAX_NESTING + 1, 500, 900, 100_000):
+    for depth in (nesting.MAX_NESTING + 1, 500, 900, 100_000):
         arguments = '{"a":' * depth + "1" + "}" * depth
         call = {"id": "1", "function": {"name": "f", "arguments": arguments}}
         messages = [{"role": "assistant", "tool_calls": [call]}]

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from ...errors import InvalidRequestError
 from ...templates.base import Message, ToolCall
-from ..openai_chat.decode import MAX_NESTING, too_deep
+from ..nesting import check_depth
 from ..openai_chat.protocol import MAX_MESSAGES
 from . import protocol as wire
 
@@ -122,10 +122,6 @@ def _assistant(turn: wire.AssistantTurn, place: str) -> Message:
         if isinstance(block, wire.TextBlock):
             texts.append(block.text)
         elif isinstance(block, wire.ToolUseBlock):
-            if too_deep(block.input):
-                raise InvalidRequestError(
-                    f"input is nested deeper than {MAX_NESTING} levels.",
-                    f"{place}.content[{i}].input",
-                )
+            check_depth(block.input, "input is", f"{place}.content[{i}].input")
             calls.append(ToolCall(block.name, block.input, id=block.id))
     return Message("assistant", "".join(texts), tool_calls=tuple(calls))

@@ -7,13 +7,15 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from ...chat.generation import Generation
-from ...chat.grammar import AnswerSchema, check_schema
+from ...chat.grammar import AnswerSchema
 from ...errors import ContextExceededError, InvalidRequestError, ServiceError
 from ...templates.base import Function, Offer
 from .. import body
-from ..openai_chat.decode import MAX_NESTING, MAX_STOP_BYTES, sampling, too_deep
+from ..nesting import check_schema_depth
+from ..offers import Choice, offered
+from ..openai_chat.decode import check_stops, sampling
 from ..openai_chat.forms import of_schema
-from ..openai_chat.protocol import MAX_MESSAGES, MAX_STOPS, MAX_TOOLS, Options
+from ..openai_chat.protocol import MAX_MESSAGES, MAX_TOOLS, Options
 from . import protocol as wire
 from .conversation import Conversation
 from .neutral import EFFECTLESS, NEUTRAL
@@ -82,7 +84,7 @@ COUNT = body.Reader(wire.CountTokensRequest, NEUTRAL, EFFECTLESS, refuse_kinds)
 def read(data: bytes, strict: bool = False) -> body.Read[wire.MessagesRequest]:
     """Decodes the body of POST /v1/messages. Raises InvalidRequestError."""
     found = _checked(MESSAGES.read(data, strict), strict)
-    _check_stops(found.request.stop_sequences or [])
+    check_stops(found.request.stop_sequences, "stop_sequences")
     return found
 
 
@@ -95,11 +97,7 @@ def _checked(found: body.Read[RequestT], strict: bool) -> body.Read[RequestT]:
     """Checks what the types do not, and names what is left out of the prompt."""
     request = found.request
     for i, tool in enumerate(request.tools or ()):
-        if too_deep(tool.input_schema):
-            raise InvalidRequestError(
-                f"The schema is nested deeper than {MAX_NESTING} levels.",
-                f"tools[{i}].input_schema",
-            )
+        check_schema_depth(tool.input_schema, f"tools[{i}].input_schema")
     left_out = dict(_left_out(request))
     if strict and left_out:
         place = next(iter(left_out.values()))
@@ -125,18 +123,6 @@ def _left_out(request: wire.CountTokensRequest) -> Iterator[tuple[str, str]]:
             if kind and kind not in seen:
                 seen.add(kind)
                 yield kind, f"messages[{i}].content[{j}]"
-
-
-def _check_stops(stops: list[str]) -> None:
-    if len(stops) > MAX_STOPS:
-        raise InvalidRequestError(
-            f"stop_sequences has {len(stops)} strings; at most {MAX_STOPS} are taken.",
-            "stop_sequences",
-        )
-    for i, text in enumerate(stops):
-        if not text or len(text.encode()) > MAX_STOP_BYTES:
-            place = f"stop_sequences[{i}]"
-            raise InvalidRequestError(f"{place} must have 1 to {MAX_STOP_BYTES} bytes.", place)
 
 
 def prompt(request: wire.CountTokensRequest, talk: Conversation) -> Generation:
@@ -175,9 +161,7 @@ def _schema(request: wire.MessagesRequest) -> AnswerSchema | None:
 
 
 def offer(request: wire.CountTokensRequest) -> Offer:
-    """Returns what a request offers. Raises InvalidRequestError when it chooses a tool that it does
-    not offer, when calls must follow a schema that is not an object's, or when a strict one is too
-    large."""
+    """Returns what a request offers. Raises InvalidRequestError, as `offers.offered`."""
     functions = tuple(
         Function(
             tool.name,
@@ -188,42 +172,18 @@ def offer(request: wire.CountTokensRequest) -> Offer:
         )
         for i, tool in enumerate(request.tools or ())
     )
-    names: set[str] = set()
-    for i, function in enumerate(functions):
-        if function.name in names:
-            raise InvalidRequestError(
-                f"Two tools have the name {function.name!r}.", f"tools[{i}].name"
-            )
-        names.add(function.name)
-    offered = _offer(request.tool_choice, functions)
-    for function in offered.functions if offered.binding else ():
-        if function.schema()["type"] != "object":
-            raise InvalidRequestError(
-                "The schema of an input must have the type object.", function.place
-            )
-        if function.strict:
-            check_schema(function.schema(), function.place)
-    return offered
+    return offered(functions, _choice(request.tool_choice), "tools[{}].name")
 
 
-def _offer(choice: wire.ToolChoice | None, functions: tuple[Function, ...]) -> Offer:
+def _choice(choice: wire.ToolChoice | None) -> Choice:
     if choice is None:
-        return Offer(functions, several=True)
+        return Choice(several=True)
     if isinstance(choice, wire.NoneChoice):
-        return Offer()
+        return Choice(hides=True)
+    if isinstance(choice, wire.OneChoice):
+        return Choice(names=[choice.name], forced=True)
     several = not choice.disable_parallel_tool_use
-    if isinstance(choice, wire.AutoChoice):
-        return Offer(functions, several=several)
-    if not functions:
-        raise InvalidRequestError("tool_choice needs tools to choose from.", "tool_choice")
-    if isinstance(choice, wire.AnyChoice):
-        return Offer(functions, forced=True, several=several)
-    chosen = tuple(each for each in functions if each.name == choice.name)
-    if not chosen:
-        raise InvalidRequestError(
-            f"There is no tool with the name {choice.name!r}.", "tool_choice.name"
-        )
-    return Offer(chosen, forced=True)
+    return Choice(forced=isinstance(choice, wire.AnyChoice), several=several)
 
 
 def reworded(error: ServiceError, place: Callable[[str | None], str | None]) -> ServiceError:

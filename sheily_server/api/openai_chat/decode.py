@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import msgspec
 
 from ...chat.generation import Generation
-from ...chat.grammar import check_schema
 from ...errors import InvalidRequestError
 from ...protocol.commands import Bias, Sampling
 from ...templates.arguments import completed
 from ...templates.base import Function, Message, Offer, ToolCall
 from .. import body
+from ..nesting import check_depth, check_schema_depth
+from ..offers import Choice, offered
 from . import protocol as wire
 from .bias import read_bias
 from .forms import answer_form
@@ -26,8 +27,6 @@ LEAST_TOP_P = 1e-6
 MAX_PREDICTION_BYTES = 256 * 1024
 TOOL_PLACE = "tools[{}].function"
 FUNCTION_PLACE = "functions[{}]"
-MAX_NESTING = 100
-"""Most levels of JSON that goes into a prompt: far fewer than Python's own encoder can write."""
 
 
 def refuse_media(raw: dict[str, Any]) -> None:
@@ -89,7 +88,7 @@ def _only_in_streams(request: wire.ChatRequest) -> list[str]:
 def asked(
     options: wire.Options,
     messages: Sequence[wire.ChatMessage],
-    offered: Offer,
+    offer: Offer,
     *,
     history: int | None,
     ignored: Sequence[str] = (),
@@ -111,7 +110,7 @@ def asked(
         stop=options.stops(),
         n=n,
         top_logprobs=top_logprobs,
-        offer=offered,
+        offer=offer,
         schema=answer_form(options),
         prediction=options.predicted(),
         history=history,
@@ -160,7 +159,7 @@ def check_options(options: wire.Options) -> None:
     max_tokens, max_tokens_place = options.completion_limit()
     if max_tokens == 0:
         raise InvalidRequestError(f"{max_tokens_place} must be at least 1.", max_tokens_place)
-    _check_stops(options.stop)
+    check_stops(options.stop)
     _check_prediction(options.predicted() or "")
     form = options.response_format
     if isinstance(form, wire.JsonSchemaFormat) and form.json_schema.schema is None:
@@ -173,30 +172,23 @@ def check_options(options: wire.Options) -> None:
 
 def check_arguments(arguments: dict[str, Any] | None) -> None:
     """Raises InvalidRequestError for arguments of a template that are nested too deeply."""
-    if too_deep(arguments or {}):
-        raise InvalidRequestError(
-            f"chat_template_kwargs is nested deeper than {MAX_NESTING} levels.",
-            "chat_template_kwargs",
-        )
+    check_depth(arguments or {}, "chat_template_kwargs is", "chat_template_kwargs")
 
 
 def check_tools(tools: list[wire.Tool], place: str = TOOL_PLACE) -> None:
     """Raises InvalidRequestError for a schema that is nested too deeply. `place` is where the body
     has the function of a number."""
     for i, tool in enumerate(tools):
-        if too_deep(tool.function.parameters or {}):
-            raise InvalidRequestError(
-                f"The schema is nested deeper than {MAX_NESTING} levels.",
-                f"{place.format(i)}.parameters",
-            )
+        check_schema_depth(tool.function.parameters, f"{place.format(i)}.parameters")
 
 
-def _check_stops(stop: str | list[str] | None) -> None:
+def check_stops(stop: str | list[str] | None, field: str = "stop") -> None:
+    """Raises InvalidRequestError for too many stop strings, or one of a wrong length."""
     if isinstance(stop, list) and len(stop) > wire.MAX_STOPS:
         raise InvalidRequestError(
-            f"stop has {len(stop)} strings; at most {wire.MAX_STOPS} are taken.", "stop"
+            f"{field} has {len(stop)} strings; at most {wire.MAX_STOPS} are taken.", field
         )
-    named = {"stop": stop} if isinstance(stop, str) else _named_stops(stop or [])
+    named = {field: stop} if isinstance(stop, str) else _named_stops(stop or [], field)
     for name, text in named.items():
         if not text or len(text.encode()) > MAX_STOP_BYTES:
             raise InvalidRequestError(f"{name} must have 1 to {MAX_STOP_BYTES} bytes.", name)
@@ -211,19 +203,8 @@ def _check_prediction(text: str) -> None:
         )
 
 
-def _named_stops(stops: list[str]) -> dict[str, str]:
-    return {f"stop[{i}]": text for i, text in enumerate(stops)}
-
-
-def too_deep(value: Any) -> bool:
-    """Whether JSON has more than MAX_NESTING levels of objects and lists."""
-    level = [value]
-    for _ in range(MAX_NESTING):
-        children = [each.values() if isinstance(each, dict) else each for each in level]
-        level = [child for each in children for child in each if isinstance(child, dict | list)]
-        if not level:
-            return False
-    return True
+def _named_stops(stops: list[str], field: str) -> dict[str, str]:
+    return {f"{field}[{i}]": text for i, text in enumerate(stops)}
 
 
 def sampling(options: wire.Options, bias: Bias = NO_BIAS) -> Sampling:
@@ -248,22 +229,9 @@ def _or(value: float | None, default: float) -> float:
 
 
 def offer(request: wire.ChatRequest) -> Offer:
-    """Returns what a request offers. Raises InvalidRequestError when it chooses a function that it
-    does not offer, when calls must follow a schema that is not an object's, or when a strict one is
-    too large."""
+    """Returns what a request offers. Raises InvalidRequestError, as `offers.offered`."""
     place = _tool_place(request)
-    functions = offered_functions(tools_of(request), place)
-    names = [function.name for function in functions]
-    for i, name in enumerate(names):
-        if name in names[:i]:
-            raise InvalidRequestError(
-                f"Two tools have the name {name!r}.", f"{place.format(i)}.name"
-            )
-    offered = _offer(request, functions)
-    if offered.binding:
-        for function in offered.functions:
-            check_parameters(function)
-    return offered
+    return offered(offered_functions(tools_of(request), place), _choice(request), f"{place}.name")
 
 
 def tools_of(request: wire.ChatRequest) -> list[wire.Tool]:
@@ -293,45 +261,19 @@ def offered_functions(tools: Sequence[wire.Tool], place: str = TOOL_PLACE) -> tu
     )
 
 
-def _offer(request: wire.ChatRequest, functions: tuple[Function, ...]) -> Offer:
-    choice, place = _choice(request)
+def _choice(request: wire.ChatRequest) -> Choice:
+    """Returns what `tool_choice` says, or else `function_call`, its older form."""
+    choice: str | wire.NamedToolChoice | wire.ChosenFunction | None = request.tool_choice
+    place, names_at = "tool_choice", "tool_choice.function.name"
+    if choice is None and request.function_call is not None:
+        choice, place, names_at = request.function_call, "function_call", "function_call.name"
     several = request.parallel_tool_calls is not False
-    if choice is None or choice == "auto":
-        return Offer(functions, several=several)
-    if choice == "none":
-        return Offer()
-    if not functions:
-        raise InvalidRequestError(f"{place} needs tools to choose from.", place)
-    if choice == "required":
-        return Offer(functions, forced=True, several=several)
-    name = choice.name
-    chosen = tuple(each for each in functions if each.name == name)
-    if not chosen:
-        at = f"{place}.function.name" if place == "tool_choice" else f"{place}.name"
-        raise InvalidRequestError(f"There is no tool with the name {name!r}.", at)
-    return Offer(chosen, forced=True)
-
-
-def _choice(
-    request: wire.ChatRequest,
-) -> tuple[Literal["none", "auto", "required"] | wire.ChosenFunction | None, str]:
-    """Returns `tool_choice`, or else `function_call`, its older form; and the name of the field."""
-    if request.tool_choice is None and request.function_call is not None:
-        return request.function_call, "function_call"
-    if isinstance(request.tool_choice, wire.NamedToolChoice):
-        return request.tool_choice.function, "tool_choice"
-    return request.tool_choice, "tool_choice"
-
-
-def check_parameters(function: Function) -> None:
-    """Raises InvalidRequestError for parameters that calls cannot be held to."""
-    schema = function.schema()
-    if schema["type"] != "object":
-        raise InvalidRequestError(
-            "The schema of parameters must have the type object.", function.place
+    if choice is None or isinstance(choice, str):
+        return Choice(
+            place=place, forced=choice == "required", several=several, hides=choice == "none"
         )
-    if function.strict:
-        check_schema(schema, function.place)
+    function = choice.function if isinstance(choice, wire.NamedToolChoice) else choice
+    return Choice(place=place, names=[function.name], names_at=names_at, forced=True)
 
 
 def to_message(message: wire.ChatMessage, index: int) -> Message:
@@ -373,8 +315,7 @@ def tool_call(name: str, text: str, param: str, id: str = "") -> ToolCall:
         arguments = _json_of(completed(text))
     if not isinstance(arguments, dict):
         raise InvalidRequestError("arguments must be a JSON object in a string.", param)
-    if too_deep(arguments):
-        raise InvalidRequestError(f"arguments are nested deeper than {MAX_NESTING} levels.", param)
+    check_depth(arguments, "arguments are", param)
     return ToolCall(name, arguments, id=id)
 
 

@@ -10,8 +10,10 @@ from ...chat.grammar import AnswerSchema
 from ...errors import InvalidRequestError
 from ...templates.base import Function, Message, Offer
 from .. import body
+from ..nesting import check_schema_depth
+from ..offers import Choice, offered
 from ..openai_chat.bias import read_bias
-from ..openai_chat.decode import MAX_NESTING, check_options, check_parameters, sampling, too_deep
+from ..openai_chat.decode import check_options, sampling
 from ..openai_chat.forms import of_object, of_schema
 from ..openai_chat.protocol import JsonObjectFormat
 from . import items
@@ -50,10 +52,7 @@ def read(data: bytes, strict: bool = False) -> body.Read[wire.ResponseRequest]:
     request = found.request
     check_options(request.options())
     for i, tool in enumerate(request.tools or ()):
-        if too_deep(tool.parameters or {}):
-            raise InvalidRequestError(
-                f"The schema is nested deeper than {MAX_NESTING} levels.", f"tools[{i}].parameters"
-            )
+        check_schema_depth(tool.parameters, f"tools[{i}].parameters")
     if request.stream_options is not None and not request.stream:
         raise InvalidRequestError(
             "stream_options is only allowed when stream is true.", "stream_options"
@@ -116,8 +115,7 @@ def _answer_schema(request: wire.ResponseRequest) -> AnswerSchema | None:
 
 
 def offer(request: wire.ResponseRequest) -> Offer:
-    """Returns what a request offers. Raises InvalidRequestError when it chooses a function that it
-    does not offer, and when calls must follow a schema that is too large or no object's."""
+    """Returns what a request offers. Raises InvalidRequestError, as `offers.offered`."""
     functions = tuple(
         Function(
             tool.name,
@@ -128,42 +126,22 @@ def offer(request: wire.ResponseRequest) -> Offer:
         )
         for i, tool in enumerate(request.tools or ())
     )
-    names = [function.name for function in functions]
-    for i, name in enumerate(names):
-        if name in names[:i]:
-            raise InvalidRequestError(f"Two tools have the name {name!r}.", f"tools[{i}].name")
-    offered = _chosen(request, functions)
-    if offered.binding:
-        for function in offered.functions:
-            check_parameters(function)
-    return offered
+    return offered(functions, _choice(request), "tools[{}].name")
 
 
-def _chosen(request: wire.ResponseRequest, functions: tuple[Function, ...]) -> Offer:
+def _choice(request: wire.ResponseRequest) -> Choice:
     choice = request.tool_choice
     several = request.parallel_tool_calls is not False
-    if choice is None or choice == "auto":
-        return Offer(functions, several=several)
-    if choice == "none":
-        return Offer()
-    if not functions:
-        raise InvalidRequestError("tool_choice needs tools to choose from.", "tool_choice")
-    if choice == "required":
-        return Offer(functions, forced=True, several=several)
+    if choice is None or isinstance(choice, str):
+        return Choice(forced=choice == "required", several=several, hides=choice == "none")
     if isinstance(choice, wire.ChosenTool):
-        return Offer(_named(functions, [choice.name], "tool_choice.name"), forced=True)
+        return Choice(names=[choice.name], forced=True)
     names = [tool.name for tool in choice.tools]
     if not names:
         raise InvalidRequestError("There is no tool to choose from.", "tool_choice.tools")
-    allowed = _named(functions, names, "tool_choice.tools[{}].name")
-    return Offer(allowed, forced=choice.mode == "required", several=several)
-
-
-def _named(
-    functions: tuple[Function, ...], names: Sequence[str], place: str
-) -> tuple[Function, ...]:
-    known = {function.name for function in functions}
-    for i, name in enumerate(names):
-        if name not in known:
-            raise InvalidRequestError(f"There is no tool with the name {name!r}.", place.format(i))
-    return tuple(function for function in functions if function.name in names)
+    return Choice(
+        names=names,
+        names_at="tool_choice.tools[{}].name",
+        forced=choice.mode == "required",
+        several=several,
+    )

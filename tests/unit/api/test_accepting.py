@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from sheily_server.api import nesting
 from sheily_server.api.openai_chat import decode
 from sheily_server.api.openai_chat.protocol import ChatRequest
 from sheily_server.api.tokens import DetokenizeRequest, TokenizeRequest
@@ -190,7 +191,7 @@ def test_what_cannot_be_offered_is_named_as_it_came(fields: dict[str, Any], para
 
 def test_a_deep_schema_is_named_as_it_came() -> None:
     schema: dict[str, Any] = {}
-    for _ in range(decode.MAX_NESTING):
+    for _ in range(nesting.MAX_NESTING):
         schema = {"items": schema}
     body = {"messages": [USER], "functions": [FUNCTION, {"name": "g", "parameters": schema}]}
     assert refused(body).param == "functions[1].parameters"

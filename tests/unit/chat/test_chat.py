@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from sheily_server.api import nesting, tokens
 from sheily_server.api import simple as simple_route
-from sheily_server.api import tokens
 from sheily_server.api.body import Read
 from sheily_server.api.openai_chat import answer as openai_answer
 from sheily_server.api.openai_chat import decode, encode
@@ -904,7 +904,7 @@ def test_empty_arguments_are_none() -> None:
         '{"a": "\\ud800"}',
         "{'a': 1}",
         '{"a":' * 5000 + "1" + "}" * 5000,
-        '{"a":' * (decode.MAX_NESTING + 1) + "1" + "}" * (decode.MAX_NESTING + 1),
+        '{"a":' * (nesting.MAX_NESTING + 1) + "1" + "}" * (nesting.MAX_NESTING + 1),
         '{"a": ' + "9" * 5000 + "}",
     ],
     ids=lambda text: text[:20],

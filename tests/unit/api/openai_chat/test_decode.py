@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sheily_server.api import nesting
 from sheily_server.api.openai_chat import decode, neutral
 from sheily_server.api.openai_chat import protocol as openai
 from sheily_server.api.openai_chat.dialect import OPENAI
@@ -124,8 +125,8 @@ def test_the_depth_of_parameters(shape: Any) -> None:
         function = {"name": "f", "parameters": schema}
         return {"messages": [USER], "tools": [{"type": "function", "function": function}]}
 
-    decode_request(json.dumps(body(decode.MAX_NESTING)).encode(), shape)
-    for depth in (decode.MAX_NESTING + 1, 900):
+    decode_request(json.dumps(body(nesting.MAX_NESTING)).encode(), shape)
+    for depth in (nesting.MAX_NESTING + 1, 900):
         assert refused(body(depth), shape).param == "tools[0].function.parameters"
 
 
