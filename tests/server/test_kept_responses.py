@@ -221,6 +221,7 @@ def test_input_items_come_in_pages(server: Server) -> None:
     [
         ("?stream=maybe", "stream"),
         ("?stream=true&starting_after=-1", "starting_after"),
+        ("?stream=true&starting_after=99999999999999999999", "starting_after"),
         ("?stream=true&starting_after=x", "starting_after"),
         ("?starting_after=3", "starting_after"),
         ("?stream=true", "stream"),

@@ -278,7 +278,7 @@ class RetrieveQuery(Struct, frozen=True, kw_only=True):
     response has what was asked for when it was made."""
 
     stream: bool = False
-    starting_after: Annotated[int, Meta(ge=0)] | None = None
+    starting_after: Annotated[int, Meta(ge=0, le=2**53)] | None = None
     include: str | None = None
     include_obfuscation: bool | None = None
 
