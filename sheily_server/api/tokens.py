@@ -189,7 +189,7 @@ ROUTES = (
         handle=apply_template,
         answer=TemplateResponse,
         request=TemplateRequest,
-        errors=(400, 404, 413, 415, 503),
+        errors=(400, 404, 413, 415, 429, 503),
         examples={"messages": {"messages": HELLO}},
     ),
     Route(
