@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from ...errors import InvalidRequestError
 from ..route import WORK, Asked, Route, Service, Stream, Whole, collect, whole
 from . import decode, encode
@@ -20,7 +22,10 @@ def completions(service: Service, asked: Asked) -> Whole | Stream:
             "a prompt (LLM_PARALLEL).",
             "best_of",
         )
-    turn = service.chat.begin(decode.generation(found), asked.caller)
+    wanted = decode.generation(found)
+    request = replace(request, prompt="", logit_bias=None)
+    del found  # prompts and a bias of a whole vocabulary are large, and the request may wait
+    turn = service.chat.begin(wanted, asked.caller)
     logprobs = request.logprobs is not None
     if request.stream:
         include_usage = bool(request.stream_options and request.stream_options.include_usage)
