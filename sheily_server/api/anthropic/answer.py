@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
@@ -116,12 +116,4 @@ class MessageStop(Struct, tag_field="type", tag="message_stop", frozen=True):
 MessageEvent = (
     MessageStart | Ping | BlockStart | BlockDelta | BlockStop | MessageDelta | MessageStop
 )
-EVENTS: tuple[type[Struct], ...] = (
-    MessageStart,
-    Ping,
-    BlockStart,
-    BlockDelta,
-    BlockStop,
-    MessageDelta,
-    MessageStop,
-)
+EVENTS: tuple[type[Struct], ...] = get_args(MessageEvent)

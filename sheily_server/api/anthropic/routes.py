@@ -5,19 +5,13 @@ from __future__ import annotations
 
 from ...errors import ServiceError
 from ..openai_chat.answer import Extension
+from ..openai_chat.routes import CITY, HELLO
 from ..route import WORK, Asked, Route, Service, Stream, Whole, collect, whole
 from . import answer, decode, encode
 from . import protocol as wire
 from .conversation import conversation
 from .dialect import ANTHROPIC
 
-HELLO = [{"role": "user", "content": "Name a river."}]
-CITY = {
-    "type": "object",
-    "properties": {"city": {"type": "string", "enum": ["Madrid", "Paris"]}},
-    "required": ["city"],
-    "additionalProperties": False,
-}
 WEATHER = {"name": "weather", "description": "The weather in a city.", "input_schema": CITY}
 
 

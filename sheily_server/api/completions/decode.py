@@ -11,7 +11,7 @@ from ...errors import InvalidRequestError
 from ...protocol.commands import RawPrompt
 from ...templates.base import Offer
 from .. import body
-from ..openai_chat.decode import asked, check_options
+from ..openai_chat.decode import asked, check_options, check_stream_options
 from ..openai_chat.neutral import EFFECTLESS, NEUTRAL
 from . import protocol as wire
 
@@ -33,10 +33,7 @@ def read(data: bytes, strict: bool = False) -> body.Read[wire.CompletionRequest]
         )
     if request.truncation == "trim":
         raise InvalidRequestError("A prompt has no messages to leave out.", "truncation")
-    if request.stream_options is not None and not request.stream:
-        raise InvalidRequestError(
-            "stream_options is only allowed when stream is true.", "stream_options"
-        )
+    check_stream_options(request)
     best_of, n = request.best_of, request.n or 1
     if best_of is not None and best_of < n:
         raise InvalidRequestError(f"best_of is {best_of}, which is less than n, {n}.", "best_of")

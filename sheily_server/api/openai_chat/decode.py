@@ -56,10 +56,7 @@ def read(data: bytes, strict: bool = False) -> body.Read[wire.ChatRequest]:
     check_options(request)
     if request.top_logprobs is not None and not request.logprobs:
         raise InvalidRequestError("top_logprobs needs logprobs to be true.", "top_logprobs")
-    if request.stream_options is not None and not request.stream:
-        raise InvalidRequestError(
-            "stream_options is only allowed when stream is true.", "stream_options"
-        )
+    check_stream_options(request)
     return found
 
 
@@ -152,6 +149,24 @@ def continues(messages: Sequence[Message], asked: Continuable) -> bool:
             )
     new_turn = asked.add_generation_prompt or asked.continue_final_message is False
     return possible and bool(before) and not new_turn
+
+
+class Streamable(Protocol):
+    """What says whether an answer is to be streamed, and how."""
+
+    @property
+    def stream(self) -> bool | None: ...
+
+    @property
+    def stream_options(self) -> object | None: ...
+
+
+def check_stream_options(asked: Streamable) -> None:
+    """Raises InvalidRequestError for options of a stream without one."""
+    if asked.stream_options is not None and not asked.stream:
+        raise InvalidRequestError(
+            "stream_options is only allowed when stream is true.", "stream_options"
+        )
 
 
 def check_options(options: wire.Options) -> None:

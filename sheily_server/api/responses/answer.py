@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from msgspec import Meta, Struct
 
@@ -260,21 +260,5 @@ Event = (
     | ResponseFailed
     | ResponseStreamError
 )
-EVENTS: tuple[type[Struct], ...] = (
-    ResponseCreated,
-    ResponseQueued,
-    ResponseInProgress,
-    OutputItemAdded,
-    ContentPartAdded,
-    OutputTextDelta,
-    OutputTextDone,
-    ContentPartDone,
-    CallArgumentsDelta,
-    CallArgumentsDone,
-    OutputItemDone,
-    ResponseCompleted,
-    ResponseIncomplete,
-    ResponseFailed,
-    ResponseStreamError,
-)
+EVENTS: tuple[type[Struct], ...] = get_args(Event)
 """The structs of a stream's events, in OpenAI's order."""

@@ -13,7 +13,7 @@ from .. import body
 from ..nesting import check_schema_depth
 from ..offers import Choice, offered
 from ..openai_chat.bias import read_bias
-from ..openai_chat.decode import check_options, sampling
+from ..openai_chat.decode import check_options, check_stream_options, sampling
 from ..openai_chat.forms import of_object, of_schema
 from ..openai_chat.protocol import JsonObjectFormat
 from . import items
@@ -53,10 +53,7 @@ def read(data: bytes, strict: bool = False) -> body.Read[wire.ResponseRequest]:
     check_options(request.options())
     for i, tool in enumerate(request.tools or ()):
         check_schema_depth(tool.parameters, f"tools[{i}].parameters")
-    if request.stream_options is not None and not request.stream:
-        raise InvalidRequestError(
-            "stream_options is only allowed when stream is true.", "stream_options"
-        )
+    check_stream_options(request)
     if not request.input and request.previous_response_id is None and request.input != "":
         raise InvalidRequestError("The input is an empty list.", "input")
     if request.background and not request.stores:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .scanning import Scanner, Token, code_point, kinds
+from .scanning import COUNTS, Scanner, Token, code_point, kinds
 from .tree import EMPTY, MOST_LEVELS, Chars, Choice, Name, Part, Repeat, Rules, Sequence, Text
 
 ROOT = "root"
@@ -22,7 +22,6 @@ _KINDS = kinds(
     control=r"!?<[^<>\s]+>",
     sign=r"[|()*+?.]",
 )
-_COUNTS: dict[str, tuple[int, int | None]] = {"*": (0, None), "+": (1, None), "?": (0, 1)}
 
 
 def read(text: str) -> Rules:
@@ -101,8 +100,8 @@ class _Reader:
                 counts: tuple[int, int | None] = (int(least), int(least))
                 if comma:
                     counts = int(least), int(most) if most.strip() else None
-            elif token.text in _COUNTS:
-                counts = _COUNTS[token.text]
+            elif token.text in COUNTS:
+                counts = COUNTS[token.text]
             else:
                 break
             if counts[1] is not None and counts[1] < counts[0]:

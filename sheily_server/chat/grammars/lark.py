@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 
 from .patterns import canonical
-from .scanning import Scanner, Token, code_point, kinds
+from .scanning import COUNTS, Scanner, Token, code_point, kinds
 from .tree import (
     EMPTY,
     MOST_LEVELS,
@@ -45,7 +45,6 @@ _KINDS = kinds(
     grammar=r"@[A-Za-z0-9_-]+",
     sign=r"::|[:|()\[\]{}*+?~&.,]",
 )
-_COUNTS: dict[str, tuple[int, int | None]] = {"*": (0, None), "+": (1, None), "?": (0, 1)}
 _FLAGS = frozenset("isu")
 _ENDS = frozenset(("|", ")", "]", "&"))
 
@@ -279,9 +278,9 @@ class _Reader:
         token = self._peek()
         if token is None or token.kind != "sign":
             return part
-        if token.text in _COUNTS:
+        if token.text in COUNTS:
             self._at += 1
-            return Repeat(part, *_COUNTS[token.text])
+            return Repeat(part, *COUNTS[token.text])
         if self._take("~"):
             least = most = self._number()
             if (to := self._peek()) is not None and to.kind == "to":

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from .tree import GrammarError
 
+COUNTS: dict[str, tuple[int, int | None]] = {"*": (0, None), "+": (1, None), "?": (0, 1)}
+"""How often a part may be there, by the sign behind it: at least, and at most."""
 _PLAIN = {"n": "\n", "r": "\r", "t": "\t", "f": "\f", "b": "\b"}
 _LENGTHS = {"x": 2, "u": 4, "U": 8}
 _HEX = frozenset("0123456789abcdefABCDEF")
