@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -19,6 +20,7 @@ Values = Mapping[str, tuple[Any, ...]]
 
 RequestT = TypeVar("RequestT", bound=Struct)
 
+_MESSAGE = re.compile(r"messages\[(\d+)\]")
 _MISSING = "Object missing required field `"
 
 
@@ -107,6 +109,15 @@ class QueryReader(Generic[RequestT]):
             return msgspec.convert(dict(query), self._shape, strict=False)
         except msgspec.ValidationError as error:
             raise _validation_error(error) from None
+
+
+def of_message(param: str | None, places: Sequence[str]) -> str | None:
+    """Returns where a body has what the core calls `messages[i]` or a part of it, by the `places`
+    of all messages. Other places stay."""
+    found = _MESSAGE.match(param or "")
+    if found is None or int(found[1]) >= len(places):
+        return param
+    return places[int(found[1])]
 
 
 def _object(body: bytes) -> dict[str, Any]:

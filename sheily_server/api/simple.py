@@ -39,9 +39,8 @@ class SimpleChatRequest(Options, frozen=True, kw_only=True):
     )
 
 
-class SimpleChatResponse(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The answer of POST /chat. `relaxed` lists the places of constraints in `response_format` that
-    the answer need not follow."""
+class SimpleChatResponse(Struct, frozen=True, kw_only=True):
+    """The answer of POST /chat. `dropped_messages` and `timed_out` are in `sheily` too."""
 
     response: str
     model: str

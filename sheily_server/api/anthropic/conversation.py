@@ -3,12 +3,12 @@ the body has each."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from ...errors import InvalidRequestError
 from ...templates.base import Message, ToolCall
+from ..body import of_message
 from ..nesting import check_depth
 from ..openai_chat.protocol import MAX_MESSAGES
 from . import protocol as wire
@@ -28,10 +28,7 @@ class Conversation:
 
     def place(self, param: str | None) -> str | None:
         """Translates a place in these messages to the turn in the body; other places stay."""
-        found = re.match(r"messages\[(\d+)\]", param or "")
-        if found is None or int(found[1]) >= len(self.places):
-            return param
-        return self.places[int(found[1])]
+        return of_message(param, self.places)
 
     @property
     def continues(self) -> bool:

@@ -3,7 +3,6 @@ written and kept, whoever waits for it."""
 
 from __future__ import annotations
 
-import re
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from ...chat.reader import Piece, Progress
 from ...chat.turn import Turn
 from ...errors import InvalidRequestError, ServiceError
 from ...templates.base import Message
-from ..body import Read
+from ..body import Read, of_message
 from ..jobs import EventLog, Job
 from ..route import Service, event
 from . import answer, decode, encode, items, kept
@@ -23,7 +22,6 @@ from . import protocol as wire
 
 COPIES = 2
 """How often a response in the background holds its conversation: as messages, and packed."""
-_MESSAGE = re.compile(r"messages\[(\d+)\]")
 
 
 @dataclass(slots=True, kw_only=True)
@@ -42,12 +40,7 @@ class Work:
 
     def place(self, error: ServiceError) -> ServiceError:
         """Has an error about a message name its place in the request. Returns it."""
-        param = error.param or ""
-        found = _MESSAGE.match(param)
-        if found is not None:
-            error.param = self.places[int(found[1])]
-        elif param == "messages":
-            error.param = "input"
+        error.param = "input" if error.param == "messages" else of_message(error.param, self.places)
         return error
 
 
