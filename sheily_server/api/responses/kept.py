@@ -120,9 +120,9 @@ def conversation(store: Store, owner: str, previous: str | None) -> list[Message
 def resolved(store: Store, owner: str, given: Sequence[wire.Item]) -> list[wire.Item]:
     """Returns items with what references stand for in their place. Raises UnknownItemError, and
     InvalidRequestError if they stand for too much."""
-    seen: dict[str, dict[str, dict[str, Any]]] = {}
+    seen: dict[str, dict[str, _Kept]] = {}
     found: list[wire.Item] = []
-    n_bytes = 0
+    n_read = n_bytes = 0
     for i, item in enumerate(given):
         if not isinstance(item, wire.ItemReference):
             found.append(item)
@@ -133,20 +133,32 @@ def resolved(store: Store, owner: str, given: Sequence[wire.Item]) -> list[wire.
             raise UnknownItemError(item.id, place)
         if response not in seen:
             record = store.get(response, owner)
-            n_bytes += 0 if record is None else len(record.body) + len(record.items)
-            if n_bytes > 2 * items.MAX_BYTES:
-                raise InvalidRequestError("The references stand for too many bytes.", place)
+            n_read += 0 if record is None else len(record.body) + len(record.items)
             seen[response] = {} if record is None else _items_in(record)
-        fields = seen[response].get(item.id)
-        if fields is None:
+        kept = seen[response].get(item.id)
+        n_bytes += 0 if kept is None else kept.n_bytes  # each time: many may stand for one
+        if max(n_read, n_bytes) > 2 * items.MAX_BYTES:
+            raise InvalidRequestError("The references stand for too many bytes.", place)
+        if kept is None:
             raise UnknownItemError(item.id, place)
-        found.append(items.item_of(fields))
+        found.append(items.item_of(kept.fields))
     return found
 
 
-def _items_in(record: Record) -> dict[str, dict[str, Any]]:
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """An item of a record, and its bytes in JSON."""
+
+    fields: dict[str, Any]
+    n_bytes: int
+
+
+def _items_in(record: Record) -> dict[str, _Kept]:
     output = msgspec.json.decode(record.body)["output"]
-    return {each["id"]: each for each in [*msgspec.json.decode(record.items), *output]}
+    return {
+        each["id"]: _Kept(each, len(msgspec.json.encode(each)))
+        for each in [*msgspec.json.decode(record.items), *output]
+    }
 
 
 def interrupted(record: Record) -> Record:

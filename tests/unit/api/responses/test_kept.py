@@ -158,6 +158,18 @@ def test_references_are_bounded_by_what_they_stand_for(monkeypatch: pytest.Monke
     assert caught.value.param == "input[0].id"
 
 
+def test_each_reference_to_the_same_item_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = memory_store()
+    large = wire.MessageItem(role="user", content="x" * 700)
+    store.put(dataclasses.replace(record(), items=msgspec.json.encode(items.listed([large], KEY))))
+    reference = wire.ItemReference(f"msg_{KEY}i0")
+    monkeypatch.setattr(items, "MAX_BYTES", 1200)
+    assert len(kept.resolved(store, "", [reference] * 2)) == 2
+    with pytest.raises(InvalidRequestError, match="too many bytes") as caught:
+        kept.resolved(store, "", [reference] * 3)
+    assert caught.value.param == "input[2].id"
+
+
 def test_what_is_not_there_cannot_be_erased() -> None:
     store = memory_store()
     with pytest.raises(UnknownResponseError):
