@@ -310,21 +310,6 @@ class Arguments:
         return frozenset().union(*found) if all(found) else frozenset()
 
 
-def completed(text: str) -> str | None:
-    """Returns JSON that was cut off as whole JSON; None for what is not the beginning of JSON."""
-    written: list[str] = []
-    reader = Arguments(Source(text, ended=True), written.append, {})
-    try:
-        for _ in reader.value():
-            pass
-    except UnfinishedError:
-        reader.close()
-        return "".join(written)
-    except MalformedError:
-        pass
-    return None
-
-
 def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 

@@ -10,8 +10,8 @@ import msgspec
 
 from ...chat.reader import Piece, Progress
 from ...chat.turn import Turn
-from ...templates.arguments import completed
 from ...templates.base import CallPart
+from ...templates.cut_off import completed
 from ..openai_chat.encode import extension
 from ..route import event
 from . import answer

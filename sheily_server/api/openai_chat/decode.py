@@ -10,8 +10,8 @@ import msgspec
 from ...chat.generation import Generation
 from ...errors import InvalidRequestError
 from ...protocol.commands import Bias, Sampling
-from ...templates.arguments import completed
 from ...templates.base import Function, Message, Offer, ToolCall
+from ...templates.cut_off import completed
 from .. import body
 from ..nesting import check_depth, check_schema_depth
 from ..offers import Choice, offered
