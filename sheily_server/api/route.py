@@ -60,6 +60,11 @@ class Asked(Protocol):
         """Returns the decoded body, once there is room for the request. Raises ServiceError."""
         ...
 
+    def hold(self, n_bytes: int) -> None:
+        """Takes room until the end of the request for bytes that are in memory because of it, and
+        not in its body. Raises QueueFullError."""
+        ...
+
 
 class Events(Protocol):
     """Writes an answer as whole server-sent events."""

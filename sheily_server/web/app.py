@@ -162,7 +162,8 @@ class App:
     ) -> Response:
         """Returns the response of a route. `held` gets what the request gives back at its end."""
         read = partial(self._read, request, held)
-        asked = _Asked(self._caller(request), arguments, request.args.to_dict(), read)
+        hold = partial(self._hold, held)
+        asked = _Asked(self._caller(request), arguments, request.args.to_dict(), read, hold)
         reply = route.handle(self._service, asked)
         if isinstance(reply, Stream | Follow):
             response = _stream_response(self._events(route, reply, asked.caller, request_id))
@@ -199,12 +200,16 @@ class App:
         """Reads the body of a request, if there is room for the request. Raises ServiceError."""
         self._supervisor.check_room()
         body = _body(request)
-        if len(body) > SMALL_BODY_BYTES:
-            if not self._large_bodies.take(len(body)):
-                raise QueueFullError(self._config.parallel, self._config.queue, 1)
-            held.callback(self._large_bodies.give_back, len(body))
+        self._hold(held, len(body))
         with self._decoding:
             return read(body)
+
+    def _hold(self, held: ExitStack, n_bytes: int) -> None:
+        """Takes room until the end of the request for what is large. Raises QueueFullError."""
+        if n_bytes > SMALL_BODY_BYTES:
+            if not self._large_bodies.take(n_bytes):
+                raise QueueFullError(self._config.parallel, self._config.queue, 1)
+            held.callback(self._large_bodies.give_back, n_bytes)
 
     def _check_caller(self, request: Request) -> None:
         """Checks the caller before anything else. Werkzeug's `host` is not used: it has a
@@ -273,6 +278,7 @@ class _Asked:
     arguments: Mapping[str, str]
     query: Mapping[str, str]
     read: Callable[..., Any]
+    hold: Callable[[int], None]
 
 
 def _stream_response(events: Iterator[bytes]) -> Response:

@@ -15,6 +15,7 @@ from sheily_server.api.responses.encode import Writer
 from sheily_server.chat.turn import Turn
 from sheily_server.errors import StoreFullError
 from sheily_server.store.base import Record, Store
+from sheily_server.web import app
 from tests.server.conftest import Serve
 from tests.support.responses import PATH, post, respond, stream, text_of
 from tests.support.serving import Answer, Endpoint, Server, read_until
@@ -150,6 +151,28 @@ def test_a_conversation_has_an_end(server: Server) -> None:
     answer = post(server, items[:600], previous_response_id=first["id"], truncation="auto")
     assert (answer.status, answer.error()["param"]) == (400, "input")
     assert "at most 1024" in answer.error()["message"]
+
+
+def test_long_conversations_together_are_bounded(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A short request may go on with a long conversation: it counts as a long body does."""
+    monkeypatch.setattr(app, "LARGE_BODIES", 2)
+    monkeypatch.setattr(app, "MAX_BODY_BYTES", 200_000)
+    server = serve(parallel=2, context_size=1_000_000, max_tokens=10)
+    server.wait_for("ready")
+    id = respond(server, "x " * 60_000)["id"]
+    (item,) = get(server, id, "/input_items").json()["data"]
+    with opened(server, input="hang", previous_response_id=id):
+        server.wait_for_engine("submit", 2)
+        for answer in (
+            post(server, "next", previous_response_id=id),
+            post(server, [{"type": "item_reference", "id": item["id"]}]),
+            get(server, id, "/input_items"),
+        ):
+            assert (answer.status, answer.error()["code"]) == (429, "queue_full")
+        respond(server, "small")
+    until(lambda: post(server, "next", previous_response_id=id).status == 200)
 
 
 def test_references_stand_for_items(server: Server) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from dataclasses import replace as with_fields
 from typing import Any
@@ -22,7 +23,15 @@ from . import protocol as wire
 
 log = logging.getLogger(__name__)
 
+Hold = Callable[[int], None]
+"""Takes room for so many bytes, or raises QueueFullError."""
+_READING = threading.Lock()
+"""What is stored small may be large, and have no room: one at a time."""
 INTERRUPTED = "The server ended while it worked on this response."
+
+
+def unbounded(n_bytes: int) -> None:
+    """Has room for everything."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -99,11 +108,23 @@ def erase(store: Store, jobs: Jobs, id: str, owner: str) -> None:
     jobs.forget(job)
 
 
-def conversation(store: Store, owner: str, previous: str | None) -> list[Message]:
-    """Returns the messages up to a response and with it. Raises InvalidRequestError."""
+def read(store: Store, owner: str, id: str, hold: Hold) -> Record | None:
+    """Returns a record of this owner, once there is room for it; None without one. Raises
+    ServiceError."""
+    with _READING:
+        found = store.get(id, owner)
+        if found is not None:
+            hold(sum(map(len, (found.body, found.items, found.context, found.events))))
+    return found
+
+
+def conversation(
+    store: Store, owner: str, previous: str | None, hold: Hold = unbounded
+) -> list[Message]:
+    """Returns the messages up to a response and with it. Raises ServiceError."""
     if previous is None:
         return []
-    found = store.get(previous, owner)
+    found = read(store, owner, previous, hold)
     if found is None:
         raise InvalidRequestError(
             f"Previous response with id {previous[:100]!r} not found.",
@@ -117,9 +138,11 @@ def conversation(store: Store, owner: str, previous: str | None) -> list[Message
     return items.unpacked(found.context)
 
 
-def resolved(store: Store, owner: str, given: Sequence[wire.Item]) -> list[wire.Item]:
-    """Returns items with what references stand for in their place. Raises UnknownItemError, and
-    InvalidRequestError if they stand for too much."""
+def resolved(
+    store: Store, owner: str, given: Sequence[wire.Item], hold: Hold = unbounded
+) -> list[wire.Item]:
+    """Returns items with what references stand for in their place. Raises UnknownItemError,
+    QueueFullError, and InvalidRequestError if they stand for too much."""
     seen: dict[str, dict[str, _Kept]] = {}
     found: list[wire.Item] = []
     n_read = n_bytes = 0
@@ -132,7 +155,7 @@ def resolved(store: Store, owner: str, given: Sequence[wire.Item]) -> list[wire.
         if response is None:
             raise UnknownItemError(item.id, place)
         if response not in seen:
-            record = store.get(response, owner)
+            record = read(store, owner, response, hold)
             n_read += 0 if record is None else len(record.body) + len(record.items)
             seen[response] = {} if record is None else _items_in(record)
         kept = seen[response].get(item.id)

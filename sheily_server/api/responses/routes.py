@@ -27,7 +27,7 @@ def create(service: Service, asked: Asked) -> Reply:
     service.chat.check_model(request.model)
     if request.background:
         service.jobs.check_room()
-    made = work.begin(service, found, asked.caller.scope)
+    made = work.begin(service, found, asked.caller.scope, asked.hold)
     stream, in_background = bool(request.stream), bool(request.background)
     del found, request  # a bias of a whole vocabulary is large, and the request may wait
     if in_background:
@@ -71,9 +71,9 @@ def retrieve(service: Service, asked: Asked) -> Reply:
     id, owner = asked.arguments["id"], service.store.owner(asked.caller.scope)
     job = service.jobs.find(id, owner)
     if not query.stream:
-        return Whole(_record(service, id, owner).body if job is None else job.body)
+        return Whole(_record(service, asked, id, owner).body if job is None else job.body)
     if job is None:
-        events = background.replay(_record(service, id, owner), after)
+        events = background.replay(_record(service, asked, id, owner), after)
     elif job.log is None:
         raise InvalidRequestError(background.NOT_AGAIN, "stream")
     else:
@@ -82,8 +82,8 @@ def retrieve(service: Service, asked: Asked) -> Reply:
     return Follow(events, close=service.jobs.end_reading)
 
 
-def _record(service: Service, id: str, owner: str) -> Record:
-    found = service.store.get(id, owner)
+def _record(service: Service, asked: Asked, id: str, owner: str) -> Record:
+    found = kept.read(service.store, owner, id, asked.hold)
     if found is None:
         raise UnknownResponseError(id)
     return found
@@ -99,7 +99,7 @@ def cancel(service: Service, asked: Asked) -> Whole:
     id, owner = asked.arguments["id"], service.store.owner(asked.caller.scope)
     job = service.jobs.find(id, owner)
     if job is None:
-        record = _record(service, id, owner)
+        record = _record(service, asked, id, owner)
         in_background = bool(msgspec.json.decode(record.body)["background"])
         body = record.body
     else:
@@ -122,7 +122,8 @@ def input_items(service: Service, asked: Asked) -> Whole:
     id, owner = asked.arguments["id"], service.store.owner(asked.caller.scope)
     job = service.jobs.find(id, owner)
     listed = msgspec.json.decode(
-        _record(service, id, owner).items if job is None else job.items, type=list[dict[str, Any]]
+        _record(service, asked, id, owner).items if job is None else job.items,
+        type=list[dict[str, Any]],
     )
     if query.order == "desc":
         listed.reverse()

@@ -44,13 +44,13 @@ class Work:
         return error
 
 
-def begin(service: Service, found: Read[wire.ResponseRequest], scope: str) -> Work:
+def begin(service: Service, found: Read[wire.ResponseRequest], scope: str, hold: kept.Hold) -> Work:
     """Prepares the response that a body asks for. `scope` is its caller's. Raises
-    InvalidRequestError."""
+    ServiceError."""
     request = found.request
     owner = service.store.owner(scope)
-    past = kept.conversation(service.store, owner, request.previous_response_id)
-    given = kept.resolved(service.store, owner, items.items_of(request))
+    past = kept.conversation(service.store, owner, request.previous_response_id, hold)
+    given = kept.resolved(service.store, owner, items.items_of(request), hold)
     new = items.messages_of(given)
     talk = [*past, *(each.message for each in new)]
     n_bytes = items.check_size(talk)
