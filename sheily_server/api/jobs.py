@@ -36,6 +36,11 @@ class EventLog:
     def __len__(self) -> int:
         return len(self._events)
 
+    @property
+    def n_bytes(self) -> int:
+        """What it has taken of the budget."""
+        return self._n_bytes
+
     def add(self, event: bytes) -> bool:
         """Returns whether there was room for an event. After the end there is none."""
         with self._changed:
@@ -123,7 +128,8 @@ class Jobs:
         self._lock = threading.Lock()
         self._jobs: dict[str, Job] = {}
         self._lost: OrderedDict[str, Job] = OrderedDict()
-        """Those that ended and could not be stored: the newest are kept for their owners."""
+        """Those that ended and could not be stored: the newest are kept for their owners, with no
+        more events together than one may have."""
         self._threads: set[threading.Thread] = set()
         self._readers = threading.BoundedSemaphore(max(1, most))
 
@@ -218,9 +224,13 @@ class Jobs:
                 self._release(job)
             else:
                 self._lost[job.id] = job
-            while len(self._lost) > self._most:
+            while len(self._lost) > self._most or self._lost_bytes() > MAX_EVENT_BYTES:
                 self._release(self._lost.popitem(last=False)[1])
             job.ended.set()
+
+    def _lost_bytes(self) -> int:
+        """Returns what the lost ones hold, which those that are being made cannot have."""
+        return sum(job.log.n_bytes for job in self._lost.values() if job.log is not None)
 
     def _release(self, job: Job) -> None:
         if job.log is not None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sheily_server.api.jobs import AN_EVENT, EventLog, Job, Jobs
+from sheily_server.api.jobs import AN_EVENT, MAX_EVENT_BYTES, EventLog, Job, Jobs
 from sheily_server.budget import Budget
 from sheily_server.errors import InvalidRequestError, QueueFullError
 from tests.support.waiting import WAIT, until
@@ -161,6 +161,21 @@ def test_what_could_not_be_stored_is_kept_for_a_while() -> None:
     assert left(budget) == 10_000 - 2 * (AN_EVENT + 1)
     jobs.forget(made[2])
     assert left(budget) == 10_000 - (AN_EVENT + 1)
+
+
+def test_what_could_not_be_stored_leaves_room_for_others() -> None:
+    """Where the disk is full, every stream is lost."""
+    budget = Budget(3 * MAX_EVENT_BYTES)
+    jobs, large = Jobs(8, budget), b"x" * (MAX_EVENT_BYTES // 2 - AN_EVENT)
+    made: list[Job] = []
+    for i in range(6):
+        log = EventLog(budget)
+        assert log.add(large)
+        made.append(job(f"resp_{i}", log=log, size=MAX_EVENT_BYTES))
+        made[i].kept = False
+        jobs.start(made[i], lambda: None)
+        assert made[i].ended.wait(WAIT)
+    assert [jobs.find(each.id, "me") is not None for each in made] == [False] * 4 + [True] * 2
 
 
 def test_an_erased_job_is_not_kept() -> None:
