@@ -16,6 +16,7 @@ import pytest
 
 from sheily_server.errors import StoreFullError
 from sheily_server.store.base import Record
+from sheily_server.web import app
 from tests.server.conftest import Serve, Start
 from tests.server.test_kept_responses import bearer, get, id_in, opened, putting
 from tests.support.responses import (
@@ -279,6 +280,18 @@ def test_failures_are_kept(serve: Serve, order: str, code: str) -> None:
     assert body["error"]["message"]
     events = replayed(server, id)
     assert (events[-1]["type"], events[-1]["response"]) == ("response.failed", body)
+
+
+def test_what_it_asks_for_counts_as_its_conversation_does(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "BACKGROUND", 200_000)
+    server = serve()
+    server.wait_for("ready")
+    for fields in ({"instructions": "i" * 120_000}, {"user": "u" * 120_000}):
+        answer = post(server, "one", background=True, **fields)
+        assert (answer.status, answer.error()["code"]) == (429, "queue_full")
+    assert ended(server, begin(server, "one"))["status"] == "completed"
 
 
 def test_it_has_a_time_limit_of_its_own(serve: Serve) -> None:

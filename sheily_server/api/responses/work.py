@@ -21,7 +21,8 @@ from . import answer, decode, encode, items, kept
 from . import protocol as wire
 
 COPIES = 2
-"""How often a response in the background holds its conversation: as messages, and packed."""
+"""How often a response in the background holds its conversation, as messages and packed, and what
+its request asked for, which may be as large: as objects and in its JSON."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -61,6 +62,7 @@ def begin(service: Service, found: Read[wire.ResponseRequest], scope: str, hold:
     key = secrets.token_hex(16)
     blank = encode.blank(request, key=key, model=service.chat.model)
     listed = msgspec.json.encode(items.listed(given, key))
+    body = msgspec.json.encode(blank)
     log = EventLog(service.jobs.budget) if request.background else None
     return Work(
         generation=wanted,
@@ -70,10 +72,10 @@ def begin(service: Service, found: Read[wire.ResponseRequest], scope: str, hold:
             job=Job(
                 blank.id,
                 owner,
-                msgspec.json.encode(blank),
+                body,
                 listed,
                 log,
-                COPIES * (n_bytes + len(listed)) if request.background else 0,
+                COPIES * (n_bytes + len(listed) + len(body)) if request.background else 0,
             ),
             messages=talk,
             wanted=request.stores,
