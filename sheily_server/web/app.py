@@ -69,7 +69,8 @@ class App:
         self._chat = Chat(config, supervisor, metrics=self._metrics)
         self._most_posts = config.parallel + config.queue + config.background + SPARE_POSTS
         self._posts = threading.BoundedSemaphore(self._most_posts)
-        self._large_bodies = Budget(LARGE_BODIES * MAX_BODY_BYTES)
+        self._most_large = LARGE_BODIES * MAX_BODY_BYTES
+        self._large_bodies = Budget(self._most_large)
         # Decoding a large body keeps a CPU busy for a while: one at a time leaves CPUs for others.
         self._decoding = threading.Lock()
         self._service = Service(
@@ -206,6 +207,7 @@ class App:
 
     def _hold(self, held: ExitStack, n_bytes: int) -> None:
         """Takes room until the end of the request for what is large. Raises QueueFullError."""
+        n_bytes = min(n_bytes, self._most_large)  # what is larger goes alone
         if n_bytes > SMALL_BODY_BYTES:
             if not self._large_bodies.take(n_bytes):
                 raise QueueFullError(self._config.parallel, self._config.queue, 1)

@@ -175,6 +175,17 @@ def test_long_conversations_together_are_bounded(
     until(lambda: post(server, "next", previous_response_id=id).status == 200)
 
 
+def test_a_response_larger_than_all_may_be_goes_alone(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app, "LARGE_BODIES", 1)
+    monkeypatch.setattr(app, "MAX_BODY_BYTES", 100_000)
+    server = serve(context_size=1_000_000, max_tokens=10)
+    server.wait_for("ready")
+    id = respond(server, "x " * 45_000)["id"]
+    assert get(server, id, "/input_items").status == 200
+
+
 def test_references_stand_for_items(server: Server) -> None:
     first = respond(server, "one")
     (item,) = get(server, first["id"], "/input_items").json()["data"]
