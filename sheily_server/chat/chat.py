@@ -117,7 +117,7 @@ class Chat:
             deadline=self._deadline(caller),
             n=asked.n,
             top_logprobs=asked.top_logprobs,
-            grammar=answer_grammar(asked.schema, asked.offer, syntax, self._config.parallel),
+            grammar=answer_grammar(asked.form, asked.offer, syntax, self._config.parallel),
             visible=list(syntax.visible) if syntax and asked.offer.functions else [],
             prediction=asked.prediction,
             arrived=caller.arrived,

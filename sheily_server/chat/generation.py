@@ -16,7 +16,7 @@ class Generation:
 
     `max_tokens` None means as many as the server gives; `max_tokens_place` is what the request
     calls that field. `stop` holds texts that end an answer. `top_logprobs` is how many alternatives
-    of each token to return; None means no logprobs. The answers follow `schema`, which may also be
+    of each token to return; None means no logprobs. The answers follow `form`, which is a schema,
     an expression, a choice of texts or a grammar, and may repeat `prediction`. `echo` asks for the
     tokens of each prompt before its answers, `scores` for their log-probabilities too. At most
     `history` messages are kept besides the system's; None keeps all. `trims` means that the oldest
@@ -39,7 +39,7 @@ class Generation:
     n: int = 1
     top_logprobs: int | None = None
     offer: Offer = field(default_factory=Offer)
-    schema: AnswerForm | None = None
+    form: AnswerForm | None = None
     prediction: str | None = None
     history: int | None = None
     continues: bool = False

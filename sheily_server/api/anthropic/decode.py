@@ -142,13 +142,13 @@ def generation(
         sampling=sampling(options),
         max_tokens=request.max_tokens,
         stop=request.stop_sequences or [],
-        schema=_schema(request),
+        form=_form(request),
         history=history,
         ignored=found.ignored,
     )
 
 
-def _schema(request: wire.MessagesRequest) -> AnswerSchema | None:
+def _form(request: wire.MessagesRequest) -> AnswerSchema | None:
     """Returns the schema that the answer must follow, all of it, as Anthropic's API promises."""
     config = request.output_config
     if config is not None and config.format is not None:

@@ -108,7 +108,7 @@ def asked(
         n=n,
         top_logprobs=top_logprobs,
         offer=offer,
-        schema=answer_form(options),
+        form=answer_form(options),
         prediction=options.predicted(),
         history=history,
         ignored=ignored,

@@ -94,7 +94,7 @@ def generation(
         stop=options.stops(),
         top_logprobs=request.wanted_logprobs(),
         offer=offer(request),
-        schema=_answer_schema(request),
+        form=_answer_form(request),
         history=history,
         ignored=found.ignored,
         trims=request.truncation == "auto",
@@ -102,7 +102,7 @@ def generation(
     )
 
 
-def _answer_schema(request: wire.ResponseRequest) -> AnswerSchema | None:
+def _answer_form(request: wire.ResponseRequest) -> AnswerSchema | None:
     form = request.text.format if request.text is not None else None
     if isinstance(form, JsonObjectFormat):
         return of_object(form, FORMAT)

@@ -59,7 +59,7 @@ def test_options() -> None:
     assert (found.stop, found.max_tokens, found.n) == (["a", "b"], 10**6, 1)
     plain = asked()
     assert (plain.sampling.temperature, plain.sampling.top_p, plain.sampling.top_k) == (1, 1, 0)
-    assert (plain.stop, plain.schema, plain.offer.functions) == ([], None, ())
+    assert (plain.stop, plain.form, plain.offer.functions) == ([], None, ())
 
 
 @pytest.mark.parametrize(
@@ -348,10 +348,10 @@ def test_answers_that_follow_a_schema() -> None:
         ({"output_format": FORM}, "output_format.schema"),
         ({"output_config": {"format": FORM}, "output_format": FORM}, "output_config.format.schema"),
     ):
-        schema = asked(**fields).schema
+        schema = asked(**fields).form
         assert isinstance(schema, AnswerSchema)
         assert (schema.schema, schema.place, schema.strict) == (SCHEMA, place, True)
-    assert asked(output_config={}).schema is None
+    assert asked(output_config={}).form is None
     large = {"type": "json_schema", "schema": {"enum": ["x" * 70_000]}}
     assert refused(output_format=large).param == "output_format.schema"
     assert refused(output_format={"type": "xml", "schema": {}}).param == "output_format.type"
