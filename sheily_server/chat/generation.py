@@ -10,6 +10,15 @@ from ..templates.base import Message, Offer
 from .grammar import AnswerForm
 
 
+def continuable(messages: Sequence[Message]) -> bool:
+    """Whether an answer may go on with the last message: that is the assistant's, has text and no
+    calls, and is not the only one."""
+    if len(messages) < 2:
+        return False
+    last = messages[-1]
+    return last.role == "assistant" and bool(last.text) and not last.tool_calls
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
     """A request for `n` answers to a conversation, or to each of `prompts` in its place.

@@ -13,14 +13,13 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
-from .client import LLMClient
+from .client import URL, LLMClient
 from .conversation import Conversation
 from .errors import LLMError
 from .interrupts import Interrupts, keys_kept
 from .screen import Screen, harmless
 from .talk import Talk, explained
 
-URL = "http://127.0.0.1:8005"
 MOST_BYTES = 4 * 1024 * 1024
 """Most of a file that is read: the server takes no larger body."""
 

@@ -6,7 +6,6 @@ import contextlib
 import json
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
 
 from .connections import Connections
 from .pipeline import fitting, messages_of
@@ -21,9 +20,10 @@ from .replies import (
     reply,
 )
 from .responses import Response, raise_for_end, response
-from .streams import ResponseStream, chunks
+from .streams import RESPONSES, ResponseStream, chunks, place
 
-CHAT, COMPLETIONS, RESPONSES = "/v1/chat/completions", "/v1/completions", "/v1/responses"
+URL = "http://127.0.0.1:8005"
+CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 HEALTH_TIMEOUT = 10.0
 """Most seconds that `/health` may take: it answers at once under any load."""
 
@@ -41,7 +41,7 @@ class LLMClient:
 
     def __init__(
         self,
-        base_url: str = "http://127.0.0.1:8005",
+        base_url: str = URL,
         *,
         timeout: float = 300.0,
         api_key: str | None = None,
@@ -163,11 +163,11 @@ class LLMClient:
 
     def retrieve(self, id: str) -> Response:
         """Returns a response as it is now, whatever its status. Raises what `chat` raises."""
-        return response(self._whole("GET", _place(id)))
+        return response(self._whole("GET", place(id)))
 
     def cancel(self, id: str) -> Response:
         """Stops a background response, and returns it. Raises what `chat` raises."""
-        return response(self._whole("POST", f"{_place(id)}/cancel"))
+        return response(self._whole("POST", f"{place(id)}/cancel"))
 
     def process_pipeline(
         self, query: str, context: str | Sequence[str], **options: Any
@@ -269,7 +269,3 @@ def _payload(body: Mapping[str, Any], options: Mapping[str, Any], *, stream: boo
         raise ValueError("`stream` is not an option: there are methods that stream and others")
     whole = {**body, "stream": stream, **options}
     return json.dumps(whole, allow_nan=False).encode("ascii")
-
-
-def _place(id: str) -> str:
-    return f"{RESPONSES}/{quote(id, safe='')}"

@@ -17,10 +17,16 @@ from .errors import (
 from .replies import api_error, parse_object, raise_for_status
 from .responses import ENDED, Response, raise_for_end, response
 
+RESPONSES = "/v1/responses"
 PAUSES_S = (0.0, 0.5, 1.0, 2.0, 4.0)
 """Seconds before each attempt to resume a response that has sent nothing since the last one."""
 
 _LOST = (StreamInterruptedError, LLMConnectionError, LLMTimeoutError)
+
+
+def place(id: str) -> str:
+    """Returns the path of a response."""
+    return f"{RESPONSES}/{quote(id, safe='')}"
 
 
 def chunks(server: Connections, path: str, payload: bytes) -> Generator[dict[str, Any], None, None]:
@@ -103,7 +109,7 @@ class ResponseStream(Iterator[str]):
 
     def _once(self, payload: bytes | None) -> Generator[str, None, None]:
         """Yields the pieces of one connection. Raises StreamInterruptedError if no end comes."""
-        method, path = ("POST", "/v1/responses") if payload is not None else ("GET", self._path())
+        method, path = ("POST", RESPONSES) if payload is not None else ("GET", self._path())
         with self._server.exchange(method, path, payload) as answer:
             for data in _events(self._server, answer):
                 event = parse_object(data, "an event of the stream") if data != "[DONE]" else {}
@@ -116,7 +122,7 @@ class ResponseStream(Iterator[str]):
         raise _cut(self._server)
 
     def _path(self) -> str:
-        path = f"/v1/responses/{quote(self.id or '', safe='')}?stream=true"
+        path = f"{place(self.id or '')}?stream=true"
         known = self.sequence_number
         return path if known is None else f"{path}&starting_after={known}"
 

@@ -30,13 +30,6 @@ class Conversation:
         """Translates a place in these messages to the turn in the body; other places stay."""
         return of_message(param, self.places)
 
-    @property
-    def continues(self) -> bool:
-        """Whether the answer goes on with the last message: the assistant's, with text, and not the
-        only one."""
-        *before, last = self.messages
-        return bool(before) and last.role == "assistant" and bool(last.text) and not last.tool_calls
-
     def add(self, message: Message, place: str) -> None:
         """Adds a message. Texts of one role that follow each other become one message, as in
         Anthropic's API. Raises InvalidRequestError when there are too many."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
-from ...chat.generation import Generation
+from ...chat.generation import Generation, continuable
 from ...chat.grammar import AnswerSchema
 from ...errors import ContextExceededError, InvalidRequestError, ServiceError
 from ...templates.base import Function, Offer
@@ -127,7 +127,9 @@ def _left_out(request: wire.CountTokensRequest) -> Iterator[tuple[str, str]]:
 
 def prompt(request: wire.CountTokensRequest, talk: Conversation) -> Generation:
     """Returns what has the prompt of a request. Raises InvalidRequestError."""
-    return Generation(messages=talk.messages, offer=offer(request), continues=talk.continues)
+    return Generation(
+        messages=talk.messages, offer=offer(request), continues=continuable(talk.messages)
+    )
 
 
 def generation(

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from ...chat.generation import Generation
+from ...chat.generation import Generation, continuable
 from ...errors import InvalidRequestError
 from ...protocol.commands import Bias, Sampling
 from ...templates.base import Function, Message, Offer, ToolCall
@@ -133,22 +133,21 @@ def continues(messages: Sequence[Message], asked: Continuable) -> bool:
     and is not the only one, unless the request wants a new turn. Raises InvalidRequestError."""
     if not messages:  # of a raw prompt
         return False
-    *before, last = messages
-    possible = last.role == "assistant" and bool(last.text) and not last.tool_calls
+    possible = continuable(messages)
     if asked.continue_final_message:
         if asked.add_generation_prompt:
             raise InvalidRequestError(
                 "continue_final_message and add_generation_prompt exclude each other.",
                 "continue_final_message",
             )
-        if not (possible and before):
+        if not possible:
             raise InvalidRequestError(
                 "continue_final_message needs a last message of the assistant, with text, and "
                 "another one before it.",
                 "continue_final_message",
             )
     new_turn = asked.add_generation_prompt or asked.continue_final_message is False
-    return possible and bool(before) and not new_turn
+    return possible and not new_turn
 
 
 class Streamable(Protocol):

@@ -138,6 +138,8 @@ def listed(items: Sequence[wire.Item], key: str) -> list[dict[str, Any]]:
             fields.setdefault("status", "completed")
         if isinstance(item, wire.MessageItem):
             fields["content"] = [_part(part, item.role) for part in _parts(item.content)]
+        elif isinstance(item, wire.CallOutputItem) and not isinstance(item.output, str):
+            fields["output"] = [_part(part, "user") for part in item.output]
         found.append(fields)
     return found
 

@@ -111,9 +111,11 @@ def test_listed_items_are_items_of_the_package() -> None:
         {"role": "assistant", "content": [{"type": "refusal", "refusal": "e"}]},
         call("f", "1"),
         {"type": "function_call_output", "call_id": "1", "output": "x"},
+        {"type": "function_call_output", "call_id": "1", "output": [{"type": "text", "text": "y"}]},
         {"type": "reasoning"},
     )
     found = items.listed(given, KEY)
+    assert found[7]["output"] == [{"type": "input_text", "text": "y"}]
     ids = [each["id"] for each in found]
     assert len(set(ids)) == len(ids)
     assert ids[3] == "msg_mine"
