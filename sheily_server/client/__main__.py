@@ -16,7 +16,7 @@ from typing import Any, TextIO
 from .client import URL, LLMClient
 from .conversation import Conversation
 from .errors import LLMError
-from .interrupts import Interrupts, keys_kept
+from .interrupts import Interrupts, terminal
 from .screen import Screen, harmless
 from .talk import Talk, explained
 
@@ -55,7 +55,7 @@ def _chat(client: LLMClient, options: argparse.Namespace) -> int:
         import readline  # noqa: F401 - input() uses it once it is imported
     interrupts = Interrupts()
     interrupts.install()
-    with keys_kept(sys.stdin.fileno()):
+    with terminal(sys.stdin.fileno()):
         screen.note(_greeting(client))
         Talk(conversation, screen, _typed, interrupts).run()
     return 0

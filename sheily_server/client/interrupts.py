@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+ENDING = {signal.SIGTERM, signal.SIGHUP} if hasattr(signal, "SIGHUP") else {signal.SIGTERM}
 _LOCAL_MODES = 3
 """Where termios.tcgetattr has the local modes."""
 
@@ -21,11 +25,8 @@ class Interrupts:
         self._armed = False
 
     def install(self) -> None:
-        """Takes SIGINT, also where it was ignored. Has SIGTERM and SIGHUP leave by SystemExit, so
-        that a line editor gives the terminal back."""
+        """Takes SIGINT, also where it was ignored."""
         signal.signal(signal.SIGINT, self._interrupt)
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, _leave)
 
     @contextmanager
     def heard(self) -> Iterator[None]:
@@ -43,23 +44,37 @@ class Interrupts:
 
 
 @contextmanager
-def keys_kept(descriptor: int) -> Iterator[None]:
-    """Has a terminal keep what was typed before Ctrl-C, which it would throw away. The line editor
-    may have been told of a key by then, and would wait for it, deaf to any further Ctrl-C."""
+def terminal(descriptor: int) -> Iterator[None]:
+    """Lends a terminal to a line editor, which may sleep through a signal that comes just before it
+    waits for a key.
+
+    So the terminal keeps what was typed before Ctrl-C: the editor may have been told of it, and
+    would wait for it, deaf to any further Ctrl-C. And SIGTERM and SIGHUP are taken by a thread of
+    their own, which gives the terminal back and ends the program.
+    """
     try:
         import termios
     except ImportError:  # Windows
         yield
         return
     before = termios.tcgetattr(descriptor)
+
+    def give_back() -> None:
+        termios.tcsetattr(descriptor, termios.TCSANOW, before)
+
     kept = [*before]
     kept[_LOCAL_MODES] |= termios.NOFLSH
     termios.tcsetattr(descriptor, termios.TCSANOW, kept)
+    signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    threading.Thread(target=_leave, args=(give_back,), name="signals", daemon=True).start()
     try:
         yield
     finally:
-        termios.tcsetattr(descriptor, termios.TCSANOW, before)
+        give_back()
 
 
-def _leave(number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
+def _leave(give_back: Callable[[], None]) -> None:
+    number = signal.sigwait(ENDING)
+    with contextlib.suppress(Exception):  # after a SIGHUP there may be no terminal
+        give_back()
+    os._exit(128 + number)

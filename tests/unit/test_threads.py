@@ -41,6 +41,7 @@ THREADS = {
     "backend/outbox.py": (1, "test_outbox.py"),
     "backend/process.py": (2, "test_supervisor.py"),
     "backend/supervisor.py": (1, "test_supervisor.py"),
+    "client/interrupts.py": (1, "tests/server/test_terminal.py"),
     "engine/__main__.py": (3, "vitals, reader, prepare: here"),
     "engine/grammar/follower.py": (1, "test_follower.py"),
     "engine/grammar/trials.py": (
