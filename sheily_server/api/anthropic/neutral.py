@@ -4,12 +4,14 @@ ask for nothing."""
 from __future__ import annotations
 
 from ..body import Values
+from ..openai_chat.neutral import FORMS
 
 NEUTRAL: Values = {
     "container": (),
     "mcp_servers": ([],),
     "compaction": (),
     "thread": (),
+    **FORMS,
 }
 """Other values would change the answer: they are refused."""
 

@@ -25,6 +25,19 @@ NEUTRAL: Values = {
 }
 """Other values would change the answer: they are refused."""
 
+FORMS: Values = {
+    "response_format": ({"type": "text"},),
+    "json_schema": (),
+    "grammar": (),
+    "guided_json": (),
+    "guided_regex": (),
+    "guided_choice": (),
+    "guided_grammar": (),
+    "structured_outputs": ({},),
+}
+"""What an answer must follow, as the chat routes have it: other dialects have fields of their own,
+and refuse these."""
+
 EFFECTLESS: Values = {
     "store": (False,),
     "service_tier": ("auto", "default"),

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from ..body import Values
+from ..openai_chat.neutral import FORMS
 from ..openai_chat.protocol import (
     MAX_STOPS,
     MAX_TOOLS,
@@ -40,6 +41,7 @@ NEUTRAL: Values = {
     "moderation": (),
     "modalities": (["text"],),
     "n": (1,),
+    **FORMS,
 }
 """Other values would change the answer: they are refused."""
 
