@@ -37,7 +37,8 @@ def model(which: str) -> str | Model:
 
 
 async def main(which: str) -> None:
-    settings = ModelSettings(max_tokens=60)
+    # The client takes an answer that was cut off for a failure, and so small a model may ramble.
+    settings = ModelSettings(max_tokens=1000, temperature=0)
     plain = Agent(name="plain", model=model(which), model_settings=settings)
     assert (await Runner.run(plain, "Name a river.")).final_output
 
@@ -47,7 +48,7 @@ async def main(which: str) -> None:
 
     caller = plain.clone(
         tools=[weather],
-        model_settings=ModelSettings(max_tokens=60, tool_choice="required"),
+        model_settings=ModelSettings(max_tokens=1000, temperature=0, tool_choice="required"),
         tool_use_behavior=StopAtTools(stop_at_tool_names=["weather"]),
     )
     answer = (await Runner.run(caller, "How is the weather in Paris?")).final_output
