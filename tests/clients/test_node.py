@@ -40,8 +40,8 @@ def project() -> Path:
         )
         assert done.returncode == 0, done.stdout + done.stderr
         installed.touch()
-    for name in CHECKS:
-        shutil.copy(SCRIPT / name, folder)
+    for script in SCRIPT.glob("*.mjs"):
+        shutil.copy(script, folder)
     return folder
 
 

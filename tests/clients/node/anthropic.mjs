@@ -2,6 +2,7 @@
 // Prints one line for each check and leaves with 1 if any failed.
 import assert from "node:assert/strict";
 import Anthropic from "@anthropic-ai/sdk";
+import { run } from "./run.mjs";
 
 const [wordsUrl, toolsUrl] = process.argv.slice(2);
 const client = (baseURL) => new Anthropic({ baseURL, apiKey: "none", maxRetries: 0 });
@@ -104,14 +105,4 @@ const checks = {
   },
 };
 
-let failed = 0;
-for (const [name, check] of Object.entries(checks)) {
-  try {
-    await check();
-    console.log(`ok   ${name}`);
-  } catch (error) {
-    failed += 1;
-    console.log(`FAIL ${name}: ${error.stack}`);
-  }
-}
-process.exit(failed ? 1 : 0);
+await run(checks);

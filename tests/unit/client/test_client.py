@@ -6,7 +6,7 @@ import ast
 import socket
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
@@ -33,21 +33,7 @@ from tests.support.fake_server import (
     answer,
     completion,
     raw,
-    running,
 )
-
-
-@pytest.fixture
-def server() -> Iterator[FakeServer]:
-    with running() as started:
-        yield started
-
-
-@pytest.fixture
-def client(server: FakeServer) -> Iterator[LLMClient]:
-    with LLMClient(server.url, timeout=WAIT) as opened:
-        yield opened
-
 
 # chat
 

@@ -3,25 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from sheily_server.client import LLMClient, LLMProtocolError, Reply, StreamInterruptedError
-from tests.support.fake_server import DONE, WAIT, FakeServer, answer, event, running, stream
-
-
-@pytest.fixture
-def server() -> Iterator[FakeServer]:
-    with running() as started:
-        yield started
-
-
-@pytest.fixture
-def client(server: FakeServer) -> Iterator[LLMClient]:
-    with LLMClient(server.url, timeout=WAIT) as opened:
-        yield opened
+from tests.support.fake_server import DONE, FakeServer, answer, event, stream
 
 
 def choice(text: object, index: int = 0, finish: str | None = None) -> dict[str, Any]:

@@ -15,15 +15,8 @@ from tests.support.fake_server import (
     FakeServer,
     answer,
     event,
-    running,
     stream,
 )
-
-
-@pytest.fixture
-def server() -> Iterator[FakeServer]:
-    with running() as started:
-        yield started
 
 
 @pytest.fixture

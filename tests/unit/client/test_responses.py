@@ -23,16 +23,10 @@ from sheily_server.client import (
     StreamInterruptedError,
     streams,
 )
-from tests.support.fake_server import WAIT, FakeServer, Handler, answer, raw, running, stream
+from tests.support.fake_server import WAIT, FakeServer, Handler, answer, raw, stream
 
 ID = "resp_1"
 TEXT = "Ño, two 🙂 three"
-
-
-@pytest.fixture
-def server() -> Iterator[FakeServer]:
-    with running() as started:
-        yield started
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import itertools
 import json
 import select
 import threading
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
@@ -31,22 +30,8 @@ from tests.support.fake_server import (
     answer,
     completion,
     event,
-    running,
     stream,
 )
-
-
-@pytest.fixture
-def server() -> Iterator[FakeServer]:
-    with running() as started:
-        yield started
-
-
-@pytest.fixture
-def client(server: FakeServer) -> Iterator[LLMClient]:
-    with LLMClient(server.url, timeout=WAIT) as opened:
-        yield opened
-
 
 # streams
 
