@@ -114,8 +114,9 @@ def test_a_killed_engine_shows_and_recovers(
     assert "SIGKILL" in (turn.locator(".message").text_content() or "")
     assert turn.locator("code").text_content() == "engine_crashed"
 
-    dashboard.wait_for_state("ready")
+    # In this order: until the page hears of the restart, it shows the state before it, "ready".
     dashboard.page.locator("#restarts", has_text="1").wait_for()
+    dashboard.wait_for_state("ready")
     turn.get_by_role("button", name="Try again").click()
     dashboard.wait_for_outcome("streaming")
     assert dashboard.turns.count() == 1
