@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from . import heap, logs
 from .api.responses.kept import interrupted
+from .backend.kernels import check_kernel
 from .backend.supervisor import Supervisor
 from .config import Config, ConfigError, load, open_doors, unknown_variables
 from .errors import StoreError
@@ -20,6 +21,7 @@ from .store.base import Store
 from .store.opening import open_store
 from .web import server as http_server
 from .web.app import App
+from .web.binding import BindingError
 
 log = logging.getLogger("sheily_server")
 
@@ -80,15 +82,15 @@ def _run(config: Config, writer: logs.Writer) -> int:
     for sentence in [*unknown_variables(os.environ), *open_doors(config)]:
         log.warning("%s", sentence)
     try:
+        check_kernel(config, os.environ)
         store = open_store(
             config.store,
             days=config.store_days,
             megabytes=config.store_limit_mb,
             interrupted=interrupted,
         )
-    except StoreError as error:
-        writer.put(f"sheily_server: {logs.escaped(str(error))}\n")
-        return 2
+    except (ConfigError, StoreError) as error:
+        return _refuse(writer, str(error), 2)
     supervisor = Supervisor(config, LoadBar(writer) if os.isatty(logs.STDERR) else None)
     try:
         return _serve(config, supervisor, store, writer)
@@ -97,18 +99,18 @@ def _run(config: Config, writer: logs.Writer) -> int:
         store.close()
 
 
+def _refuse(writer: logs.Writer, sentence: str, code: int) -> int:
+    """Says why the server does not start; returns the exit code."""
+    writer.put(f"sheily_server: {logs.escaped(sentence)}\n")
+    return code
+
+
 def _serve(config: Config, supervisor: Supervisor, store: Store, writer: logs.Writer) -> int:
     try:
         app = App(config, supervisor, store)
         server = http_server.create(app, config)
-    except http_server.DescriptorsError as error:
-        writer.put(f"sheily_server: {error}\n")
-        return 1
-    except (OSError, ValueError) as error:
-        reason = logs.escaped(str(error)).rstrip(".")
-        problem = f"cannot listen on {config.host}:{config.port} (LLM_HOST, LLM_PORT): {reason}."
-        writer.put(f"sheily_server: {problem}\n")
-        return 1
+    except (http_server.DescriptorsError, BindingError) as error:
+        return _refuse(writer, str(error), 1)
 
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -27,6 +27,7 @@ LEAST_HANG_S = 2.0
 """Signs of life come every half second, or later on a busy machine."""
 
 STORE_MB, STORE_MB_IN_MEMORY = 1024, 64
+_MOST_NAMED = 5
 
 Switch = Literal["on", "off"]
 SWITCH: tuple[str, ...] = get_args(Switch)
@@ -74,7 +75,12 @@ def _hang_timeout(text: str) -> float:
 
 
 def _model_path(text: str) -> Path:
-    return _path(text, "a GGUF file")
+    path = _path(text, "a GGUF file")
+    if path.is_dir():
+        inside = sorted(found.name for found in path.glob("*.gguf"))[:_MOST_NAMED]
+        hint = f", not a file; there is {', '.join(inside)} in it" if inside else ", not a file"
+        raise ValueError(f"is {str(path)!r}, a folder{hint}")
+    return path
 
 
 def _tuned(text: str) -> Tuned:

@@ -14,6 +14,7 @@ from waitress.server import TcpWSGIServer
 
 from ..config import Config
 from .app import MAX_BODY_BYTES, SPARE_POSTS, App
+from .binding import explained
 from .connection import PATIENT_THREADS, Shared
 from .listener import Listener
 from .parsing import MAX_HEAD_BYTES
@@ -37,26 +38,30 @@ class DescriptorsError(Exception):
 
 
 def create(app: App, config: Config) -> Any:
-    """Returns a bound, listening waitress server. Raises OSError or ValueError for an address it
-    cannot bind, and DescriptorsError.
+    """Returns a bound, listening waitress server. Raises BindingError for an address where it
+    cannot listen, and DescriptorsError.
 
     The app controls admission, so there is a thread for everything that it may admit. The
     look-ahead makes the end of a connection known at once. Bodies a few times too large are read to
     their end and refused by the app. Larger ones are cut off, so the answer may be lost.
     """
-    server = waitress.create_server(
-        app,
-        host=config.host,
-        port=config.port,
-        threads=config.parallel + config.queue + config.background + SPARE_THREADS,
-        channel_request_lookahead=1,
-        asyncore_use_poll=True,
-        connection_limit=connections(),
-        cleanup_interval=1,
-        max_request_body_size=4 * MAX_BODY_BYTES,
-        max_request_header_size=MAX_HEAD_BYTES,
-        ident=None,
-    )
+    limit = connections()
+    try:
+        server = waitress.create_server(
+            app,
+            host=config.host,
+            port=config.port,
+            threads=config.parallel + config.queue + config.background + SPARE_THREADS,
+            channel_request_lookahead=1,
+            asyncore_use_poll=True,
+            connection_limit=limit,
+            cleanup_interval=1,
+            max_request_body_size=4 * MAX_BODY_BYTES,
+            max_request_header_size=MAX_HEAD_BYTES,
+            ident=None,
+        )
+    except (OSError, ValueError) as error:
+        raise explained(config, error) from error
     shared = Shared(app)
     sockets = list(_sockets(server).values())
     server.adj.connection_limit += len(sockets)  # listening sockets count as connections

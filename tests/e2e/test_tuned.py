@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,8 @@ from sheily_native import kernels
 from sheily_native.cpu import current_cpu
 from tests.support import models, tuned_files
 from tests.support.real_server import RealServer
-from tests.support.waiting import until
+from tests.support.waiting import WAIT, until
+from tools import server_process
 
 TUNED = {"kernel": "off", "threads": 1, "chunk": 17, "kv_type": "q8_0"}
 
@@ -82,8 +85,18 @@ def test_the_librarys_own_variable_holds_where_nothing_is_said(
         assert server.health()["kernel"] is None
 
 
-def test_a_kernel_that_is_not_there_is_a_failed_load() -> None:
-    with RealServer(models.tiny_llama3(), kernel="no_such_kernel") as server:
-        server.wait_for_state("failed")
-        reason = server.health()["reason"]
-    assert reason.startswith("LLM_KERNEL is 'no_such_kernel'; on this CPU it can be auto, off")
+def test_a_kernel_that_is_not_there_stops_the_start() -> None:
+    environment = server_process.environment("LLM_", kernels.VARIABLE)
+    for name in ("LLM_KERNEL", kernels.VARIABLE):
+        done = subprocess.run(
+            [sys.executable, "-m", "sheily_server", "--port=0"],
+            env=environment | {"LLM_MODEL_PATH": str(models.tiny_llama3()), name: "foo"},
+            capture_output=True,
+            text=True,
+            timeout=WAIT,
+        )
+        assert done.returncode == 2
+        choices = ", ".join(("auto", "off", *kernels.usable()))
+        assert (
+            done.stderr == f"sheily_server: {name} is 'foo', not one of {choices}, on this CPU.\n"
+        )

@@ -82,25 +82,60 @@ def test_a_port_in_use_ends_the_program_with_one_sentence(start: Start) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         program = start("--port", str(port))
+        taken.accept()[0].close()
         assert program.ended() == 1
     (line,) = program.log.splitlines()
     assert line.startswith(
-        f"sheily_server: cannot listen on 127.0.0.1:{port} (LLM_HOST, LLM_PORT): "
+        f"sheily_server: LLM_PORT is {port}, which is in use on 127.0.0.1: by another program."
     )
-    assert "in use" in line
     assert not program.engine_lines("start")
 
 
-@pytest.mark.parametrize("host", ["192.0.2.1", "no.such.host.invalid"])
+def test_a_second_server_says_that_the_first_has_the_port(start: Start, program: Program) -> None:
+    second = start("--port", str(program.port))
+    assert second.ended() == 1
+    (line,) = second.log.splitlines()
+    assert "by another server of SHEILY, with the model 'fake-model'. Stop that one" in line
+
+
+@pytest.mark.parametrize(
+    ("host", "words"),
+    [
+        ("192.0.2.1", "which is not an address of this machine."),
+        ("no.such.host.invalid", "which is neither an address nor a name that can be looked up."),
+    ],
+)
 def test_a_host_that_is_not_there_ends_the_program_with_one_sentence(
-    start: Start, host: str
+    start: Start, host: str, words: str
 ) -> None:
     program = start("--port", "0", "--host", host)
     assert program.ended() == 1
     warning, line = program.log.splitlines()
     assert "no API key is set" in warning
-    assert line.startswith(f"sheily_server: cannot listen on {host}:0 (LLM_HOST, LLM_PORT): ")
-    assert not line.endswith("..")
+    assert line == f"sheily_server: LLM_HOST is {host!r}, {words}"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("LLM_MODEL_PATH", "folder", "/folder', a folder, not a file; there is a.gguf in it."),
+        ("LLM_STORE", "none/x.db", "/none/x.db', which is in a folder that does not exist"),
+        ("LLM_STORE", "folder", "/folder', which is a folder, not a file."),
+        ("LLM_API_KEY_FILE", "none", "/none', which is not a file."),
+        ("LLM_TUNED", "folder", "/folder', which is not a file."),
+    ],
+)
+def test_a_path_that_cannot_be_used_stops_the_start_and_names_its_variable(
+    start: Start, tmp_path: Path, name: str, value: str, words: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder" / "a.gguf").touch()
+    program = start("--port=0", **{name: str(tmp_path / value)})
+    assert program.ended() == 2
+    (line,) = program.log.splitlines()
+    assert line.startswith(f"sheily_server: {name} is '{tmp_path}")
+    assert words in line
+    assert not program.engine_lines("start")
 
 
 def test_a_host_with_two_addresses(start: Start) -> None:
