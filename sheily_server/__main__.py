@@ -128,6 +128,7 @@ def _serve(config: Config, supervisor: Supervisor, store: Store, writer: logs.Wr
     if not http.failed:
         http_server.flush(server)
     app.close()
+    log.info("stopped")
     return int(http.failed)
 
 
@@ -159,19 +160,35 @@ def _drain(config: Config, supervisor: Supervisor, stop: threading.Event) -> Non
     def drain() -> None:
         try:
             if not supervisor.drain(config.drain_timeout) and not stop.is_set():
-                seconds = config.drain_timeout
-                log.warning("ending the requests that did not finish within %g s", seconds)
+                log.warning(
+                    "%s did not end within %g s (LLM_DRAIN_TIMEOUT): ending them now",
+                    _requests(supervisor),
+                    config.drain_timeout,
+                )
         except Exception:
             log.exception("ending all requests: waiting for them failed")
         finally:
             done.set()
             stop.set()
 
-    log.info("shutting down: admitted requests are answered first")
+    if supervisor.busy:
+        log.info(
+            "told to stop: %s may end within %g s (LLM_DRAIN_TIMEOUT); a second Ctrl-C or SIGTERM "
+            "ends them at once",
+            _requests(supervisor),
+            config.drain_timeout,
+        )
+    else:
+        log.info("told to stop: no requests are running")
     threading.Thread(target=drain, name="drain", daemon=True).start()
     stop.wait()
     if not done.is_set():
-        log.warning("told to stop again: ending all requests now")
+        log.warning("told to stop again: ending %s now", _requests(supervisor))
+
+
+def _requests(supervisor: Supervisor) -> str:
+    n = supervisor.busy
+    return f"{n} request{'s' * (n != 1)}"
 
 
 if __name__ == "__main__":

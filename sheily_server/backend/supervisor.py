@@ -119,6 +119,11 @@ class Supervisor:
         if self._thread.is_alive():
             self._thread.join(2 * engine_process.EXIT_GRACE_S + 1.0)
 
+    @property
+    def busy(self) -> int:
+        """How many requests are admitted and have not ended."""
+        return len(self._tickets)
+
     def health(self) -> Health:
         with self._lock:
             counts = self._tickets.count()

@@ -180,15 +180,37 @@ def test_a_signal_lets_what_was_admitted_end(start: Start, number: signal.Signal
     assert gone(engine)
 
 
+def log_lines(program: Program, after: str) -> list[str]:
+    """The log without its times, from the line with those words on."""
+    lines = [line.split(" ", 2)[2] for line in program.log.splitlines()]
+    return lines[next(i for i, line in enumerate(lines) if after in line) :]
+
+
 def test_a_second_signal_does_not_wait(start: Start) -> None:
+    """And what the log says of both is true."""
     program = start("--port=0").listening()
     with program.opened("hang-late", stream=True) as streamed:
         read_until(streamed, b"once")
         program.process.terminate()
         program.wait_for("draining")
+        first = (
+            "INFO told to stop: 1 request may end within 30 s (LLM_DRAIN_TIMEOUT); a second Ctrl-C "
+            "or SIGTERM ends them at once"
+        )
+        until(lambda: first in program.log)
         program.process.terminate()
         assert b"shutting_down" in read_to_end(streamed)
     assert program.ended() == 0
+    told = [line for line in log_lines(program, "told to stop") if "req_" not in line]
+    assert told == [first, "WARNING told to stop again: ending 1 request now", "INFO stopped"]
+
+
+def test_a_signal_while_nothing_runs_promises_nothing(start: Start) -> None:
+    program = start("--port=0").listening()
+    program.process.terminate()
+    assert program.ended() == 0
+    told = log_lines(program, "told to stop")
+    assert told == ["INFO told to stop: no requests are running", "INFO stopped"]
 
 
 def test_requests_that_do_not_end_in_time_are_ended(start: Start) -> None:
@@ -204,6 +226,7 @@ def test_requests_that_do_not_end_in_time_are_ended(start: Start) -> None:
         assert b"[DONE]" not in rest
         assert b"shutting_down" in rest
         assert b"shutting_down" in read_to_end(waiting)
+    assert "WARNING 2 requests did not end within 0.3 s (LLM_DRAIN_TIMEOUT): ending" in program.log
 
 
 def test_the_engine_ends_when_its_server_is_killed(start: Start) -> None:
