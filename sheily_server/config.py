@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from msgspec import structs
 
-from .hosts import is_host, is_loopback
+from .hosts import is_loopback, parse_allowed
 from .keys import KeyFile, parse_keys, read_keys
 from .tuned import KERNEL_PATTERN, MOST_CHUNK, MOST_THREADS, KVType, Tuned, read
 from .version import ShowVersion
@@ -129,8 +129,11 @@ def _kernel(text: str) -> str:
 def _hosts(text: str) -> tuple[str, ...]:
     names = tuple(part.strip() for part in text.split(",") if part.strip())
     for name in names:
-        if name != "*" and not is_host(name):
-            raise ValueError(f"has {name!r}, not a name such as llm.example.org, nor *")
+        if name != "*" and parse_allowed(name) is None:
+            raise ValueError(
+                f"has {name!r}, not a name such as llm.example.org, a name with a port such as "
+                "vm:8222, nor *"
+            )
     return names
 
 
@@ -246,7 +249,8 @@ class Config:
     allowed_hosts: tuple[str, ...] = _setting(
         (),
         _hosts,
-        "host names that callers may use beside the loopback ones, comma-separated, or *",
+        "host names that callers may use beside the loopback ones and, where others can reach the "
+        "server, this machine's own, comma-separated, each with or without a port, or *",
     )
     api_key: tuple[str, ...] = _setting(
         (),

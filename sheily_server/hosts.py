@@ -4,8 +4,51 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import socket
+from typing import NamedTuple
 
 _NAME = re.compile(r"[\w.-]+", re.A)
+_HOST = re.compile(
+    r"(?:\[(?P<address>[0-9A-Fa-f:.]+)\]|(?P<name>[\w.-]+))(?::(?P<port>\d{1,5}))?", re.A
+)
+_MOST_PORT = 65_535
+
+
+class HostPort(NamedTuple):
+    """A name or address in its one spelling, and the port behind it; None without one."""
+
+    name: str
+    port: int | None
+
+
+def parse_host(text: str) -> HostPort | None:
+    """Parses a Host header: `name`, `[address]`, either with `:port`. Returns None for others."""
+    found = _HOST.fullmatch(text)
+    if found is None:
+        return None
+    port = None if found["port"] is None else int(found["port"])
+    return HostPort(normal(found["address"] or found["name"]), port)
+
+
+def parse_allowed(text: str) -> HostPort | None:
+    """Parses a host of a setting: as in a Host header, or an IPv6 address without brackets. Returns
+    None for what no request can have."""
+    if is_address(text):
+        return HostPort(normal(text), None)
+    found = parse_host(text)
+    if found is None or (text.startswith("[") and not is_address(found.name)):
+        return None
+    return found if found.port is None or 0 < found.port <= _MOST_PORT else None
+
+
+def own_names() -> tuple[str, ...]:
+    """Returns the names that this machine has for itself, and its name in mDNS. Looks nothing up:
+    what DNS says of an address is not this machine's."""
+    name = normal(socket.gethostname())
+    first = name.partition(".")[0]
+    if not (_NAME.fullmatch(name) and first) or is_address(name) or is_loopback(name):
+        return ()
+    return tuple(dict.fromkeys((name, first, f"{first}.local")))
 
 
 def is_loopback(host: str) -> bool:
@@ -14,11 +57,6 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
-
-
-def is_host(text: str) -> bool:
-    """Whether this can be the name or address in a Host header, without a port."""
-    return is_address(_bare(text)) or _NAME.fullmatch(text) is not None
 
 
 def normal(name: str) -> str:

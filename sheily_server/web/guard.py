@@ -12,12 +12,20 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from ..api.routes import OPEN_PATHS
-from ..hosts import is_address, is_everywhere, is_loopback, normal
+from ..hosts import (
+    HostPort,
+    is_address,
+    is_everywhere,
+    is_loopback,
+    normal,
+    own_names,
+    parse_allowed,
+    parse_host,
+)
 from .errors import HttpError
 
-_HOST_HEADER = re.compile(
-    r"(?:\[(?P<address>[0-9A-Fa-f:.]+)\]|(?P<name>[\w.-]+))(?::\d{1,5})?", re.A
-)
+_USUAL_PORT = 80
+"""The port of a Host header that names none."""
 _CHARSET = re.compile(r'\s*charset\s*=\s*"?([^"\s]*)"?\s*', re.I)
 
 
@@ -44,13 +52,17 @@ class Guard:
     With DNS rebinding, a browser loads a page from a foreign name that then resolves to this
     machine. The page shares its origin with this server, so CORS does not stop it, but its requests
     carry the foreign name in `Host`. The name must therefore be a loopback one, the configured
-    `host`, or in `allowed_hosts`, where `*` allows all. Addresses cannot be rebound: a server that
-    listens on all addresses accepts every address.
+    `host`, or in `allowed_hosts`, where `*` allows all and a port holds for itself alone. A server
+    that others can reach also has its machine's own names, which no foreign page has. Addresses
+    cannot be rebound: a server that listens on all addresses accepts every address.
     """
 
     def __init__(self, host: str, allowed_hosts: Iterable[str], keys: Iterable[str]) -> None:
+        allowed = [found for each in allowed_hosts if (found := parse_allowed(each)) is not None]
         self._every_host = "*" in allowed_hosts
-        self._hosts = {normal(name) for name in (host, *allowed_hosts)}
+        self._hosts = {HostPort(normal(host), None), *allowed}
+        if not is_loopback(host):
+            self._hosts |= {HostPort(name, None) for name in own_names()}
         self._every_address = is_everywhere(host)
         self._keys = [key.encode() for key in keys]
 
@@ -85,12 +97,15 @@ class Guard:
         return hashlib.blake2b(given, digest_size=16, person=b"caller's scope").hexdigest()
 
     def _answers_to(self, header: str) -> bool:
-        found = _HOST_HEADER.fullmatch(header)
+        found = parse_host(header)
         if found is None:
             return False
-        name = normal(found["address"] or found["name"])
+        name = found.name
+        ports = (None, _USUAL_PORT if found.port is None else found.port)
         return (
-            name in self._hosts or is_loopback(name) or (self._every_address and is_address(name))
+            any(HostPort(name, port) in self._hosts for port in ports)
+            or is_loopback(name)
+            or (self._every_address and is_address(name))
         )
 
     def _has(self, given: bytes | None) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -109,12 +110,55 @@ def test_the_configured_host(configured: str, header: str) -> None:
 
 
 @pytest.mark.parametrize("everywhere", ["0.0.0.0", "::", "*"])
-def test_listening_on_all_addresses_every_address_is_ours_and_no_name(everywhere: str) -> None:
+def test_listening_on_all_addresses_every_address_is_ours_and_no_name_of_others(
+    everywhere: str,
+) -> None:
     ours = Guard(everywhere, (), ())
     for header in ("192.168.1.5:8005", "[2001:db8::1]", "localhost"):
         assert refusal(ours, header) is None
-    for other in ("evil.example", "machine.lan:8005", None):
+    for other in ("evil.example", "machine.lan:8005", "local", ".local", None):
         assert refusal(ours, other) == FOREIGN
+
+
+OWN = ["Box.lan", "box.lan:8005", "box", "BOX:8005", "box.local:1"]
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.5", "box.lan"])
+def test_a_server_that_others_can_reach_has_its_machines_own_names(
+    monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "Box.lan")
+    ours = Guard(host, (), ())
+    for header in OWN:
+        assert refusal(ours, header) is None, header
+    for other in ("evil.example", "box.evil.example", "box.lan.evil.example", "lan", "x.box.lan"):
+        assert refusal(ours, other) == FOREIGN, other
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
+def test_a_server_of_the_loopback_alone_does_not(
+    monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: "Box.lan")
+    for header in OWN:
+        assert refusal(Guard(host, (), ()), header) == FOREIGN
+
+
+@pytest.mark.parametrize("name", ["", "a b", "böx", "-", "*"])
+def test_a_machine_whose_name_is_none(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(socket, "gethostname", lambda: name)
+    ours = Guard("0.0.0.0", (), ())
+    assert refusal(ours, "localhost") is None
+    for other in ("", "*", "a", "evil.example", ".local", None):
+        assert refusal(ours, other) == FOREIGN
+
+
+def test_an_allowed_name_with_a_port_is_allowed_with_that_port() -> None:
+    ours = Guard("127.0.0.1", ("vm:8222", "[2001:db8::1]:90", "web:80"), ())
+    for header in ("vm:8222", "VM.:8222", "[2001:DB8:0::1]:90", "web", "web:80"):
+        assert refusal(ours, header) is None, header
+    for header in ("vm", "vm:80", "vm:8223", "[2001:db8::1]", "web:81", "x.vm:8222"):
+        assert refusal(ours, header) == FOREIGN, header
 
 
 def test_allowed_names() -> None:
