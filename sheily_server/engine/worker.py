@@ -161,7 +161,7 @@ class Engine:
                 for choice in list(running.open.values()):
                     self._finish_choice(running, choice, "length", timed_out=True)
             else:
-                self._fail(running, "timeout", "the deadline passed before the first token")
+                self._fail_late(running)
 
     def _follow(self) -> None:
         """Checks which sequences have the mask for their next token. After a short wait, holds
@@ -237,8 +237,19 @@ class Engine:
 
     def _finish_prompt(self, running: Running, choice: Choice) -> None:
         """Ends a choice for which no token is generated."""
-        running.first_token = running.first_token or time.monotonic()
-        self._finish_choice(running, choice, "length")
+        if self._begin_answer(running):
+            self._finish_choice(running, choice, "length")
+
+    def _begin_answer(self, running: Running) -> bool:
+        """Notes when the first token came. One that came after the deadline, at the end of a long
+        step, is none: fails the request and returns False."""
+        if not running.first_token:
+            now = time.monotonic()
+            if now >= running.job.submit.deadline:
+                self._fail_late(running)
+                return False
+            running.first_token = now
+        return True
 
     def _count_cells(self) -> None:
         """Reports how full the KV cache is; only now and then, since counting takes a while."""
@@ -320,8 +331,8 @@ class Engine:
                 sequence.drafter.take(sequence.generated)
 
     def _take(self, running: Running, choice: Choice, output: Output) -> None:
-        if not running.first_token:
-            running.first_token = time.monotonic()
+        if not self._begin_answer(running):
+            return
         choice.tokens.append(output.token)
         if self._tokenizer.is_end(output.token):
             self._finish_choice(running, choice, "stop")
@@ -361,6 +372,9 @@ class Engine:
             prompt = choice.sequence.prompt
             ids = prompt[len(job.before) :] + ids
             self._answers.remember(job.submit.scope, job.before, last.text + choice.text, ids)
+
+    def _fail_late(self, running: Running) -> None:
+        self._fail(running, "timeout", "the deadline passed before the first token")
 
     def _fail(self, running: Running, code: str, message: str) -> None:
         self._events.append(RequestFailed(running.job.id, code, message))

@@ -8,6 +8,7 @@ import json
 import socket
 import struct
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -324,6 +325,37 @@ def test_failures_of_one_request(server: Server, code: str, status: int) -> None
     assert last["error"]["code"] == code
     assert server.simple(message=f"fail {code}").status == status
     assert server.health()["engine_restarts"] == 0
+
+
+ASKED: dict[str, Callable[[str], dict[str, Any]]] = {
+    "/v1/chat/completions": lambda order: {"messages": [{"role": "user", "content": order}]},
+    "/v1/completions": lambda order: {"prompt": order},
+    "/v1/responses": lambda order: {"input": order},
+    "/v1/messages": lambda order: {
+        "max_tokens": 9,
+        "messages": [{"role": "user", "content": order}],
+    },
+    "/chat": lambda order: {"message": order},
+}
+
+
+@pytest.mark.parametrize("path", ASKED)
+def test_a_deadline_is_the_same_to_every_dialect(server: Server, path: str) -> None:
+    """Without a token in time a 504, or the last event of a stream that has begun; with one, a 200
+    with what there is, which says so."""
+    for order, status in (("fail timeout", 504), ("fail-early timeout", 504), ("timed-out", 200)):
+        answer = server.ask("POST", path, ASKED[path](order))
+        assert answer.status == status, order
+        if status == 504:
+            assert answer.json()["error"]["code"] == "timeout"
+            assert answer.headers["x-should-retry"] == "false"
+        else:
+            assert answer.json()["sheily"]["timed_out"] is True
+    if path != "/chat":
+        asked = ASKED[path]("fail timeout") | {"stream": True}
+        streamed = server.ask("POST", path, asked)
+        assert streamed.status == 200
+        assert b"(LLM_TIMEOUT)" in streamed.body.strip().rpartition(b"\ndata: ")[2]
 
 
 @pytest.mark.parametrize("order", ["hang-early", "hang", "hang-late"])

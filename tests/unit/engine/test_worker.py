@@ -331,6 +331,42 @@ def test_a_mask_that_never_comes_ends_with_the_deadline() -> None:
         assert engine.text(2) == SAYS["a"][:3]
 
 
+def late(request: Job) -> Callable[[], None]:
+    """Lets a request's deadline pass, as during a long step."""
+
+    def pass_by() -> None:
+        request.submit = msgspec.structs.replace(request.submit, deadline=0)
+
+    return pass_by
+
+
+@pytest.mark.parametrize("n", [1, 2])
+def test_a_first_token_that_comes_after_the_deadline_is_none(n: int) -> None:
+    """Else the same timeout would be an error before a step and an answer of one token after it."""
+    with running(SAYS) as engine:
+        request = job(1, "a", n=n)
+        engine.runner.before[1] = late(request)
+        engine.inbox.put(request)
+        assert engine.ended(1)[1] == RequestFailed(
+            1, "timeout", "the deadline passed before the first token"
+        )
+        assert engine.text(1) == ""
+        assert engine.reasons(1) == []
+        engine.inbox.put(job(2, "c"))
+        engine.ended(2)
+        assert engine.text(2) == SAYS["c"]
+
+
+def test_an_answer_that_began_before_the_deadline_keeps_its_text() -> None:
+    with running(SAYS) as engine:
+        request = job(1, "a")
+        engine.runner.before[3] = late(request)
+        engine.inbox.put(request)
+        assert isinstance(engine.ended(1)[1], Finished)
+        assert ChoiceFinished(id=1, choice=0, reason="length", timed_out=True) in engine.events
+        assert engine.text(1) == SAYS["a"][:3]
+
+
 def test_who_is_held_can_be_cancelled() -> None:
     slow = path_of(SAYS["a"], 2)
     with running(SAYS, slow=slow) as engine:
