@@ -256,7 +256,7 @@ def test_each_field_of_the_package_is_known(official: Any, shape: Any) -> None:
 # --- real models ----------------------------------------------------------------------------------
 
 
-def test_words_of_a_real_model(model: Anthropic, words: RealServer) -> None:
+def test_words_of_a_real_model(model: Anthropic) -> None:
     options: dict[str, Any] = {
         "model": "SmolLM2-135M-Instruct.Q4_1",
         "max_tokens": 12,
@@ -266,16 +266,17 @@ def test_words_of_a_real_model(model: Anthropic, words: RealServer) -> None:
     made = model.messages.create(**options)
     (block,) = made.content
     assert block.type == "text"
-    assert "Paris" in block.text
+    # Which words these are depends on the CPU's rounding: two first tokens are close.
+    word = block.text.split()[1]
     n_prompt = model.messages.count_tokens(
         model=options["model"], messages=options["messages"]
     ).input_tokens
     assert made.usage.input_tokens + (made.usage.cache_read_input_tokens or 0) == n_prompt
     with model.messages.stream(**options) as stream:
         assert "".join(stream.text_stream) == block.text
-    stopped = model.messages.create(**options, stop_sequences=["Paris", "zzz"])
-    assert (stopped.stop_reason, stopped.stop_sequence) == ("stop_sequence", "Paris")
-    assert stopped.content[0].text == block.text.split("Paris")[0]
+    stopped = model.messages.create(**options, stop_sequences=[word, "zzz"])
+    assert (stopped.stop_reason, stopped.stop_sequence) == ("stop_sequence", word)
+    assert stopped.content[0].text == block.text.split(word)[0]
 
 
 def test_a_real_model_goes_on_with_a_text(model: Anthropic) -> None:

@@ -376,7 +376,8 @@ def test_readers_that_read_nothing_leave_threads_for_health(serve: Serve) -> Non
             until(lambda: server.health()["active_requests"] == 0)
             for path in ("/livez", "/health"):
                 assert server.get(path).status == 200
-        assert large() <= connection_module.PATIENT_THREADS
+        # One more may be there for a moment, on its way to being closed.
+        until(lambda: large() <= connection_module.PATIENT_THREADS)
 
 
 @pytest.mark.parametrize("error", [SystemExit(3), GeneratorExit()])
