@@ -63,11 +63,11 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         config = load(sys.argv[1:] if arguments is None else arguments)
     except ConfigError as error:
-        print(f"sheily_server: {logs.escaped(str(error))}", file=sys.stderr)
+        print(_early_formatter().last_words(str(error)), file=sys.stderr)
         return 2
     heap.use_one_heap()  # before the first thread, which would get its own
     heap.give_back_large_blocks()
-    writer = logs.begin(config.log_level)
+    writer = logs.begin(config.log_level, config.log_format)
     try:
         return _run(config, writer)
     except Exception:
@@ -75,6 +75,12 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
     finally:
         writer.close()
+
+
+def _early_formatter() -> logs.Formatter:
+    """For an error in the settings: of these, only the environment is certain."""
+    form: logs.LogFormat = "json" if os.environ.get("LLM_LOG_FORMAT") == "json" else "text"
+    return logs.Formatter(form, priorities=logs.is_journal())
 
 
 def _run(config: Config, writer: logs.Writer) -> int:
@@ -91,7 +97,8 @@ def _run(config: Config, writer: logs.Writer) -> int:
         )
     except (ConfigError, StoreError) as error:
         return _refuse(writer, str(error), 2)
-    supervisor = Supervisor(config, LoadBar(writer) if os.isatty(logs.STDERR) else None)
+    draws = config.log_format == "text" and os.isatty(logs.STDERR)
+    supervisor = Supervisor(config, LoadBar(writer) if draws else None)
     try:
         return _serve(config, supervisor, store, writer)
     finally:
@@ -101,7 +108,7 @@ def _run(config: Config, writer: logs.Writer) -> int:
 
 def _refuse(writer: logs.Writer, sentence: str, code: int) -> int:
     """Says why the server does not start; returns the exit code."""
-    writer.put(f"sheily_server: {logs.escaped(sentence)}\n")
+    writer.put(f"{writer.formatter.last_words(sentence)}\n")
     return code
 
 

@@ -17,10 +17,12 @@ from msgspec import structs
 
 from .hosts import is_loopback, parse_allowed
 from .keys import KeyFile, parse_keys, read_keys
+from .logs import LogFormat
 from .tuned import KERNEL_PATTERN, MOST_CHUNK, MOST_THREADS, KVType, Tuned, read
 from .version import ShowVersion
 
 DEFAULT_MODEL_PATH = "models/Llama-3.2-3B-Instruct-Q8_0.gguf"
+LOG_FORMATS: tuple[str, ...] = get_args(LogFormat)
 LOG_LEVELS = ("debug", "info", "warning", "error")
 KV_TYPES: tuple[str, ...] = get_args(KVType)
 LEAST_HANG_S = 2.0
@@ -269,6 +271,9 @@ class Config:
         None,
         _integer(16, 1_048_576),
         f"most MiB of stored responses; default: {STORE_MB}, in memory {STORE_MB_IN_MEMORY}",
+    )
+    log_format: LogFormat = _setting(  # noqa: RUF009
+        "text", _one_of(LOG_FORMATS), "lines of the log: text, or json for one object a line"
     )
     log_level: str = _setting("info", _one_of(LOG_LEVELS), f"one of {', '.join(LOG_LEVELS)}")
 

@@ -3,15 +3,18 @@ nobody waits for. Knows descriptors and records, but not what they are about."""
 
 from __future__ import annotations
 
+import datetime
+import json
 import logging
 import os
 import re
 import select
 import sys
 import threading
-import time
 from collections import deque
+from collections.abc import Mapping
 from types import TracebackType
+from typing import Any, Literal
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +29,15 @@ EXIT_S = 1.0
 """Seconds that the program waits at its end for the log to be written."""
 
 STDERR = 2
+
+LogFormat = Literal["text", "json"]
+
+FIELDS = "sheily_fields"
+"""The attribute of a record with its values by name, for logs that programs read."""
+
+# Least level and priority of syslog, which has more of them.
+_PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
+_DEBUG_PRIORITY = 7
 
 # Control characters (C0, DEL, C1), line ends, marks that change the direction of text, and lone
 # surrogates.
@@ -44,15 +56,31 @@ def _escape(code: int) -> str:
     return named.get(code) or (f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}")
 
 
-class Formatter(logging.Formatter):
-    """Makes one line of each record, whoever logged it, and marks the lines of tracebacks."""
+def is_journal(fd: int = STDERR, environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether a descriptor is the journal's. systemd says which one that is in JOURNAL_STREAM, by
+    device and inode (systemd.exec(5))."""
+    try:
+        found = os.fstat(fd)
+    except OSError:
+        return False
+    return environment.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
 
-    def __init__(self) -> None:
+
+class Formatter(logging.Formatter):
+    """Makes one line of each record, whoever logged it, and marks the lines of tracebacks.
+
+    As `json`, each record is one object with `time` (UTC), `level`, `logger` and `message`, the
+    record's fields, and `traceback`. With `priorities`, each line begins with its level as journald
+    reads it (sd-daemon(3)), which removes it again.
+    """
+
+    def __init__(self, form: LogFormat = "text", *, priorities: bool = False) -> None:
         super().__init__(FORMAT)
+        self._form = form
+        self._priorities = priorities
 
     def format(self, record: logging.LogRecord) -> str:
         record.message = record.getMessage()
-        record.asctime = self.formatTime(record)
         more = []
         if record.exc_info:
             more.append(self.formatException(record.exc_info))
@@ -60,9 +88,50 @@ class Formatter(logging.Formatter):
             more.append(record.exc_text)
         if record.stack_info:
             more.append(self.formatStack(record.stack_info))
+        if self._form == "json":
+            return self._marked(record.levelno, [_object(record, more)])
+        record.asctime = self.formatTime(record)
         lines = [escaped(self.formatMessage(record))]
         lines += [CONTINUED + escaped(line) for text in more for line in text.split("\n")]
-        return "\n".join(lines)
+        return self._marked(record.levelno, lines)
+
+    def line(self, level: int, sentence: str) -> str:
+        """Returns the line of a sentence that is not logged as a record."""
+        return self.format(_record(level, sentence))
+
+    def last_words(self, sentence: str) -> str:
+        """Returns the line of a sentence with which the program ends. As text it has no time, and
+        the program's name."""
+        if self._form == "json":
+            return self.line(logging.ERROR, sentence)
+        return self._marked(logging.ERROR, [f"sheily_server: {escaped(sentence)}"])
+
+    def _marked(self, level: int, lines: list[str]) -> str:
+        mark = f"<{_priority(level)}>" if self._priorities else ""
+        return "\n".join(mark + line for line in lines)
+
+
+def _record(level: int, sentence: str) -> logging.LogRecord:
+    return logging.LogRecord(__name__, level, "", 0, sentence, None, None)
+
+
+def _object(record: logging.LogRecord, more: list[str]) -> str:
+    """Encodes a record in JSON. Whatever is not ASCII is escaped, so no line controls anything."""
+    time = datetime.datetime.fromtimestamp(record.created, datetime.timezone.utc)
+    found: dict[str, Any] = {
+        "time": time.isoformat(timespec="milliseconds"),
+        "level": record.levelname.lower(),
+        "logger": record.name,
+        "message": record.message,
+    }
+    found |= getattr(record, FIELDS, {})
+    if more:
+        found["traceback"] = "\n".join(more)
+    return json.dumps(found, default=repr)
+
+
+def _priority(level: int) -> int:
+    return next((number for least, number in _PRIORITIES if level >= least), _DEBUG_PRIORITY)
 
 
 class Writer:
@@ -72,7 +141,10 @@ class Writer:
     line says how many lines were lost.
     """
 
-    def __init__(self, fd: int = STDERR, room: int = ROOM) -> None:
+    def __init__(
+        self, fd: int = STDERR, room: int = ROOM, formatter: Formatter | None = None
+    ) -> None:
+        self.formatter = formatter or Formatter()
         self._fd = fd
         self._room = room
         self._changed = threading.Condition(threading.Lock())
@@ -111,8 +183,9 @@ class Writer:
         """Queues a line about what was lost at this place. Call with the lock held."""
         if self._lost:
             lost, self._lost = self._lost, 0
-            when = time.strftime("%Y-%m-%d %H:%M:%S")
-            self._append(f"{when} WARNING {lost} lines of the log were lost here\n".encode(), lost)
+            lines = "1 line of the log was" if lost == 1 else f"{lost} lines of the log were"
+            sentence = f"{lines} lost here"
+            self._append(f"{self.formatter.line(logging.WARNING, sentence)}\n".encode(), lost)
 
     def _run(self) -> None:
         while True:
@@ -179,20 +252,22 @@ class Handler(logging.Handler):
     def __init__(self, writer: Writer) -> None:
         super().__init__()
         self._writer = writer
-        self.setFormatter(Formatter())
+        self.setFormatter(writer.formatter)
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
             text = self.format(record)
         except Exception as error:
             place = f"{record.name}, line {record.lineno} of {record.pathname}"
-            text = escaped(f"ERROR a record of {place} cannot be written: {error!r}")
+            sentence = f"a record of {place} cannot be written: {error!r}"
+            text = self._writer.formatter.line(logging.ERROR, sentence)
         self._writer.put(text + "\n")
 
 
-def begin(level: str, fd: int = STDERR) -> Writer:
-    """Starts a writer, and sends it what any library logs or warns of and what ends a thread."""
-    writer = Writer(fd)
+def begin(level: str, form: LogFormat = "text", fd: int = STDERR) -> Writer:
+    """Starts a writer, and sends it what any library logs or warns of and what ends a thread. Where
+    the descriptor is the journal's, lines have priorities."""
+    writer = Writer(fd, formatter=Formatter(form, priorities=is_journal(fd)))
     logging.basicConfig(level=level.upper(), handlers=[Handler(writer)], force=True)
     logging.captureWarnings(True)
     sys.excepthook = _uncaught

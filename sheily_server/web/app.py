@@ -17,7 +17,7 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import Map, Rule
 from werkzeug.wrappers import Request, Response
 
-from .. import metrics
+from .. import logs, metrics
 from ..api.dialect import Dialect
 from ..api.jobs import Jobs
 from ..api.route import Follow, Route, Service, Stream, event
@@ -352,24 +352,34 @@ def _name(error: ServiceError) -> str:
 
 
 def _log_request(request_id: str, status: int, turn: Turn | None = None, detail: str = "") -> None:
-    """Logs a request in one line: id, status, tokens, time to first token, tokens per second."""
+    """Logs a request in one line: id, status, tokens, time to first token, tokens per second; and
+    as fields."""
     parts = [request_id, str(status)]
+    fields: dict[str, Any] = {"request_id": request_id, "status": status}
     if turn is not None:
         parts.append(f"prompt={turn.prompt_tokens}")
+        fields["prompt_tokens"] = turn.prompt_tokens
         if turn.finished is not None:
-            done = turn.finished
+            done, reasons = turn.finished, list(turn.finish_reasons.values())
             parts += [
                 f"cached={done.cached_tokens}",
                 f"completion={done.completion_tokens}",
-                f"finish={','.join(turn.finish_reasons.values())}",
+                f"finish={','.join(reasons)}",
             ]
+            fields["cached_tokens"] = done.cached_tokens
+            fields["completion_tokens"] = done.completion_tokens
+            fields["finish_reasons"] = reasons
             if turn.first_token_s is not None:
                 parts.append(f"first_token={turn.first_token_s:.3f}s")
+                fields["first_token_s"] = round(turn.first_token_s, 3)
             speed = turn.tokens_per_second()
             if speed is not None:
                 parts.append(f"speed={speed:.2f}tok/s")
+                fields["tokens_per_second"] = speed
         if turn.timed_out:
             parts.append("(timed out)")
+        fields["timed_out"] = turn.timed_out
     if detail:
         parts.append(f"({detail})")
-    log.info("%s", " ".join(parts))
+        fields["detail"] = detail
+    log.info("%s", " ".join(parts), extra={logs.FIELDS: fields})

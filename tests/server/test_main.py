@@ -423,6 +423,86 @@ def test_the_end_of_the_http_server_is_a_failure(start: Start, how: str, words: 
     assert " CRITICAL the HTTP server ended by " in program.log
 
 
+JOURNAL = PROGRAM.replace(
+    "sys.exit(",
+    "import os\n"
+    "found = os.fstat(2)\n"
+    "os.environ['JOURNAL_STREAM'] = f'{found.st_dev}:{found.st_ino}'\n"
+    "def fail(*_):\n"
+    "    raise KeyError('a mistake')\n"
+    "program.App._check_caller, check = (\n"
+    "    lambda app, request: fail() if request.path == '/fail' else check(app, request),\n"
+    "    program.App._check_caller,\n"
+    ")\n"
+    "sys.exit(",
+)
+"""The program under systemd, whose route /fail has a mistake."""
+
+
+def test_under_systemd_each_line_has_the_priority_of_its_level(start: Start) -> None:
+    program = start("--port=0", program=JOURNAL, LLM_MODELPATH="x").listening()
+    assert program.get("/fail").status == 500
+    assert program.complete("exit 3 its last words").status == 503
+    program.wait_for("ready")
+    program.complete("one two")
+    program.process.terminate()
+    assert program.ended() == 0
+    found: dict[str, list[str]] = {}
+    for line in program.log.splitlines():
+        marked = re.fullmatch(r"<([2-7])>(.*)", line)
+        assert marked, line
+        found.setdefault(marked[1], []).append(marked[2])
+    for priority, words in (
+        ("6", "listening on"),
+        ("6", " 200 prompt="),
+        ("4", "LLM_MODELPATH is not a setting"),
+        ("3", "ERROR engine: its last words"),
+        ("3", "  | KeyError: 'a mistake'"),
+    ):
+        assert any(words in line for line in found[priority]), (words, program.log)
+    assert all(" INFO " in line for line in found["6"])
+
+
+def test_a_sentence_that_ends_the_start_has_a_priority_too(start: Start) -> None:
+    program = start("--port=0", "--chunk=0", program=JOURNAL)
+    assert program.ended() == 2
+    assert program.log.startswith("<3>sheily_server: --chunk is 0")
+
+
+def test_the_log_as_json(start: Start) -> None:
+    program = start(
+        "--port=0", program=JOURNAL.replace("JOURNAL_STREAM", "NOTHING"), LLM_LOG_FORMAT="json"
+    ).listening()
+    assert program.get("/fail").status == 500
+    answer = program.complete("one two three")
+    program.complete("x", temperature=9)
+    assert program.complete("exit 3 its last words").status == 503
+    program.process.terminate()
+    assert program.ended() == 0
+    objects = [json.loads(line) for line in program.log.splitlines()]
+    for one in objects:
+        assert one.keys() >= {"time", "level", "logger", "message"}
+    requests = [one for one in objects if "request_id" in one]
+    assert requests[0]["request_id"] == answer.headers["x-request-id"]
+    assert requests[0]["message"].startswith(f"{requests[0]['request_id']} 200 prompt=")
+    assert requests[0]["completion_tokens"] == 3
+    assert requests[0]["prompt_tokens"] == answer.json()["usage"]["prompt_tokens"]
+    assert requests[0]["finish_reasons"] == ["stop"]
+    assert requests[0]["first_token_s"] >= 0
+    assert (requests[1]["status"], requests[1]["detail"]) == (400, "invalid_value")
+    (failed,) = [one for one in objects if "traceback" in one]
+    assert failed["traceback"].endswith("KeyError: 'a mistake'")
+    assert {"level": "error", "message": "engine: its last words"}.items() <= next(
+        one for one in objects if "last words" in one["message"]
+    ).items()
+
+
+def test_a_bad_setting_as_json(start: Start) -> None:
+    program = start("--port=0", "--chunk=0", LLM_LOG_FORMAT="json")
+    assert program.ended() == 2
+    assert json.loads(program.log)["message"].startswith("--chunk is 0")
+
+
 def test_the_log_has_no_words_of_a_conversation(start: Start) -> None:
     program = start("--port=0", "--log-level=debug").listening()
     program.complete("secretword", user="secretuser")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import io
+import json
 import logging
 import os
 import subprocess
@@ -21,12 +23,17 @@ WAIT = 100.0
 HOSTILE = [chr(code) for code in (*range(0x20), *range(0x7F, 0xA0), 0x2028, 0x2029, 0x202E, 0xD800)]
 
 
-def formatted(log: Callable[[logging.Logger], None], name: str = "any") -> list[str]:
+def formatted(
+    log: Callable[[logging.Logger], None],
+    name: str = "any",
+    formatter: logs.Formatter | None = None,
+) -> list[str]:
     """What a logger's records become."""
     logger = logging.Logger(name)
     found = []
     handler = logging.Handler()
-    handler.emit = lambda record: found.append(logs.Formatter().format(record))  # type: ignore[method-assign]
+    form = formatter or logs.Formatter()
+    handler.emit = lambda record: found.append(form.format(record))  # type: ignore[method-assign]
     logger.addHandler(handler)
     log(logger)
     return found
@@ -61,6 +68,97 @@ def test_no_line_of_a_traceback_passes_for_a_record() -> None:
     assert len(more) > 3
     assert all(line.startswith("  | ") for line in more)
     assert "\x1b" not in text
+
+
+LEVELS = {
+    logging.DEBUG: 7,
+    logging.INFO: 6,
+    logging.WARNING: 4,
+    logging.ERROR: 3,
+    logging.CRITICAL: 2,
+}
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize("level", LEVELS)
+def test_for_the_journal_each_line_begins_with_its_priority(
+    level: int, form: logs.LogFormat
+) -> None:
+    formatter = logs.Formatter(form, priorities=True)
+
+    def fail(logger: logging.Logger) -> None:
+        try:
+            raise ValueError("bad\nworse")
+        except ValueError:
+            logger.log(level, "failed", exc_info=True)
+
+    (text,) = formatted(fail, formatter=formatter)
+    (plain,) = formatted(fail, formatter=logs.Formatter(form))
+    lines = text.split("\n")
+    assert len(lines) == len(plain.split("\n")) == (1 if form == "json" else len(lines))
+    assert all(line.startswith(f"<{LEVELS[level]}>") for line in lines)
+    assert not any(line.startswith("<") for line in plain.split("\n"))
+    assert formatter.line(level, "a sentence").startswith(f"<{LEVELS[level]}>")
+    assert formatter.last_words("it ends").startswith("<3>")
+
+
+def test_a_record_as_json() -> None:
+    formatter = logs.Formatter("json")
+
+    def fail(logger: logging.Logger) -> None:
+        try:
+            raise ValueError("bad\nworse\x1b[2J")
+        except ValueError:
+            logger.exception("failed: %s", "¿por qué?\u2028", extra={logs.FIELDS: {"status": 500}})
+
+    (line,) = formatted(fail, "a.name", formatter)
+    assert len(line.splitlines()) == 1
+    assert line.isascii()
+    assert line.isprintable()
+    found = json.loads(line)
+    time = datetime.datetime.fromisoformat(found.pop("time"))
+    assert time.utcoffset() == datetime.timedelta(0)
+    assert found.pop("traceback").endswith("ValueError: bad\nworse\x1b[2J")
+    assert found == {
+        "level": "error",
+        "logger": "a.name",
+        "message": "failed: ¿por qué?\u2028",
+        "status": 500,
+    }
+    assert json.loads(formatter.last_words("it ends"))["message"] == "it ends"
+
+
+@pytest.mark.parametrize("character", HOSTILE)
+def test_json_is_one_line_whatever_is_logged(character: str) -> None:
+    (line,) = formatted(lambda logger: logger.info(character), formatter=logs.Formatter("json"))
+    assert line.isascii()
+    assert line.isprintable()
+    assert json.loads(line)["message"] == character
+
+
+def test_the_journal_is_known_by_its_device_and_inode(tmp_path: Path) -> None:
+    with (tmp_path / "log").open("w") as file, (tmp_path / "other").open("w") as other:
+        found = os.fstat(file.fileno())
+        environment = {"JOURNAL_STREAM": f"{found.st_dev}:{found.st_ino}"}
+        assert logs.is_journal(file.fileno(), environment)
+        assert not logs.is_journal(other.fileno(), environment)
+        assert not logs.is_journal(file.fileno(), {})
+        assert not logs.is_journal(file.fileno(), {"JOURNAL_STREAM": "x"})
+    assert not logs.is_journal(2**31 - 1, environment)
+
+
+def test_what_was_lost_is_said_in_the_form_of_the_log() -> None:
+    with piped() as pipe:
+        pipe.fill()
+        formatter = logs.Formatter("json", priorities=True)
+        writer = logs.Writer(pipe.writer, room=10, formatter=formatter)
+        writer.put("too long for it\n")
+        lines = pipe.lines()
+        writer.put("short\n")
+        mark, _, text = next(lines).partition(">")
+        assert mark == "<4"
+        assert json.loads(text)["message"] == "1 line of the log was lost here"
+        writer.close(WAIT)
 
 
 class Pipe:

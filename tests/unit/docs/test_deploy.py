@@ -77,6 +77,11 @@ def test_settings_that_deploy_names_exist() -> None:
     assert set(re.findall(r"LLM_[A-Z_]+", DEPLOY + UNIT)) <= known
 
 
+def test_the_journal_reads_the_priorities_of_lines() -> None:
+    assert "\nStandardError=journal\n" in UNIT
+    assert "\nSyslogLevelPrefix=yes\n" in UNIT
+
+
 def test_systemd_waits_for_the_drain() -> None:
     (seconds,) = re.findall(r"^TimeoutStopSec=(\d+)$", UNIT, re.MULTILINE)
     assert int(seconds) >= Config().drain_timeout + 10
