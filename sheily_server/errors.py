@@ -71,7 +71,7 @@ class ContextExceededError(InvalidRequestError):
     that the prompt was not counted to its end. `place` is what the request calls the prompt. The
     message begins with OpenAI's words, which clients look for. It has no double quote: litellm
     looks in the body's repr, where the apostrophe would then be escaped. `trims` is the value of
-    `truncation` that would have messages left out."""
+    `truncation` that would have messages left out; `trimmed` says that they were."""
 
     def __init__(
         self,
@@ -81,13 +81,19 @@ class ContextExceededError(InvalidRequestError):
         at_least: bool = False,
         place: str = "messages",
         trims: str = "trim",
+        trimmed: bool = False,
     ) -> None:
         self.n_context = n_context
         self.n_prompt = n_prompt
         self.at_least = at_least
         least = "at least " if at_least else ""
         advice = "Shorten it."
-        if place == "messages":
+        if place == "messages" and trimmed:
+            advice = (
+                "All messages before the last question were left out already: shorten that one, or "
+                "have the server started with a larger LLM_CONTEXT_SIZE."
+            )
+        elif place == "messages":
             advice = (
                 f"Shorten the messages, or send truncation: {trims} to have the oldest left out."
             )

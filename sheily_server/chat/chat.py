@@ -144,6 +144,7 @@ class Chat:
                         at_least=long.at_least,
                         place=long.place,
                         trims=asked.trim_word,
+                        trimmed=asked.trims,
                     )
                 self._supervisor.submit_again(ticket, submit)
             return Turn(

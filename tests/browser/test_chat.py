@@ -75,6 +75,34 @@ def test_what_was_said_goes_with_the_next_question(
     assert not dashboard.turns.last.locator(".note").is_visible()
 
 
+def test_a_full_context_is_trimmed_and_said(open_dashboard: OpenDashboard) -> None:
+    """And a question that is too long by itself can be shortened: no button leads nowhere."""
+    with RealServer(models.smollm2(), context_size=512, max_tokens=20, parallel=1) as server:
+        server.wait_for_state("ready")
+        dashboard = open_dashboard(server.url)
+        pasted = "one two three four five six seven eight nine ten " * 30
+        for question in (pasted, pasted, "Hello?"):
+            dashboard.ask(question)
+            dashboard.wait_for_outcome("done")
+        notes = [turn.locator(".note").text_content() for turn in dashboard.turns.all()]
+        left_out = "The 2 oldest messages were left out: the model no longer saw them."
+        assert notes[:2] == ["", left_out]
+        assert "oldest messages were left out" in (notes[2] or "")
+
+        dashboard.ask(3 * pasted)
+        turn = dashboard.wait_for_outcome("error")
+        assert turn.locator("code").text_content() == "context_length_exceeded · HTTP 400"
+        assert "LLM_CONTEXT_SIZE" in (turn.locator(".advice").text_content() or "")
+        assert turn.get_by_role("button", name="Try again").count() == 0
+        turn.get_by_role("button", name="Edit the question").click()
+        assert dashboard.turns.count() == 3
+        assert dashboard.question.input_value() == (3 * pasted).strip()
+        assert dashboard.page.evaluate("document.activeElement.id") == "question"
+        dashboard.ask("Hello again?")
+        dashboard.wait_for_outcome("done")
+        assert dashboard.turns.count() == 4
+
+
 @pytest.mark.parametrize("way", ["button", "escape", "new chat", "page closed"])
 def test_stopping_frees_the_slot(
     open_dashboard: OpenDashboard, endless_server: RealServer, way: str

@@ -250,6 +250,39 @@ def test_loading_shows_how_far_it_is(open_dashboard: OpenDashboard, server: Fake
     assert dashboard.answer() == "Hello."
 
 
+@pytest.mark.parametrize(
+    ("status", "code", "words", "button"),
+    [
+        (401, "invalid_api_key", "Start this dashboard with LLM_API_KEY", "Try again"),
+        (413, "request_too_large", "Begin a new chat.", "Edit the question"),
+        (400, "context_length_exceeded", "larger LLM_CONTEXT_SIZE", "Edit the question"),
+        (500, "engine_error", "", "Try again"),
+    ],
+)
+def test_an_error_has_a_way_out(
+    open_dashboard: OpenDashboard,
+    server: FakeServer,
+    status: int,
+    code: str,
+    words: str,
+    button: str,
+) -> None:
+    say(server, fake_server.answer(status, {"error": {"message": "No.", "code": code}}))
+    dashboard = open_dashboard(server.url)
+    dashboard.ask("a question")
+    turn = dashboard.wait_for_outcome("error")
+    advice = turn.locator(".advice")
+    assert words in (advice.text_content() or "")
+    assert advice.is_visible() == bool(words)
+    assert turn.get_by_role("button").all_text_contents() == [button]
+    if button == "Edit the question":
+        dashboard.question.fill("begun")
+        turn.get_by_role("button").click()
+        assert dashboard.turns.count() == 0
+        assert dashboard.question.input_value() == "a question\nbegun"
+        assert dashboard.page.locator("#welcome").is_visible()
+
+
 def test_nothing_becomes_html(open_dashboard: OpenDashboard, server: FakeServer) -> None:
     evil = "<img src=x onerror='window.hit = 1'><script>window.hit = 1</script><b>bold</b>"
     error = b'data: {"error": {"message": "<b>bold</b>", "code": "<i>c</i>"}}\n\n'

@@ -343,6 +343,11 @@ def test_a_prompt_that_is_too_long(server: Server) -> None:
         assert (error["code"], error["param"]) == ("context_length_exceeded", "messages")
         for number in ("256", "270"):
             assert number in error["message"]
+        assert "send truncation: trim" in error["message"]
+        trimmed = server.complete("too-long 270 1", stream=stream, truncation="trim").error()
+        assert trimmed["code"] == "context_length_exceeded"
+        assert "were left out already: shorten that one" in trimmed["message"]
+        assert "send truncation" not in trimmed["message"]  # it was sent
 
 
 def test_an_answer_cut_short_by_the_deadline(server: Server) -> None:

@@ -30,7 +30,8 @@ export async function fetchHealth() {
 }
 
 /**
- * The chunks of an answer, as OpenAI shapes them. Throws ServerError; when `signal` stops it, an
+ * The chunks of an answer, as OpenAI shapes them. Where the context is full, the server leaves out
+ * the oldest messages and says how many. Throws ServerError; when `signal` stops it, an
  * AbortError.
  */
 export async function* streamChat(messages, signal) {
@@ -38,7 +39,7 @@ export async function* streamChat(messages, signal) {
     fetch("api/chat", {
       method: "POST",
       headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ messages, ...SAMPLING }),
+      body: JSON.stringify({ messages, truncation: "trim", ...SAMPLING }),
       signal,
     }),
   );

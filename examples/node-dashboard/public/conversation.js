@@ -71,11 +71,22 @@ export class Turn {
   }
 }
 
-/** The messages to send for the last of these turns, as OpenAI shapes them. */
+/**
+ * The messages to send for the last of these turns, as OpenAI shapes them. An earlier question that
+ * got an error and no text is left out: whatever was wrong with it would be wrong again.
+ */
 export function messagesOf(turns) {
   return turns.flatMap((turn, i) => {
+    const last = i === turns.length - 1;
     const question = { role: "user", content: turn.question };
-    const answered = turn.text !== "" && i < turns.length - 1;
-    return answered ? [question, { role: "assistant", content: turn.text }] : [question];
+    if (last || (turn.text === "" && turn.error === null)) return [question];
+    if (turn.text === "") return [];
+    return [question, { role: "assistant", content: turn.text }];
   });
+}
+
+/** What to do about an error: `again`, or `edit` where the same question would get the same. */
+export function wayOut(error) {
+  const same = error.status === 400 || error.status === 413;
+  return same ? "edit" : "again";
 }

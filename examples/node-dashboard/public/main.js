@@ -24,7 +24,11 @@ let drawTimer = null;
 // --- the conversation ---------------------------------------------------------------------------
 
 function ask(text) {
-  const view = new TurnView(new Turn(text), () => answer(view));
+  const view = new TurnView(
+    new Turn(text),
+    () => answer(view),
+    () => edit(view),
+  );
   views.push(view);
   byId("welcome").hidden = true;
   log.append(view.root);
@@ -62,6 +66,20 @@ async function answer(view) {
   if (follow) scrollToEnd();
   showButtons();
   poll();
+}
+
+/** Takes the last question back into the field, before what was begun there. */
+function edit(view) {
+  if (running || view !== views.at(-1)) return;
+  views.pop();
+  view.root.remove();
+  question.value = [view.turn.question, question.value].filter(Boolean).join("\n");
+  fitQuestion();
+  question.focus();
+  const last = views.at(-1);
+  byId("welcome").hidden = last !== undefined;
+  if (last) refresh(last);
+  else panel.showTurn(undefined, health, language, TEXTS[language]);
 }
 
 /** Laying out a long text takes time: once for many chunks, so that the page answers meanwhile. */

@@ -34,7 +34,8 @@ export class Panel {
     const digits = (value) => (Number.isFinite(value) ? number(language, value) : "–");
     setText("model-id", health.model ?? "–");
     byId("model-id").title = health.model_path ?? "";
-    setText("context-size", texts.tokens(digits(health.context_size)));
+    const size = health.context_size;
+    setText("context-size", Number.isFinite(size) ? texts.tokens(digits(size)) : "–");
     setText("active", texts.ofParallel(digits(health.active_requests), digits(health.parallel)));
     setText("restarts", digits(health.engine_restarts));
   }

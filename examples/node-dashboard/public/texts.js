@@ -37,6 +37,15 @@ export const TEXTS = {
     tooLong: "Cut off at the longest answer allowed",
     timedOut: "Cut off: the time limit of the server passed",
     again: "Try again",
+    edit: "Edit the question",
+    advice: {
+      context_length_exceeded:
+        "Everything before this question was left out already; it is too long by itself. Shorten it, " +
+        "or start the server with a larger LLM_CONTEXT_SIZE.",
+      request_too_large: "The conversation is too large to be sent. Begin a new chat.",
+      invalid_api_key:
+        "The server wants a key. Start this dashboard with LLM_API_KEY set to one of the server's.",
+    },
     failed: "No answer",
     brokenOff: "The answer broke off",
     retryAfter: (seconds) => `The server suggests to wait ${seconds} s.`,
@@ -86,14 +95,23 @@ export const TEXTS = {
     placeholder: "Pregunta algo…",
     send: "Enviar",
     stop: "Parar",
-    keys: "Intro envía · Mayús+Intro: otra línea · Esc para",
+    keys: "Intro envía · Mayús+Intro: otra línea · Esc detiene",
     you: "Tú",
     answer: "Respuesta",
     waiting: "El modelo está leyendo…",
-    stopped: "Parada",
+    stopped: "Detenida",
     tooLong: "Cortada: es la respuesta más larga permitida",
     timedOut: "Cortada: pasó el tiempo límite del servidor",
     again: "Reintentar",
+    edit: "Editar la pregunta",
+    advice: {
+      context_length_exceeded:
+        "Ya se dejó fuera todo lo anterior a esta pregunta; es demasiado larga por sí sola. Acórtala " +
+        "o inicia el servidor con un LLM_CONTEXT_SIZE mayor.",
+      request_too_large: "La conversación es demasiado grande para enviarla. Empieza un nuevo chat.",
+      invalid_api_key:
+        "El servidor pide una clave. Inicia este panel con LLM_API_KEY, con una de las del servidor.",
+    },
     failed: "Sin respuesta",
     brokenOff: "La respuesta se cortó",
     retryAfter: (seconds) => `El servidor aconseja esperar ${seconds} s.`,
@@ -114,7 +132,7 @@ export const TEXTS = {
       restarting: "Reiniciando",
       draining: "Apagándose",
       failed: "El modelo ha fallado",
-      offline: "No se llega al servidor",
+      offline: "No se puede conectar con el servidor",
     },
   },
 };

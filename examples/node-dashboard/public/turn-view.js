@@ -1,10 +1,12 @@
 // One question and its answer on the page. All text goes in as text, never as HTML.
 
+import { wayOut } from "./conversation.js";
 import { number } from "./texts.js";
 
 export class TurnView {
-  /** `onAgain` is called when the person wants the answer once more after an error. */
-  constructor(turn, onAgain) {
+  /** After an error, `onAgain` is called when the person wants the answer once more, and `onEdit`
+   * when they want to change the question. */
+  constructor(turn, onAgain, onEdit) {
     this.turn = turn;
     this._answerText = document.createTextNode("");
     this._question = element("p", "text", turn.question);
@@ -23,7 +25,10 @@ export class TurnView {
     this._error.setAttribute("role", "alert");
     this.again = element("button", "again");
     this.again.type = "button";
-    this.again.addEventListener("click", onAgain);
+    this.again.addEventListener("click", () => {
+      if (wayOut(turn.error) === "edit") onEdit();
+      else onAgain();
+    });
     this.root = element("section", "turn");
     this.root.append(asked, this._dropped, this._answer, this._error);
   }
@@ -64,10 +69,12 @@ export class TurnView {
     const details = [error.code, error.status && `HTTP ${error.status}`].filter(Boolean);
     const code = element("code", "", details.join(" · "));
     const hint = error.retryAfter ? texts.retryAfter(error.retryAfter) : "";
-    this.again.textContent = texts.again;
+    const advice = element("p", "advice", texts.advice[error.code] ?? "");
+    advice.hidden = advice.textContent === "";
+    this.again.textContent = wayOut(error) === "edit" ? texts.edit : texts.again;
     const foot = element("p", "foot");
     foot.append(this.again, code, element("span", "", hint));
-    this._error.replaceChildren(title, message, foot);
+    this._error.replaceChildren(title, message, advice, foot);
   }
 }
 

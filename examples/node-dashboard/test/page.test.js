@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { messagesOf, Turn } from "../public/conversation.js";
+import { messagesOf, Turn, wayOut } from "../public/conversation.js";
 import { eventData } from "../public/sse.js";
 import { number, TEXTS } from "../public/texts.js";
 
@@ -72,6 +72,24 @@ test("what is sent is the questions, the answers there are, and the last questio
     { role: "user", content: "b" },
     { role: "user", content: "c" },
   ]);
+});
+
+test("an earlier question that got an error and no text is not sent again", () => {
+  const turns = ["too long", "half", "now"].map((question) => new Turn(question, () => 0));
+  turns[0].end("error", new Error("too long"));
+  turns[1].take(piece("some"));
+  turns[1].end("error", new Error("broken off"));
+  turns[2].end("error", new Error("tried once"));
+  assert.deepEqual(messagesOf(turns), [
+    { role: "user", content: "half" },
+    { role: "assistant", content: "some" },
+    { role: "user", content: "now" },
+  ]);
+});
+
+test("what the same question cannot change is edited, the rest tried again", () => {
+  const ways = [400, 413, 401, 429, 500, 503, 504, null].map((status) => wayOut({ status }));
+  assert.deepEqual(ways, ["edit", "edit", ...Array(6).fill("again")]);
 });
 
 test("both languages have every word, and functions in the same places", () => {
