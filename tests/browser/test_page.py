@@ -283,6 +283,27 @@ def test_an_error_has_a_way_out(
         assert dashboard.page.locator("#welcome").is_visible()
 
 
+def test_errors_are_worded_in_spanish_where_they_are_known(
+    open_dashboard: OpenDashboard, server: FakeServer
+) -> None:
+    dashboard = open_dashboard(server.url, width=360, height=740, locale="es")
+    full = {"error": {"message": "64 requests wait already.", "code": "queue_full"}}
+    say(server, fake_server.answer(429, full))
+    dashboard.ask("hola")
+    turn = dashboard.wait_for_outcome("error")
+    message = turn.locator(".message")
+    assert message.text_content() == "El servidor está ocupado y su cola está llena."
+    assert message.get_attribute("lang") == "es"
+    original = turn.get_by_text("64 requests wait already.")
+    assert not original.is_visible()
+    turn.get_by_text("Mensaje original, en inglés").click()
+    assert original.is_visible()
+    assert dashboard.page.evaluate(TOO_WIDE) == []
+    dashboard.page.locator('[data-lang="en"]').click()
+    assert turn.locator(".message").text_content() == "64 requests wait already."
+    assert turn.locator("details").count() == 0
+
+
 def test_nothing_becomes_html(open_dashboard: OpenDashboard, server: FakeServer) -> None:
     evil = "<img src=x onerror='window.hit = 1'><script>window.hit = 1</script><b>bold</b>"
     error = b'data: {"error": {"message": "<b>bold</b>", "code": "<i>c</i>"}}\n\n'

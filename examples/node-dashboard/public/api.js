@@ -17,16 +17,17 @@ export class ServerError extends Error {
   }
 }
 
-/** The model's health, or `{ state: "offline", reason }` where nobody could be asked. */
+/** The model's health, or `{ state: "offline", reason, code }` where nobody could be asked. */
 export async function fetchHealth() {
   let body;
   try {
     const answer = await fetch("api/health", { cache: "no-store" });
     body = await answer.json();
   } catch {
-    return { state: "offline", reason: backendGone().message };
+    body = { error: backendGone() };
   }
-  return body.error ? { state: "offline", reason: body.error.message } : body;
+  const { error } = body;
+  return error ? { state: "offline", reason: error.message, code: error.code } : body;
 }
 
 /**

@@ -1,6 +1,6 @@
 // The panel beside the conversation: the model's state, and the figures of the last answer.
 
-import { number } from "./texts.js";
+import { errorText, number } from "./texts.js";
 
 const byId = (id) => document.getElementById(id);
 
@@ -25,8 +25,10 @@ export class Panel {
     setText("state-percent", loading ? `${number(language, 100 * percent)} %` : "");
     byId("loading-bar").hidden = !loading;
     if (loading) byId("loading-bar").value = percent;
+    const translated = state === "offline" ? errorText(language, health.code) : null;
     byId("reason").hidden = !health.reason;
-    setText("reason", health.reason ?? "");
+    byId("reason").lang = translated ? language : "en"; // as the server words it
+    setText("reason", translated ?? health.reason ?? "");
     if (state === "offline") {
       setText("active", "–");
       return;

@@ -48,6 +48,7 @@ export const TEXTS = {
     },
     failed: "No answer",
     brokenOff: "The answer broke off",
+    original: "The server's own words",
     retryAfter: (seconds) => `The server suggests to wait ${seconds} s.`,
     dropped: (n) =>
       n === 1
@@ -82,43 +83,44 @@ export const TEXTS = {
     lastAnswer: "Última respuesta",
     speed: "Velocidad",
     firstToken: "Primer token tras",
-    promptTokens: "Tokens de entrada",
+    promptTokens: "Tokens del prompt",
     contextUsed: "Contexto usado",
     loadingBar: "Carga del modelo",
     log: "Conversación",
     welcome: "¿Qué te gustaría saber?",
-    welcomeMore: "El modelo funciona en este equipo. Nada sale de él.",
+    welcomeMore: "El modelo se ejecuta en este equipo. Nada sale de él.",
     idea1: "Explica en tres frases cómo nace un volcán.",
-    idea2: "Escribe una nota breve y amable para pasar una reunión al jueves.",
+    idea2: "Escribe una nota breve y amable para cambiar una reunión al jueves.",
     idea3: "Dame cinco nombres para una pequeña panadería junto al mar.",
     question: "Tu pregunta",
     placeholder: "Pregunta algo…",
     send: "Enviar",
-    stop: "Parar",
-    keys: "Intro envía · Mayús+Intro: otra línea · Esc detiene",
+    stop: "Detener",
+    keys: "Intro envía · Mayús+Intro: nueva línea · Esc detiene",
     you: "Tú",
     answer: "Respuesta",
     waiting: "El modelo está leyendo…",
     stopped: "Detenida",
-    tooLong: "Cortada: es la respuesta más larga permitida",
-    timedOut: "Cortada: pasó el tiempo límite del servidor",
+    tooLong: "Cortada: ha alcanzado la longitud máxima permitida",
+    timedOut: "Cortada: se ha agotado el tiempo límite del servidor",
     again: "Reintentar",
     edit: "Editar la pregunta",
     advice: {
       context_length_exceeded:
-        "Ya se dejó fuera todo lo anterior a esta pregunta; es demasiado larga por sí sola. Acórtala " +
-        "o inicia el servidor con un LLM_CONTEXT_SIZE mayor.",
-      request_too_large: "La conversación es demasiado grande para enviarla. Empieza un nuevo chat.",
+        "Ya se ha omitido todo lo anterior: la pregunta es demasiado larga por sí sola. Acórtala o " +
+        "arranca el servidor con un LLM_CONTEXT_SIZE mayor.",
+      request_too_large: "La conversación es demasiado larga para enviarla. Empieza un nuevo chat.",
       invalid_api_key:
-        "El servidor pide una clave. Inicia este panel con LLM_API_KEY, con una de las del servidor.",
+        "El servidor pide una clave. Arranca este panel con una de las suyas en LLM_API_KEY.",
     },
     failed: "Sin respuesta",
-    brokenOff: "La respuesta se cortó",
+    brokenOff: "La respuesta se ha cortado",
+    original: "Mensaje original, en inglés",
     retryAfter: (seconds) => `El servidor aconseja esperar ${seconds} s.`,
     dropped: (n) =>
       n === 1
-        ? "El mensaje más antiguo se dejó fuera: el modelo ya no lo vio."
-        : `Los ${n} mensajes más antiguos se dejaron fuera: el modelo ya no los vio.`,
+        ? "Se ha omitido el mensaje más antiguo: el modelo ya no lo ha visto."
+        : `Se han omitido los ${n} mensajes más antiguos: el modelo ya no los ha visto.`,
     tokens: (n) => `${n} ${n === "1" ? "token" : "tokens"}`,
     cached: (all, cached) => `${all}, ${cached} en caché`,
     ofContext: (used, size) => `${used} de ${size}`,
@@ -126,8 +128,8 @@ export const TEXTS = {
     perSecond: (n) => `${n} tokens/s`,
     seconds: (n) => `${n} s`,
     state: {
-      unknown: "Preguntando al servidor…",
-      loading: "Cargando modelo",
+      unknown: "Consultando el servidor…",
+      loading: "Cargando el modelo",
       ready: "Listo",
       restarting: "Reiniciando",
       draining: "Apagándose",
@@ -136,6 +138,40 @@ export const TEXTS = {
     },
   },
 };
+
+// What the errors say that people meet, by their codes. The servers word theirs in English.
+const ERRORS = {
+  es: {
+    context_length_exceeded: "La pregunta no cabe en el contexto del modelo.",
+    request_too_large: "La petición supera el tamaño máximo que acepta el servidor.",
+    request_crashes_engine:
+      "El motor se ha caído cada vez que ha trabajado en esta misma petición.",
+    invalid_api_key: "Falta la clave de API o no es correcta.",
+    host_not_allowed: "El servidor no responde al nombre con el que se le ha llamado.",
+    model_not_found: "El servidor no tiene ese modelo.",
+    queue_full: "El servidor está ocupado y su cola está llena.",
+    model_unavailable: "No se puede usar el modelo. El estado del modelo dice por qué.",
+    engine_error: "El motor ha fallado con esta petición. El registro del servidor dice por qué.",
+    internal_error: "Se ha producido un error interno. El registro dice por qué.",
+    loading: "El modelo aún se está cargando.",
+    restarting: "El motor se está reiniciando.",
+    shutting_down: "El servidor se está apagando.",
+    engine_crashed: "El motor se ha caído mientras trabajaba en esta petición.",
+    timeout: "Se ha agotado el tiempo límite antes de que la respuesta empezara o terminara.",
+    server_unreachable: "El panel no puede conectar con el servidor LLM. ¿Está en marcha?",
+    bad_upstream_response: "Lo que responde en LLM_URL no es el servidor LLM.",
+    upstream_timeout: "El servidor LLM no ha respondido a tiempo.",
+    stream_interrupted: "La respuesta se ha interrumpido.",
+    dashboard_unreachable: "No se puede conectar con el panel. ¿Está en marcha?",
+    bad_response: "El panel ha respondido con algo que no es suyo.",
+  },
+};
+
+/** What an error says in a language; null where there are only its own words. */
+export function errorText(language, code) {
+  const known = ERRORS[language] ?? {};
+  return Object.hasOwn(known, code) ? known[code] : null;
+}
 
 /** The language that was chosen last, or the browser's, or English. */
 export function firstLanguage() {

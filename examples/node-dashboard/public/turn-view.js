@@ -1,7 +1,7 @@
 // One question and its answer on the page. All text goes in as text, never as HTML.
 
 import { wayOut } from "./conversation.js";
-import { number } from "./texts.js";
+import { errorText, number } from "./texts.js";
 
 export class TurnView {
   /** After an error, `onAgain` is called when the person wants the answer once more, and `onEdit`
@@ -53,10 +53,10 @@ export class TurnView {
     this._answer.setAttribute("aria-busy", String(turn.running));
     this._answer.hidden = turn.outcome === "error" && turn.text === "";
     show(this._figures, turn.running ? "" : figuresOf(turn, language, texts));
-    this._showError(texts);
+    this._showError(language, texts);
   }
 
-  _showError(texts) {
+  _showError(language, texts) {
     const { error } = this.turn;
     this._error.hidden = error === null;
     if (error === null) {
@@ -64,8 +64,9 @@ export class TurnView {
       return;
     }
     const title = element("strong", "", this.turn.text ? texts.brokenOff : texts.failed);
-    const message = element("p", "message", error.message);
-    message.lang = "en"; // as the server words it
+    const translated = errorText(language, error.code);
+    const message = element("p", "message", translated ?? error.message);
+    message.lang = translated ? language : "en"; // as the server words it
     const details = [error.code, error.status && `HTTP ${error.status}`].filter(Boolean);
     const code = element("code", "", details.join(" · "));
     const hint = error.retryAfter ? texts.retryAfter(error.retryAfter) : "";
@@ -75,7 +76,17 @@ export class TurnView {
     const foot = element("p", "foot");
     foot.append(this.again, code, element("span", "", hint));
     this._error.replaceChildren(title, message, advice, foot);
+    if (translated) this._error.append(original(error.message, texts));
   }
+}
+
+/** The server's words, for whoever looks for them in its log or its documentation. */
+function original(message, texts) {
+  const words = element("p", "", message);
+  words.lang = "en";
+  const node = element("details", "original");
+  node.append(element("summary", "", texts.original), words);
+  return node;
 }
 
 function figuresOf(turn, language, texts) {

@@ -1,11 +1,12 @@
 // The parts of the page that need no browser: events, figures, messages, words.
 
 import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 
 import { messagesOf, Turn, wayOut } from "../public/conversation.js";
 import { eventData } from "../public/sse.js";
-import { number, TEXTS } from "../public/texts.js";
+import { errorText, number, TEXTS } from "../public/texts.js";
 
 async function dataOf(text, size) {
   async function* chunks() {
@@ -98,6 +99,25 @@ test("both languages have every word, and functions in the same places", () => {
       typeof value === "object" ? [key, shape(value)] : [key, typeof value],
     );
   assert.deepEqual(shape(TEXTS.es), shape(TEXTS.en));
+});
+
+test("errors that people meet are in Spanish, and the codes are those of the servers", async () => {
+  const files = ["../../../docs/api/README.md", "../src/problem.js", "../public/api.js"];
+  const sources = await Promise.all(files.map((file) => readFile(new URL(file, import.meta.url))));
+  const known = new Set(sources.join("\n").match(/[`"][a-z]+(_[a-z]+)*[`"]/g));
+  const page = await readFile(new URL("../public/texts.js", import.meta.url), "utf8");
+  const table = page.slice(page.indexOf("const ERRORS"), page.indexOf("export function errorText"));
+  const codes = [...table.matchAll(/^ {4}(\w+):/gm)].map(([, code]) => code);
+  assert.ok(codes.length > 15);
+  for (const code of codes) {
+    assert.ok(known.has(`\`${code}\``) || known.has(`"${code}"`), code);
+    assert.match(errorText("es", code), /\.$|\?$/);
+    assert.equal(errorText("en", code), null);
+  }
+  const own = [...sources[1].toString().matchAll(/\b50[24],\s*"(\w+)"/g)].map(([, code]) => code);
+  assert.ok(own.length > 3);
+  for (const code of own) assert.ok(codes.includes(code), code);
+  assert.equal(errorText("es", "constructor"), null);
 });
 
 test("numbers are written as the language does", () => {
