@@ -2,12 +2,14 @@
 #
 #   PYTHON         the Python that the environment is made from: make serve PYTHON=python3.12
 #   BUILD_OPTIONS  for the build: make serve BUILD_OPTIONS="-C cmake.define.GGML_NATIVE=OFF"
+#   JOBS           test processes of `make test` at the same time: by default one a CPU, at most 4
 #   VENV, BUILD    where the environment and the compiled objects are kept
 
 PYTHON ?= python3
 VENV ?= .venv
 BUILD ?= build/editable
 BUILD_OPTIONS ?=
+JOBS ?= auto
 LLM_PORT ?= 8005
 
 BIN := $(VENV)/bin
@@ -117,9 +119,11 @@ endif
 HOOKS = $(BIN)/cmake --build '$(BUILD)' --target _native_hooks
 WITH_HOOKS = SHEILY_HOOKS_LIBRARY="$$(echo '$(BUILD)'/hooks/_native*.so)"
 
+# The tests of a file run in one process, as they share servers and models.
 test: $(STAMP) $(SMOLLM2)
 	$(HOOKS)
 	$(WITH_HOOKS) $(BIN)/python -m pytest --timeout=600 \
+		--numprocesses=$(JOBS) --maxprocesses=4 --dist=loadfile \
 		-m 'not packaging and not browser and not programs'
 
 # Without the asserts of what is tested: none of them guards anything. Those of the tests are kept,
