@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from ..errors import InvalidRequestError
 from .unknown import KnownFields
+from .wording import fault
 
 Values = Mapping[str, tuple[Any, ...]]
 """Fields, each with its values that ask for nothing. null always asks for nothing."""
@@ -21,7 +22,6 @@ Values = Mapping[str, tuple[Any, ...]]
 RequestT = TypeVar("RequestT", bound=Struct)
 
 _MESSAGE = re.compile(r"messages\[(\d+)\]")
-_MISSING = "Object missing required field `"
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ class Reader(Generic[RequestT]):
         try:
             request = msgspec.convert(raw, self._shape)
         except msgspec.ValidationError as error:
-            raise _validation_error(error) from None
+            raise _refused(error, self._shape, raw) from None
         unknown = self._known.unknown(raw)
         if strict and unknown:
             place = next(iter(unknown.values()))
@@ -108,7 +108,7 @@ class QueryReader(Generic[RequestT]):
         try:
             return msgspec.convert(dict(query), self._shape, strict=False)
         except msgspec.ValidationError as error:
-            raise _validation_error(error) from None
+            raise _refused(error, self._shape, dict(query)) from None
 
 
 def of_message(param: str | None, places: Sequence[str]) -> str | None:
@@ -160,17 +160,6 @@ def _is_one_of(value: Any, values: tuple[Any, ...]) -> bool:
     return any(type(value) is type(other) and value == other for other in values)
 
 
-def _validation_error(error: msgspec.ValidationError) -> InvalidRequestError:
-    """Converts msgspec's error. Its sentence ends with " - at `$.path`", unless the path is the
-    top. The path, followed by the missing field, is OpenAI's `param`."""
-    sentence, at, path = str(error).rpartition(" - at `$")
-    if not at:
-        sentence, path = path, ""
-    param = path.rstrip("`").lstrip(".")
-    wrong_type = sentence.startswith("Expected ") and ", got `" in sentence
-    code = "invalid_type" if wrong_type else "invalid_value"
-    if sentence.startswith(_MISSING):
-        field = sentence.removeprefix(_MISSING).rstrip("`")
-        param, code = f"{param}.{field}".lstrip("."), "missing_required_parameter"
-    where = f" (at {param})" if param else ""
-    return InvalidRequestError(f"{sentence}{where}.", param=param or None, code=code)
+def _refused(error: msgspec.ValidationError, shape: type[Struct], raw: Any) -> InvalidRequestError:
+    found = fault(error, shape, raw)
+    return InvalidRequestError(found.sentence, found.param, found.code)

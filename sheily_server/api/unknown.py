@@ -55,7 +55,7 @@ def _shape(kind: inspect.Type, made: dict[type, dict[str, _Shape | None]]) -> _S
     """Returns the shape of a type; None if there is no struct in it. `made` has the fields of the
     structs that were met before."""
     shape = _Shape()
-    for member in _members(kind):
+    for member in members(kind):
         if isinstance(member, inspect.ListType):
             shape.item = _shape(member.item_type, made)
         elif isinstance(member, inspect.StructType):
@@ -68,12 +68,13 @@ def _shape(kind: inspect.Type, made: dict[type, dict[str, _Shape | None]]) -> _S
     return shape if shape.objects or shape.item else None
 
 
-def _members(kind: inspect.Type) -> Iterator[inspect.Type]:
+def members(kind: inspect.Type) -> Iterator[inspect.Type]:
+    """Yields the types of a union, or the type itself."""
     if isinstance(kind, inspect.Metadata):
-        yield from _members(kind.type)
+        yield from members(kind.type)
     elif isinstance(kind, inspect.UnionType):
         for each in kind.types:
-            yield from _members(each)
+            yield from members(each)
     else:
         yield kind
 

@@ -6,6 +6,8 @@ the size of the file, and no memory is allocated for what the file only claims t
 
 from __future__ import annotations
 
+import codecs
+import contextlib
 import math
 import os
 import struct
@@ -17,6 +19,22 @@ from typing import BinaryIO
 
 MAGIC = b"GGUF"
 VERSIONS = (2, 3)
+_FIRST_BYTES, _REPEATED_BYTES = 32, 20
+_OTHERS = (
+    (
+        b"version https://git-lfs",
+        "it is a pointer of Git LFS (git lfs pull fetches the file itself)",
+    ),
+    (b"<!doctype", "it is a web page, as a failed download leaves"),
+    (b"<html", "it is a web page, as a failed download leaves"),
+    (b"pk\x03\x04", "it is a zip archive"),
+    (b"\x1f\x8b", "it is compressed with gzip"),
+    (b"ggml", "it is of a format older than GGUF"),
+    (b"lmgg", "it is of a format older than GGUF"),
+    (b"fmgg", "it is of a format older than GGUF"),
+    (b"tjgg", "it is of a format older than GGUF"),
+)
+"""What else is given as a model: its first bytes in small letters, and what is said of it."""
 MOST_HEADER_BYTES = 1 << 28
 _MOST_KEY_BYTES = 1 << 16
 _MOST_KEPT_BYTES = 1 << 20
@@ -262,7 +280,8 @@ def _read(reader: _Reader, into: Layout | None) -> GGUF:
         raise GGUFError("is empty")
     magic = reader.take(min(4, reader.size), "its first bytes")
     if magic != MAGIC:
-        raise GGUFError(f"is not a GGUF file: it begins with {magic!r}")
+        more = reader.take(min(_FIRST_BYTES - len(magic), reader.n_left), "its first bytes")
+        raise GGUFError(f"is not a GGUF file: {_what_begins(magic + more)}")
     version = reader.number(_U32, "its version")
     if version not in VERSIONS:
         swapped = int.from_bytes(version.to_bytes(4, "little"), "big")
@@ -316,6 +335,21 @@ def _read(reader: _Reader, into: Layout | None) -> GGUF:
     if n_layers is not None and not 0 <= n_layers <= MOST_LAYERS:
         raise GGUFError(f"says that it has {n_layers:,} layers")
     return header
+
+
+def _what_begins(first: bytes) -> str:
+    """Says what a file seems to be, by its first bytes."""
+    for beginning, words in _OTHERS:
+        if first.lower().startswith(beginning):
+            return words
+    if first[8:9] == b"{":  # behind the length of the header
+        return "it seems to be in the format safetensors, which llama.cpp's tools convert"
+    line = first[:_REPEATED_BYTES].split(b"\n")[0].strip()
+    with contextlib.suppress(UnicodeDecodeError):
+        text = codecs.getincrementaldecoder("utf-8")().decode(line)  # which its cut may split
+        if text and text.isprintable():
+            return f"it is a text that begins with '{text}'"
+    return f"its first bytes are {first[:4].hex(' ').upper()}, not those of GGUF"
 
 
 def _named(name: str) -> str:
@@ -384,5 +418,5 @@ def _end(tensor: Tensor) -> int:
     n_block, n_bytes = _BLOCKS.get(tensor.kind, (1, 0))
     if tensor.sizes and tensor.sizes[0] % n_block:
         name, row = _named(tensor.name), tensor.sizes[0]
-        raise GGUFError(f"has the tensor {name} with rows of {row:,}, no whole blocks")
+        raise GGUFError(f"has the tensor {name} with rows of {row:,}, which are not whole blocks")
     return tensor.offset + math.prod(tensor.sizes) // n_block * n_bytes

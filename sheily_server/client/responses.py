@@ -56,7 +56,7 @@ def response(raw: dict[str, Any]) -> Response:
             raw=raw,
         )
     except (LookupError, TypeError, AttributeError, ValueError) as error:
-        raise LLMProtocolError(f"this is no response object: {raw}") from error
+        raise LLMProtocolError(f"this is not a response object: {raw}") from error
     return found
 
 

@@ -34,7 +34,7 @@ function readUrl(text) {
   try {
     url = new URL(text);
   } catch {
-    throw wrong("that is no URL, such as http://127.0.0.1:8005");
+    throw wrong("that is not a URL, such as http://127.0.0.1:8005");
   }
   if (url.protocol !== "http:" && url.protocol !== "https:") {
     throw wrong("it must begin with http:// or https://");

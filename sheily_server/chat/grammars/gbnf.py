@@ -105,7 +105,7 @@ class _Reader:
             else:
                 break
             if counts[1] is not None and counts[1] < counts[0]:
-                raise self._scanner.error(f"{token.text[:40]} is no range", token)
+                raise self._scanner.error(f"{token.text[:40]} is not a range", token)
             n_signs += 1
             if n_signs > 4:
                 raise self._scanner.error("there are too many repetitions of one another", token)
@@ -125,7 +125,7 @@ class _Reader:
             if is_range:
                 high = found[at + 2][0]
             if high < low:
-                raise self._scanner.error(f"{chr(low)}-{chr(high)} is no range", token)
+                raise self._scanner.error(f"{chr(low)}-{chr(high)} is not a range", token)
             ranges.append((low, high))
             at += 3 if is_range else 1
         return Chars(tuple(ranges), negated)

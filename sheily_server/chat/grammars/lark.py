@@ -174,7 +174,8 @@ class _Reader:
         name = token.text.lstrip("!?")
         if token.kind != "name" or not (name.islower() or name.isupper()):
             raise self._scanner.error(
-                f"{token.text[:40]!r} is no name in lower case, or in upper case for terminals",
+                f"{token.text[:40]!r} is not a name: rules are in lower case, terminals in upper "
+                "case",
                 token,
             )
         return name
@@ -298,7 +299,7 @@ class _Reader:
 
     def _counted(self, part: Part, least: int, most: int | None, token: Token) -> Part:
         if most is not None and most < least:
-            raise self._scanner.error(f"{least} to {most} is no range", token)
+            raise self._scanner.error(f"{least} to {most} is not a range", token)
         return Repeat(part, least, most)
 
     def _number(self) -> int:

@@ -63,7 +63,7 @@ def code_point(scanner: Scanner, token: Token, at: int) -> tuple[int, int]:
     length = _LENGTHS.get(sign)
     if length is None:
         if sign.isalnum() and sign not in _PLAIN:
-            raise scanner.error(f"\\{sign} is no escape", token)
+            raise scanner.error(f"\\{sign} is not an escape", token)
         return ord(_PLAIN.get(sign, sign)), at + 2
     digits = text[at + 2 : at + 2 + length]
     if len(digits) < length or not _HEX.issuperset(digits):
@@ -75,5 +75,5 @@ def code_point(scanner: Scanner, token: Token, at: int) -> tuple[int, int]:
         if len(low) == 4 and _HEX.issuperset(low) and 0xDC00 <= int(low, 16) < 0xE000:
             return 0x10000 + ((code - 0xD800) << 10) + int(low, 16) - 0xDC00, end + 6
     if code > 0x10FFFF or 0xD800 <= code < 0xE000:
-        raise scanner.error(f"{text[at:end]} is no character", token)
+        raise scanner.error(f"{text[at:end]} is not a character", token)
     return code, end
