@@ -157,7 +157,10 @@ class Connections:
                 f"{self.server()} hung up before it had answered ({error}): look at its log"
             ) from error
         except http.client.HTTPException as error:
-            raise LLMProtocolError(f"{self.server()} does not speak HTTP: {error!r}") from error
+            said = str(error).strip()[:200]
+            raise LLMProtocolError(
+                f"{self.server()} does not speak HTTP: it said {said!r}"
+            ) from error
 
     def _silence(self) -> LLMTimeoutError:
         return LLMTimeoutError(f"{self.server()} was silent for longer than the timeout")

@@ -39,10 +39,15 @@ def parse_object(data: bytes | str, what: str) -> dict[str, Any]:
     try:
         value = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise LLMProtocolError(f"{what} is not JSON: {data[:200]!r}") from error
+        raise LLMProtocolError(f"{what} is not JSON: {_beginning(data)!r}") from error
     if not isinstance(value, dict):
-        raise LLMProtocolError(f"{what} is not a JSON object: {data[:200]!r}")
+        raise LLMProtocolError(f"{what} is not a JSON object: {_beginning(data)!r}")
     return value
+
+
+def _beginning(data: bytes | str) -> str:
+    first = data[:200]
+    return first.decode("utf-8", "replace") if isinstance(first, bytes) else first
 
 
 def raise_for_status(answer: http.client.HTTPResponse, body: bytes) -> None:

@@ -16,7 +16,7 @@ HELP = """\
 /help         shows this
 /exit         leaves, as Ctrl-D does
 Ctrl-C        stops an answer
-A line that ends in \\ goes on in the next one. A line that begins with a space is no command."""
+A line that ends in \\ goes on in the next one. A line that begins with a space is not a command."""
 
 _HINTS = {
     "context_length_exceeded": "/reset begins a new conversation; LLM_CONTEXT_SIZE is the limit",
