@@ -95,7 +95,7 @@ $(STAMP): $(BUILT_FROM) | $(BIN)/python
 develop: $(STAMP)
 
 $(SMOLLM2): | $(STAMP)
-	$(BIN)/python -m sheily_server.cli.fetch fetch smollm2
+	$(BIN)/sheily fetch smollm2 --to models
 
 # --- first run ------------------------------------------------------------------------------------
 
@@ -113,7 +113,7 @@ endif
 	@echo "    -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Where is the Eiffel Tower?\"}],"
 	@echo "         \"temperature\": 0, \"max_tokens\": 60}'"
 	@echo
-	@LLM_PORT='$(LLM_PORT)' LLM_MODEL_PATH='$(SERVED)' exec $(BIN)/python -m sheily_server
+	@LLM_PORT='$(LLM_PORT)' LLM_MODEL_PATH='$(SERVED)' exec $(BIN)/sheily serve
 
 # The library with hooks aborts or hangs where tests/robustness/faults tells it to; nobody else has it.
 HOOKS = $(BIN)/cmake --build '$(BUILD)' --target _native_hooks

@@ -15,7 +15,7 @@ from . import heap, logs
 from .api.responses.kept import interrupted
 from .backend.kernels import check_kernel
 from .backend.supervisor import Supervisor
-from .config import Config, ConfigError, load, open_doors, unknown_variables
+from .config import PROGRAM, Config, ConfigError, load, open_doors, unknown_variables
 from .errors import StoreError
 from .store.base import Store
 from .store.opening import open_store
@@ -58,10 +58,11 @@ def _columns() -> int:
         return 80
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: list[str] | None = None, *, program: str = PROGRAM) -> int:
+    """Runs the server until it is told to stop. Returns its exit code; `program` is for usage."""
     logs.keep_standard_descriptors()
     try:
-        config = load(sys.argv[1:] if arguments is None else arguments)
+        config = load(sys.argv[1:] if arguments is None else arguments, program=program)
     except ConfigError as error:
         print(_early_formatter().last_words(str(error)), file=sys.stderr)
         return 2

@@ -21,6 +21,7 @@ from .logs import LogFormat
 from .tuned import KERNEL_PATTERN, MOST_CHUNK, MOST_THREADS, KVType, Tuned, read
 from .version import ShowVersion
 
+PROGRAM = "python -m sheily_server"
 DEFAULT_MODEL_PATH = "models/Llama-3.2-3B-Instruct-Q8_0.gguf"
 LOG_FORMATS: tuple[str, ...] = get_args(LogFormat)
 LOG_LEVELS = ("debug", "info", "warning", "error")
@@ -300,26 +301,36 @@ def flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def load(arguments: Sequence[str], environment: Mapping[str, str] | None = None) -> Config:
-    """Reads the settings of this run. Raises ConfigError; exits for `--help`, `--version` and
-    unknown flags."""
-    environment = os.environ if environment is None else environment
-    parser = argparse.ArgumentParser(
-        prog="python -m sheily_server",
+def parser(program: str = PROGRAM) -> argparse.ArgumentParser:
+    """Returns the parser of the server's flags, in whose usage `program` stands."""
+    found = argparse.ArgumentParser(
+        prog=program,
         allow_abbrev=False,
         description="A local, OpenAI-compatible server for one GGUF model.",
         epilog="Every flag is an environment variable too, such as LLM_MODEL_PATH; the flag wins. "
         "docs/configuration.md says more of each, and README.md how to begin.",
     )
-    parser.add_argument("--version", action=ShowVersion)
+    found.add_argument("--version", action=ShowVersion)
     for setting in fields(Config):
         own_words = setting.default in ((), None) or setting.name == "model_path"
         default = "" if own_words else setting.default
         suffix = f" (default: {default})" if default != "" else ""
-        parser.add_argument(
+        found.add_argument(
             flag(setting.name), metavar="VALUE", help=setting.metadata["help"] + suffix
         )
-    flags = vars(parser.parse_args(arguments))
+    return found
+
+
+def load(
+    arguments: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+    *,
+    program: str = PROGRAM,
+) -> Config:
+    """Reads the settings of this run. Raises ConfigError; exits for `--help`, `--version` and
+    unknown flags."""
+    environment = os.environ if environment is None else environment
+    flags = vars(parser(program).parse_args(arguments))
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     for setting in fields(Config):

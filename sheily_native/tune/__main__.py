@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -27,6 +28,8 @@ from .report import Report
 from .search import Row, Search
 
 PROGRAM = "sheily_native.tune"
+USAGE = f"python -m {PROGRAM}"
+SERVER = shlex.join([sys.executable, "-m", "sheily_server"])
 SECONDS = 160.0
 _FLOAT_FILE_TYPES = {"0", "1", "32"}
 """llama.cpp's LLAMA_FTYPE_ALL_F32, MOSTLY_F16 and MOSTLY_BF16, in `general.file_type`."""
@@ -67,9 +70,17 @@ class Screen:
             self._bar.set_description_str(text)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0, 1 for a failure, 2 for unusable arguments, 130 for Ctrl-C."""
-    options = _parser().parse_args(arguments)
+def main(
+    arguments: Sequence[str] | None = None,
+    *,
+    program: str = USAGE,
+    server: str = SERVER,
+) -> int:
+    """Returns the exit code: 0, 1 for a failure, 2 for unusable arguments, 130 for Ctrl-C.
+
+    `program` is for the usage; `server` is a command for a shell that starts a server.
+    """
+    options = parser(program).parse_args(arguments)
     if options.model is None:
         return _refuse(
             "name a GGUF file; in the source folder `python -m tools.make_gguf 3b 3b.gguf` makes "
@@ -77,14 +88,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
             2,
         )
     try:
-        return _tune(options)
+        return _tune(options, server)
     except (NativeError, OSError) as error:
         return _refuse(str(error), 1)
     except KeyboardInterrupt:
         return _refuse("stopped; nothing was written", 130)
 
 
-def _tune(options: argparse.Namespace) -> int:
+def _tune(options: argparse.Namespace, server: str) -> int:
     began = time.monotonic()
     info = build_info()
     set_log_level(0)
@@ -124,7 +135,7 @@ def _tune(options: argparse.Namespace) -> int:
         "",
         *words.result(outcome),
         *report.reached(outcome.figures, measured.memory, n_bytes),
-        *report.use(options.out, options.model),
+        *report.use(server, options.out, options.model),
         "",
         *advice(info, file_type in _FLOAT_FILE_TYPES),
     ]
@@ -137,28 +148,29 @@ def _refuse(sentence: str, code: int) -> int:
     return code
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=f"python -m {PROGRAM}",
+def parser(program: str = USAGE) -> argparse.ArgumentParser:
+    """Returns the parser of the command's words, in whose usage `program` stands."""
+    found = argparse.ArgumentParser(
+        prog=program,
         allow_abbrev=False,
         description="Find what computes a model fastest on this machine, and write it to a file "
         "that the server reads with --tuned.",
     )
-    parser.add_argument("--version", action=ShowVersion)
-    parser.add_argument("model", type=Path, nargs="?", metavar="MODEL.gguf")
-    parser.add_argument(
+    found.add_argument("--version", action=ShowVersion)
+    found.add_argument("model", type=Path, nargs="?", metavar="MODEL.gguf")
+    found.add_argument(
         "--out", type=Path, default=Path("sheily-tuned.json"), help="default: %(default)s"
     )
-    parser.add_argument(
+    found.add_argument(
         "--seconds", type=_seconds, default=SECONDS, help="most time to take (default: %(default)g)"
     )
-    parser.add_argument(
+    found.add_argument(
         "--kernels",
         type=lambda text: text.split(","),
         metavar="NAMES",
         help='to try beside "auto", separated by commas; off: llama.cpp\'s own (default: all)',
     )
-    return parser
+    return found
 
 
 def _seconds(text: str) -> float:

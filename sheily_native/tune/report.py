@@ -106,10 +106,10 @@ def reached(figures: Figures, memory: float, n_bytes: int) -> list[str]:
     ]
 
 
-def use(out: Path, model: Path) -> list[str]:
-    """Says how to start a server with the file."""
+def use(server: str, out: Path, model: Path) -> list[str]:
+    """Says how to start a server with the file; `server` is the command without arguments."""
     arguments = ["--model-path", str(model), "--tuned", str(out)]
-    return [f"Written: {out}", f"  python -m sheily_server {shlex.join(arguments)}"]
+    return [f"Written: {out}", f"  {server} {shlex.join(arguments)}"]
 
 
 def short(number: float) -> str:

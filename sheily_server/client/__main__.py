@@ -20,14 +20,15 @@ from .interrupts import Interrupts, terminal
 from .screen import Screen, harmless
 from .talk import Talk, explained
 
+PROGRAM = "python -m sheily_server.client"
 MOST_BYTES = 4 * 1024 * 1024
 """Most of a file that is read: the server takes no larger body."""
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None, *, program: str = PROGRAM) -> int:
     """Returns the exit code: 0, 1 for a failure, 2 for unusable arguments, 130 for Ctrl-C."""
     _open_standard_streams()
-    parser = _parser()
+    parser = _parser(program)
     options = parser.parse_args(arguments)
     try:
         client = LLMClient(options.url, api_key=options.key)
@@ -151,9 +152,9 @@ def _read(path: str) -> str:
     return data.decode("utf-8")
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(program: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m sheily_server.client",
+        prog=program,
         allow_abbrev=False,
         description="Talk to the server from a terminal.",
         epilog="LLM_URL and LLM_API_KEY stand for --url and --key. docs/client.md has more.",

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import http.client
 import select
+import shlex
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from urllib.parse import urlsplit
@@ -116,9 +118,10 @@ class Connections:
         except (OSError, UnicodeError) as error:
             connection.close()
             kind = LLMTimeoutError if isinstance(error, TimeoutError) else LLMConnectionError
+            start = shlex.join([sys.executable, "-m", "sheily_server"])
             raise kind(
-                f"cannot connect to {self.server()} ({error}): start it with"
-                " `python -m sheily_server`, or give LLMClient the base_url of a running one"
+                f"cannot connect to {self.server()} ({error}): start it with `{start}`,"
+                " or give LLMClient the base_url of a running one"
             ) from error
         connected: socket.socket = connection.sock
         with self._lock:

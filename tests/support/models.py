@@ -33,5 +33,5 @@ def tiny_llama3() -> Path:
 def smollm2() -> Path:
     """The small real model. Skips the test, with what to type, when it was not fetched."""
     if not SMOLLM2.exists():
-        pytest.skip("no SmolLM2: python -m sheily_server.cli.fetch fetch smollm2")
+        pytest.skip("no SmolLM2: python -m sheily_server.cli fetch smollm2 --to models")
     return SMOLLM2

