@@ -19,7 +19,7 @@ Ctrl-C        stops an answer
 A line that ends in \\ goes on in the next one. A line that begins with a space is not a command."""
 
 _HINTS = {
-    "context_length_exceeded": "/reset begins a new conversation; LLM_CONTEXT_SIZE is the limit",
+    "context_length_exceeded": "shorten the question; LLM_CONTEXT_SIZE is the limit",
     "host_not_allowed": "LLM_ALLOWED_HOSTS lists the names that the server answers to",
     "invalid_api_key": "give a key in LLM_API_KEY, or with --key",
     "loading": "ask again when the model is there",

@@ -6,7 +6,8 @@ import { Panel } from "./panel.js";
 import { firstLanguage, number, rememberLanguage, TEXTS } from "./texts.js";
 import { TurnView } from "./turn-view.js";
 
-const POLL_MS = { busy: 1_000, ready: 5_000 };
+// "ended": the server is told that the answer was stopped, and frees its place.
+const POLL_MS = { busy: 1_000, ready: 5_000, ended: 150 };
 const DRAW_MS = 50;
 const NEAR_END_PX = 80;
 
@@ -65,7 +66,8 @@ async function answer(view) {
   refresh(view);
   if (follow) scrollToEnd();
   showButtons();
-  poll();
+  clearTimeout(pollTimer);
+  pollTimer = setTimeout(poll, POLL_MS.ended);
 }
 
 /** Takes the last question back into the field, before what was begun there. */
@@ -184,7 +186,7 @@ async function poll() {
   health = found.state === "offline" ? { ...health, progress: null, ...found } : found;
   panel.showHealth(health, language, TEXTS[language]);
   if (document.hidden) return;
-  const quiet = health.state === "ready" && !running;
+  const quiet = health.state === "ready" && !running && !health.active_requests;
   pollTimer = setTimeout(poll, quiet ? POLL_MS.ready : POLL_MS.busy);
 }
 

@@ -103,7 +103,7 @@ def test_an_empty_answer_is_told(server: FakeServer) -> None:
     ("error", "words"),
     [
         (LLMAPIError(401, "No.", code="invalid_api_key"), "LLM_API_KEY"),
-        (LLMAPIError(400, "No.", code="context_length_exceeded"), "/reset"),
+        (LLMAPIError(400, "No.", code="context_length_exceeded"), "shorten the question"),
         (LLMAPIError(504, "No.", code="timeout"), "LLM_TIMEOUT"),
         (LLMConnectionError("No."), "LLM_URL"),
     ],
