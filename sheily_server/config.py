@@ -33,6 +33,7 @@ STORE_MB, STORE_MB_IN_MEMORY = 1024, 64
 _MOST_NAMED = 5
 
 Switch = Literal["on", "off"]
+SamplingSource = Literal["model", "openai"]
 SWITCH: tuple[str, ...] = get_args(Switch)
 
 
@@ -52,6 +53,19 @@ def _integer(least: int, most: int) -> Callable[[str], int]:
             raise ValueError(f"is {text!r}, not a whole number") from None
         if not least <= value <= most:
             raise ValueError(f"is {value}, not in {least} to {most}")
+        return value
+
+    return parse
+
+
+def _number(least: float, most: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            raise ValueError(f"is {text!r}, not a number") from None
+        if not least <= value <= most:
+            raise ValueError(f"is {value:g}, not in {least:g} to {most:g}")
         return value
 
     return parse
@@ -200,6 +214,17 @@ class Config:
         "most messages kept of a conversation, system messages aside; default: 10 on /chat, all "
         "of them on the other routes",
     )
+    sampling: SamplingSource = _setting(  # noqa: RUF009
+        "model",
+        _one_of(get_args(SamplingSource)),
+        "whose sampling a request follows that says nothing of it: that of the model's makers, or "
+        "openai for temperature 1 and top_p 1",
+    )
+    temperature: float | None = _setting(
+        None, _number(0, 2), "temperature of requests that say none; default: as sampling has it"
+    )
+    top_p: float | None = _setting(None, _number(0, 1), "the same for top_p")
+    min_p: float | None = _setting(None, _number(0, 1), "the same for min_p")
     host: str = _setting("127.0.0.1", _host, "address to listen on")
     port: int = _setting(8005, _integer(0, 65_535), "port to listen on; 0 takes a free one")
     parallel: int = _setting(4, _integer(1, 64), "requests that run at the same time")

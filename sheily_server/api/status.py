@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 
 from .. import metrics
 from ..backend.health import STATES
+from .models import SamplingDefaults, sampling_of
 from .route import Asked, Route, Service, Whole, whole
 
 Fraction = Annotated[float, Meta(ge=0, le=1)]
@@ -26,7 +27,8 @@ class Health(Struct, frozen=True, kw_only=True):
     request's `n` answers. `last_step_age_s` is null before the engine's first step. `kv_cells`
     counts all KV cells, `kv_cells_used` those of running requests, `kv_cells_cached` those that
     only hold a prefix; all three are null without an engine. `store` is where responses are kept:
-    in a `file`, or in `memory` until the process ends.
+    in a `file`, or in `memory` until the process ends. `sampling` is null until the model's file
+    has been read.
     """
 
     status: Literal["ok", "unavailable"]
@@ -49,6 +51,7 @@ class Health(Struct, frozen=True, kw_only=True):
     kv_cells_cached: int | None
     kernel: str | None
     store: Literal["file", "memory"]
+    sampling: SamplingDefaults | None
 
 
 class Live(Struct, frozen=True):
@@ -81,6 +84,7 @@ def health(service: Service, asked: Asked) -> Whole:
         kv_cells_cached=found.kv_cells_cached,
         kernel=found.engine.kernel if found.engine else None,
         store="file" if service.store.durable else "memory",
+        sampling=sampling_of(found),
     )
     return Whole(msgspec.json.encode(body), status=200 if found.state == "ready" else 503)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ..protocol.events import Ready
 from .gguf import GGUF
+from .sampling import Defaults
 
 STATES = ("loading", "ready", "restarting", "draining", "failed")
 
@@ -30,6 +31,7 @@ class Health:
     restarts: int
     engine: Ready | None
     file: GGUF | None = None
+    defaults: Defaults | None = None
     load_s: float | None = None
     last_step_age_s: float | None = None
     kv_cells: int | None = None

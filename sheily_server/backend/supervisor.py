@@ -34,13 +34,14 @@ from ..protocol.events import (
     RequestFailed,
     Started,
 )
-from . import gguf, preflight
+from . import gguf, preflight, sampling
 from . import process as engine_process
 from .commands import frame_of, ready_lines, ready_warnings, start_of
 from .deaths import Deaths
 from .gate import Gate, Passed
 from .health import Health
 from .process import End, EngineProcess
+from .sampling import Defaults
 from .suspects import Suspects
 from .tickets import Ticket, Tickets
 
@@ -84,6 +85,7 @@ class Supervisor:
         self._suspects = Suspects()
         self._file = preflight.ModelFile(config.model_path)
         self._model: gguf.GGUF | None = None
+        self._defaults = sampling.defaults(config, None)
         self._deaths = Deaths()
         self._stopping = threading.Event()
         self._draining = False
@@ -124,6 +126,11 @@ class Supervisor:
         """How many requests are admitted and have not ended."""
         return len(self._tickets)
 
+    def defaults(self) -> Defaults:
+        """Returns what sampling follows where a request says nothing."""
+        with self._lock:
+            return self._defaults
+
     def health(self) -> Health:
         with self._lock:
             counts = self._tickets.count()
@@ -144,6 +151,7 @@ class Supervisor:
                 restarts=self._deaths.count,
                 engine=engine,
                 file=self._model,
+                defaults=self._defaults,
                 load_s=self._load_s,
                 last_step_age_s=age,
                 kv_cells=None if engine is None else engine.kv_cells,
@@ -253,6 +261,7 @@ class Supervisor:
                 return
             with self._lock:
                 self._model = model
+                self._defaults = sampling.defaults(self._config, model)
             end = self._memory_problem(model) or self._live()
             if self._stopping.is_set() or self._state == "failed":
                 return
@@ -307,9 +316,10 @@ class Supervisor:
             with self._lock:
                 self._state, self._reason, self._progress = "ready", None, None
                 self._engine = event
-            for sentence in ready_lines(self._config, event):
+            for sentence in (*ready_lines(self._config, event), self._defaults.line()):
                 log.info("%s", sentence)
-            for sentence in ready_warnings(self._config, event):
+            warnings = sampling.warnings(self._defaults)
+            for sentence in (*ready_warnings(self._config, event), *warnings):
                 log.warning("%s", sentence)
         elif isinstance(event, LoadFailed):
             self._fail(event.reason)

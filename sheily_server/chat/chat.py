@@ -11,6 +11,7 @@ from typing import TypeVar
 
 import msgspec
 
+from ..backend.sampling import Values
 from ..backend.supervisor import Supervisor
 from ..backend.tickets import Ticket
 from ..config import Config
@@ -47,6 +48,7 @@ from .grammar import answer_grammar
 from .history import drop_oldest, excess_messages, limit_history
 from .known_arguments import unknown_arguments
 from .reader import AnswerReader, Piece, Progress
+from .sampling import Wanted
 from .turn import Caller, ClientGoneError, TimeLimit, Turn
 
 log = logging.getLogger(__name__)
@@ -109,7 +111,7 @@ class Chat:
             prompts=list(asked.prompts),
             echo=asked.echo,
             scores=asked.scores,
-            sampling=asked.sampling,
+            sampling=asked.sampling.sampling(self._supervisor.defaults()),
             bias_texts=dict(asked.bias_texts),
             max_tokens=limit,
             room=self._room(asked, limit),
@@ -262,6 +264,10 @@ class Chat:
         names = (None, "", self.model, self._config.model_path.name, *aliases)
         if "*" not in aliases and name not in names:
             raise UnknownModelError(name or "", self.model)
+
+    def sampling_values(self, wanted: Wanted) -> Values:
+        """Returns the values that an answer is sampled with."""
+        return wanted.values(self._supervisor.defaults())
 
     def tell_ignored(self, fields: Sequence[str]) -> None:
         """Logs each field without effect once a process, as its sender may not read answers."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from ..protocol.commands import RawPrompt, Sampling
+from ..protocol.commands import RawPrompt
 from ..templates.base import Message, Offer
 from .grammar import AnswerForm
+from .sampling import Wanted
 
 
 def continuable(messages: Sequence[Message]) -> bool:
@@ -40,7 +41,7 @@ class Generation:
     prompts: Sequence[RawPrompt] = ()
     echo: bool = False
     scores: bool = False
-    sampling: Sampling = field(default_factory=Sampling)
+    sampling: Wanted = field(default_factory=Wanted)
     bias_texts: Mapping[str, float] = field(default_factory=dict)
     max_tokens: int | None = None
     max_tokens_place: str = "max_tokens"

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from sheily_server.backend.sampling import OPENAI
 from tests.server.conftest import Serve
 from tests.support.models import EMPTY_GGUF
 from tests.support.serving import Server, completion
@@ -19,6 +20,11 @@ from tests.support.waiting import WAIT, until
 pytestmark = pytest.mark.http
 
 CHAT_ROUTES = ["/v1/chat/completions", "/chat"]
+OPENAI_SAMPLING = {
+    **OPENAI,
+    "sources": dict.fromkeys(OPENAI, "openai"),
+    "unused": [],
+}
 
 
 def test_health(server: Server) -> None:
@@ -47,6 +53,7 @@ def test_health(server: Server) -> None:
         "kv_cells_cached": 7,
         "kernel": None,
         "store": "memory",
+        "sampling": OPENAI_SAMPLING,
     }
 
 
@@ -65,6 +72,7 @@ def test_models(server: Server) -> None:
         "quantization": None,
         "parameters": 0,
         "bytes": len(EMPTY_GGUF),
+        "sampling": OPENAI_SAMPLING,
     }
 
 

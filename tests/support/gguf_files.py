@@ -63,6 +63,13 @@ def smollm2_q8_0() -> Path:
     return SMOLLM2_Q8_0
 
 
+def write_facts(path: Path, facts: Mapping[str, str | float]) -> Path:
+    """Writes a whole file that has metadata and no tensors, for a fake engine."""
+    with path.open("wb") as file:
+        write_header(file, {key: encode(value) for key, value in facts.items()}, ())
+    return path
+
+
 def write_floats(source: Path, path: Path) -> Path:
     """Writes the same weights as floats, 4 bytes each, and gives the file's path."""
     tensors = [

@@ -8,8 +8,9 @@ from typing import Any, Protocol
 import msgspec
 
 from ...chat.generation import Generation, continuable
+from ...chat.sampling import Wanted
 from ...errors import InvalidRequestError
-from ...protocol.commands import Bias, Sampling
+from ...protocol.commands import Bias
 from ...templates.base import Function, Message, Offer, ToolCall
 from ...templates.cut_off import completed
 from .. import body
@@ -22,8 +23,6 @@ from .neutral import EFFECTLESS, NEUTRAL
 
 MAX_STOP_BYTES = 256
 NO_BIAS = Bias()
-LEAST_TOP_P = 1e-6
-"""The engine computes in 32 bits, where the smallest numbers are 0."""
 MAX_PREDICTION_BYTES = 256 * 1024
 TOOL_PLACE = "tools[{}].function"
 FUNCTION_PLACE = "functions[{}]"
@@ -221,25 +220,20 @@ def _named_stops(stops: list[str], field: str) -> dict[str, str]:
     return {f"{field}[{i}]": text for i, text in enumerate(stops)}
 
 
-def sampling(options: wire.Options, bias: Bias = NO_BIAS) -> Sampling:
-    """Returns the sampling parameters, with the `bias` by token ids. OpenAI's defaults: temperature
-    1, top_p 1, a new seed."""
-    return Sampling(
-        temperature=0.0 if options.top_p == 0 else _or(options.temperature, 1.0),
-        top_k=max(0, options.top_k or 0),
-        top_p=max(LEAST_TOP_P, _or(options.top_p, 1.0)),
-        min_p=options.min_p or 0.0,
-        repeat_penalty=options.repeat_penalty or options.repetition_penalty or 1.0,
+def sampling(options: wire.Options, bias: Bias = NO_BIAS) -> Wanted:
+    """Returns what the options say of sampling, with the `bias` by token ids."""
+    return Wanted(
+        temperature=options.temperature,
+        top_k=options.top_k,
+        top_p=options.top_p,
+        min_p=options.min_p,
+        repeat_penalty=options.repeat_penalty or options.repetition_penalty,
         frequency_penalty=options.frequency_penalty or 0.0,
         presence_penalty=options.presence_penalty or 0.0,
         seed=None if options.seed == -1 else options.seed,
         logit_bias=bias,
         ignore_eos=bool(options.ignore_eos),
     )
-
-
-def _or(value: float | None, default: float) -> float:
-    return default if value is None else value
 
 
 def offer(request: wire.ChatRequest) -> Offer:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from ...backend.sampling import Values
 from ...chat.reader import Piece
 from ...chat.turn import Turn
 from ...errors import InvalidRequestError, QueueFullError, ServiceError
@@ -31,9 +32,11 @@ ENDS = {
 """The last event of a stream, by the status that its response has then."""
 
 
-def blank(request: wire.ResponseRequest, *, key: str, model: str) -> answer.Response:
+def blank(
+    request: wire.ResponseRequest, *, key: str, model: str, sampling: Values
+) -> answer.Response:
     """Returns the response to a request, before anything is done. `key` is what is unique in its
-    id."""
+    id, `sampling` what it is sampled with."""
     form = request.text.format if request.text is not None else None
     return answer.Response(
         id=f"resp_{key}",
@@ -50,12 +53,12 @@ def blank(request: wire.ResponseRequest, *, key: str, model: str) -> answer.Resp
         prompt_cache_key=request.prompt_cache_key,
         safety_identifier=request.safety_identifier,
         store=request.stores,
-        temperature=1.0 if request.temperature is None else request.temperature,
+        temperature=sampling["temperature"],
         text={"format": _format(form), "verbosity": "medium"},
         tool_choice=_choice(request),
         tools=[_tool(tool) for tool in request.tools or ()],
         top_logprobs=request.top_logprobs or 0,
-        top_p=1.0 if request.top_p is None else request.top_p,
+        top_p=sampling["top_p"],
         truncation=request.truncation or "disabled",
         user=request.user,
     )

@@ -60,7 +60,12 @@ def begin(service: Service, found: Read[wire.ResponseRequest], scope: str, hold:
         raise InvalidRequestError("The input has no message.", "input")
     wanted = decode.generation(found, [*system, *talk], service.config.max_history)
     key = secrets.token_hex(16)
-    blank = encode.blank(request, key=key, model=service.chat.model)
+    blank = encode.blank(
+        request,
+        key=key,
+        model=service.chat.model,
+        sampling=service.chat.sampling_values(wanted.sampling),
+    )
     listed = msgspec.json.encode(items.listed(given, key))
     body = msgspec.json.encode(blank)
     log = EventLog(service.jobs.budget) if request.background else None

@@ -17,6 +17,7 @@ from sheily_server.api.body import Read
 from sheily_server.api.openai_chat import answer as openai_answer
 from sheily_server.api.openai_chat import decode, encode
 from sheily_server.api.openai_chat import protocol as openai
+from sheily_server.backend import sampling
 from sheily_server.backend.supervisor import Supervisor
 from sheily_server.backend.tickets import Ticket
 from sheily_server.chat import chat
@@ -295,7 +296,8 @@ def test_a_prediction_stays_when_messages_are_left_out() -> None:
 
 
 def test_sampling_as_openai_has_it() -> None:
-    assert decode.sampling(openai.Options()) == Sampling(
+    defaults = sampling.defaults(CONFIG, None)
+    assert decode.sampling(openai.Options()).sampling(defaults) == Sampling(
         temperature=1.0,
         top_k=0,
         top_p=1.0,
@@ -308,11 +310,11 @@ def test_sampling_as_openai_has_it() -> None:
     options = openai.Options(
         temperature=0.0, top_p=0.1, frequency_penalty=-2, presence_penalty=2, seed=0
     )
-    assert decode.sampling(options) == Sampling(
+    assert decode.sampling(options).sampling(defaults) == Sampling(
         temperature=0.0, top_p=0.1, frequency_penalty=-2, presence_penalty=2, seed=0
     )
     options = openai.Options(top_k=3, min_p=0.2, repeat_penalty=1.5, ignore_eos=True)
-    assert decode.sampling(options, Bias.of({7: 1})) == Sampling(
+    assert decode.sampling(options, Bias.of({7: 1})).sampling(defaults) == Sampling(
         top_k=3, min_p=0.2, repeat_penalty=1.5, ignore_eos=True, logit_bias=Bias.of({7: 1})
     )
 

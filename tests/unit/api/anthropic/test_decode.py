@@ -14,6 +14,7 @@ from sheily_server.api.anthropic.conversation import MAX_PARTS, conversation
 from sheily_server.api.anthropic.neutral import EFFECTLESS, NEUTRAL
 from sheily_server.chat.generation import Generation
 from sheily_server.chat.grammar import AnswerSchema
+from sheily_server.chat.sampling import Wanted
 from sheily_server.errors import ContextExceededError, InvalidRequestError, ServiceError
 from sheily_server.templates.base import Message, ToolCall
 from tests.support.markdown import section, whole
@@ -58,7 +59,7 @@ def test_options() -> None:
     assert (sampling.temperature, sampling.top_p, sampling.top_k) == (0.5, 0.25, 7)
     assert (found.stop, found.max_tokens, found.n) == (["a", "b"], 10**6, 1)
     plain = asked()
-    assert (plain.sampling.temperature, plain.sampling.top_p, plain.sampling.top_k) == (1, 1, 0)
+    assert plain.sampling == Wanted()
     assert (plain.stop, plain.form, plain.offer.functions) == ([], None, ())
 
 

@@ -19,6 +19,8 @@ from sheily_server.api.openai_chat.dialect import OPENAI
 from sheily_server.api.openai_chat.protocol import ChatRequest
 from sheily_server.api.simple import SimpleChatRequest
 from sheily_server.api.tokens import MAX_DETOKENIZED, DetokenizeRequest, TokenizeRequest
+from sheily_server.backend.sampling import defaults
+from sheily_server.config import Config
 from sheily_server.errors import ServiceError
 from sheily_server.protocol.commands import Sampling
 from sheily_server.web import errors
@@ -26,6 +28,7 @@ from sheily_server.web.errors import kind
 from tests.support.models import ROOT
 from tests.support.wire import decode_request, ignored
 
+DEFAULTS = defaults(Config(), None)
 USER = {"role": "user", "content": "hi"}
 CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
 SHAPES: list[Any] = [ChatRequest, SimpleChatRequest]
@@ -403,7 +406,7 @@ def test_the_newer_name_of_max_tokens_wins() -> None:
 
 def test_options_that_other_servers_name_or_write_otherwise() -> None:
     def sampling(**fields: Any) -> Sampling:
-        return decode.sampling(chat(**fields))
+        return decode.sampling(chat(**fields)).sampling(DEFAULTS)
 
     assert sampling(repetition_penalty=1.3).repeat_penalty == 1.3
     assert sampling(repetition_penalty=1.3, repeat_penalty=1.2).repeat_penalty == 1.2
@@ -1093,6 +1096,8 @@ def test_a_request_cut_or_changed_anywhere_is_a_request_or_an_error(data: st.Dat
 
 FIRST_REQUESTS = """
 import gc, sys, threading
+from sheily_server.backend.sampling import defaults
+from sheily_server.config import Config
 from sheily_server.errors import InvalidRequestError
 from tests.support.wire import READ
 

@@ -13,6 +13,7 @@ from openai.types.responses import Response
 from sheily_server.api.jobs import Job, Jobs
 from sheily_server.api.responses import answer, background, encode, items, kept
 from sheily_server.api.responses import protocol as wire
+from sheily_server.backend.sampling import OPENAI
 from sheily_server.budget import Budget
 from sheily_server.errors import (
     InvalidRequestError,
@@ -31,7 +32,7 @@ TALK = [Message("user", "hello")]
 
 def blank(**fields: Any) -> answer.Response:
     request = wire.ResponseRequest(input="hello", **fields)
-    return encode.blank(request, key=KEY, model="m")
+    return encode.blank(request, key=KEY, model="m", sampling=OPENAI)
 
 
 def record(**fields: Any) -> Record:
