@@ -95,8 +95,8 @@ def _model_path(text: str) -> Path:
     path = _path(text, "a GGUF file")
     if path.is_dir():
         inside = sorted(found.name for found in path.glob("*.gguf"))[:_MOST_NAMED]
-        hint = f", not a file; there is {', '.join(inside)} in it" if inside else ", not a file"
-        raise ValueError(f"is {str(path)!r}, a folder{hint}")
+        hint = f"; there is {', '.join(inside)} in it" if inside else ""
+        raise ValueError(f"is {str(path)!r}, a folder, not a file{hint}")
     return path
 
 
@@ -124,7 +124,13 @@ def _path(text: str, what: str) -> Path:
 def _host(text: str) -> str:
     if not text.strip():
         raise ValueError("is empty: it must be an address, such as 127.0.0.1")
-    return text.strip()
+    text = text.strip()
+    if "://" in text:
+        raise ValueError(f"is {text!r}, a URL: it must be an address, such as 127.0.0.1")
+    found = parse_allowed(text)
+    if found is not None and found.port is not None:
+        raise ValueError(f"is {text!r}, with a port, which {variable('port')} is for")
+    return text.removeprefix("[").removesuffix("]")
 
 
 def _one_of(words: tuple[str, ...]) -> Callable[[str], str]:
@@ -403,6 +409,24 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
             hint = f"; did you mean {near[0]}?" if near else "."
             sentences.append(f"{name} is not a setting of this server and has no effect{hint}")
     return sentences
+
+
+def doubts(config: Config) -> list[str]:
+    """Returns a sentence for each setting that can be used and hardly helps."""
+    n_cpus = usable_cpus()
+    if config.threads <= n_cpus:
+        return []
+    return [
+        f"{variable('threads')} is {config.threads}, and this process may use "
+        f"{n_cpus} CPU{'s' * (n_cpus != 1)}: more threads than that make it slower."
+    ]
+
+
+def usable_cpus() -> int:
+    """Returns how many CPUs this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def open_doors(config: Config) -> list[str]:

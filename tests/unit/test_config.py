@@ -10,9 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
+from sheily_server import config
 from sheily_server.config import (
     Config,
     ConfigError,
+    doubts,
     flag,
     load,
     open_doors,
@@ -86,7 +88,7 @@ REFUSED = {
     "temperature": ["", "hot", "-0.1", "2.01", "nan", "inf"],
     "top_p": ["", "all", "-0.1", "1.01", "nan"],
     "min_p": ["", "5 %", "-0.1", "1.01", "nan"],
-    "host": ["", " "],
+    "host": ["", " ", "http://localhost", "127.0.0.1:8005", "localhost:80", "[::1]:8005"],
     "port": ["-1", "65536", "http"],
     "parallel": ["0", "65", "two"],
     "queue": ["-1", "401", "x"],
@@ -276,6 +278,36 @@ def test_no_key_is_in_an_error(tmp_path: Path) -> None:
         with pytest.raises(ConfigError) as caught:
             load([], environment)
         assert "secret" not in str(caught.value)
+
+
+def test_an_address_is_told_from_what_people_put_around_it() -> None:
+    assert load(["--host", " [::1] "], {}).host == "::1"
+    for host, words in (
+        ("127.0.0.1:8005", "is '127.0.0.1:8005', with a port, which LLM_PORT is for."),
+        ("http://localhost:8005", "is 'http://localhost:8005', a URL: it must be an address"),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            load([], {"LLM_HOST": host})
+        assert str(caught.value).startswith(f"LLM_HOST {words}")
+
+
+def test_a_model_path_that_is_a_folder_names_the_models_in_it(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load([], {"LLM_MODEL_PATH": str(tmp_path)})
+    assert str(caught.value) == f"LLM_MODEL_PATH is '{tmp_path}', a folder, not a file."
+    for i in range(9):
+        (tmp_path / f"{i}.gguf").touch()
+    with pytest.raises(ConfigError) as caught:
+        load([], {"LLM_MODEL_PATH": str(tmp_path)})
+    assert str(caught.value).endswith("; there is 0.gguf, 1.gguf, 2.gguf, 3.gguf, 4.gguf in it.")
+
+
+def test_more_threads_than_cpus_are_doubted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config, "usable_cpus", lambda: 2)
+    assert doubts(load([], {})) == doubts(load(["--threads=2"], {})) == []
+    assert doubts(load(["--threads=3"], {})) == [
+        "LLM_THREADS is 3, and this process may use 2 CPUs: more threads than that make it slower."
+    ]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "localhost", "::1"])
