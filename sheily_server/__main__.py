@@ -71,6 +71,9 @@ def main(arguments: list[str] | None = None, *, program: str = PROGRAM) -> int:
     writer = logs.begin(config.log_level, config.log_format)
     try:
         return _run(config, writer)
+    except KeyboardInterrupt:  # before there are handlers for signals
+        log.info("told to stop before the start was complete")
+        return 128 + signal.SIGINT
     except Exception:
         log.critical("the server made an error and cannot go on", exc_info=True)
         return 1

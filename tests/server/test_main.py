@@ -213,6 +213,20 @@ def test_a_signal_while_nothing_runs_promises_nothing(start: Start) -> None:
     assert told == ["INFO told to stop: no requests are running", "INFO stopped"]
 
 
+def test_an_interrupt_in_the_middle_of_the_start_is_one_line(start: Start) -> None:
+    script = PROGRAM.replace(
+        "sys.exit(",
+        "def interrupted(*_, **__):\n"
+        "    raise KeyboardInterrupt\n"
+        "program.open_store = interrupted\n"
+        "sys.exit(",
+    )
+    program = start("--port=0", program=script)
+    assert program.ended() == 130
+    (line,) = program.log.splitlines()
+    assert line.endswith(" INFO told to stop before the start was complete")
+
+
 def test_requests_that_do_not_end_in_time_are_ended(start: Start) -> None:
     program = start("--port=0", "--drain-timeout=0.3").listening()
     engine = program.engine_pid()
