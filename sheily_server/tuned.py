@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -14,6 +15,7 @@ MOST_THREADS = 1024
 MOST_CHUNK = 4096
 KVType = Literal["f16", "q8_0"]
 _MOST_BYTES = 65_536
+_FIELD = re.compile(r"field `([^`]+)`")
 
 _Rate = Annotated[float, Meta(gt=0)]
 
@@ -76,9 +78,10 @@ def read(path: Path) -> Tuned:
             )
         found = msgspec.json.decode(data, type=_File)
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-        problem = " ".join(str(error).split())
+        place = _place(str(error)) if isinstance(error, msgspec.ValidationError) else ""
+        at = f" at {place}" if place else ""
         raise ValueError(
-            f"is {str(path)!r}, which is not what sheily_native.tune writes: {problem}"
+            f"is {str(path)!r}, which is not as sheily_native.tune writes it{at}: tune again"
         ) from None
     return Tuned(
         path=str(path),
@@ -86,3 +89,10 @@ def read(path: Path) -> Tuned:
         model=found.model,
         settings=msgspec.structs.asdict(found.settings),
     )
+
+
+def _place(problem: str) -> str:
+    """Returns where msgspec finds a problem: the field that is wrong, missing or not known."""
+    field = _FIELD.search(problem)
+    path = problem.rpartition(" - at `$")[2].strip("`.") if " - at `$" in problem else ""
+    return f"{path}.{field[1]}".lstrip(".") if field else path

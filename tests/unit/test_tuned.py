@@ -35,23 +35,29 @@ def test_a_file_is_read() -> None:
 WRONG = {
     "version": ({"version": 2}, "version '2', not 1"),
     "version as text": ({"version": "1"}, "version '1', not 1"),
-    "version true": ({"version": True}, "$.version"),
-    "no version": ({"version": None}, "`version`"),
-    "no settings": ({"settings": None}, "`settings`"),
-    "an unknown key": ({"threads": 2}, "`threads`"),
-    "cpu": ({"cpu": 5}, "$.cpu"),
-    "model": ({"model": None}, "`model`"),
-    "date": ({"date": []}, "$.date"),
-    "an unknown setting": ({"settings": tuned_files.settings(blas=True)}, "`blas`"),
-    "a missing setting": ({"settings": tuned_files.settings(chunk=None)}, "`chunk`"),
-    "threads": ({"settings": tuned_files.settings(threads="2")}, "$.settings.threads"),
-    "negative threads": ({"settings": tuned_files.settings(threads=-1)}, "$.settings.threads"),
-    "half a thread": ({"settings": tuned_files.settings(threads=0.5)}, "$.settings.threads"),
-    "chunk": ({"settings": tuned_files.settings(chunk=0)}, "$.settings.chunk"),
-    "kernel": ({"settings": tuned_files.settings(kernel="no kernel")}, "$.settings.kernel"),
-    "kernel's end": ({"settings": tuned_files.settings(kernel="avx2\n")}, "$.settings.kernel"),
-    "kv_type": ({"settings": tuned_files.settings(kv_type="f32")}, "$.settings.kv_type"),
-    "measured": ({"measured": {"prefill_tokens": 1}}, "$.measured"),
+    "version true": ({"version": True}, "version"),
+    "no version": ({"version": None}, "at version: tune again"),
+    "no settings": ({"settings": None}, "at settings: tune again"),
+    "an unknown key": ({"threads": 2}, "at threads: tune again"),
+    "cpu": ({"cpu": 5}, "cpu"),
+    "model": ({"model": None}, "at model: tune again"),
+    "date": ({"date": []}, "date"),
+    "an unknown setting": (
+        {"settings": tuned_files.settings(blas=True)},
+        "at settings.blas: tune again",
+    ),
+    "a missing setting": (
+        {"settings": tuned_files.settings(chunk=None)},
+        "at settings.chunk: tune again",
+    ),
+    "threads": ({"settings": tuned_files.settings(threads="2")}, "settings.threads"),
+    "negative threads": ({"settings": tuned_files.settings(threads=-1)}, "settings.threads"),
+    "half a thread": ({"settings": tuned_files.settings(threads=0.5)}, "settings.threads"),
+    "chunk": ({"settings": tuned_files.settings(chunk=0)}, "settings.chunk"),
+    "kernel": ({"settings": tuned_files.settings(kernel="no kernel")}, "settings.kernel"),
+    "kernel's end": ({"settings": tuned_files.settings(kernel="avx2\n")}, "settings.kernel"),
+    "kv_type": ({"settings": tuned_files.settings(kv_type="f32")}, "settings.kv_type"),
+    "measured": ({"measured": {"prefill_tokens": 1}}, "measured"),
 }
 
 
@@ -76,7 +82,7 @@ def test_a_wrong_file_is_one_sentence_with_file_and_field(
 def test_any_bytes_are_refused(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "t.json"
     path.write_bytes(data)
-    with pytest.raises(ValueError, match=r"is not what sheily_native\.tune writes") as caught:
+    with pytest.raises(ValueError, match=r"is not as sheily_native\.tune writes it") as caught:
         read(path)
     assert "\n" not in str(caught.value)
 

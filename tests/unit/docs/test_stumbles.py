@@ -1,0 +1,75 @@
+"""What new users have stumbled over, by number, and the tests that hold each of it off."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from tests.support.models import ROOT
+
+STUMBLES: dict[str, list[str]] = {
+    "1: a full context in the dashboard is a dead end": [
+        "tests/browser/test_chat.py::test_a_full_context_is_trimmed_and_said",
+        "tests/browser/test_page.py::test_an_error_has_a_way_out",
+        "tests/server/test_completions.py::test_a_prompt_that_is_too_long",
+    ],
+    "6: a setting that cannot be used shows only after the start": [
+        "tests/e2e/test_tuned.py::test_a_kernel_that_is_not_there_stops_the_start",
+        "tests/unit/backend/test_kernels.py::test_a_kernel_that_is_not_there_names_its_variable_and_the_choices",
+        "tests/unit/backend/test_kernels.py::test_a_tuned_file_with_another_builds_kernel_is_named",
+        "tests/server/test_main.py::test_a_path_that_cannot_be_used_stops_the_start_and_names_its_variable",
+        "tests/unit/test_config.py::test_a_model_path_that_is_a_folder_names_the_models_in_it",
+        "tests/unit/test_config.py::test_an_address_is_told_from_what_people_put_around_it",
+        "tests/unit/test_config.py::test_more_threads_than_cpus_are_doubted",
+    ],
+    "7: what the log says of Ctrl-C is not what happens": [
+        "tests/server/test_main.py::test_a_second_signal_does_not_wait",
+        "tests/server/test_main.py::test_a_signal_while_nothing_runs_promises_nothing",
+        "tests/server/test_main.py::test_requests_that_do_not_end_in_time_are_ended",
+        "tests/server/test_main.py::test_an_interrupt_in_the_middle_of_the_start_is_one_line",
+    ],
+    "8: the machine's own name, and host:port, are refused": [
+        "tests/unit/web/test_guard.py::test_a_server_that_others_can_reach_has_its_machines_own_names",
+        "tests/unit/web/test_guard.py::test_a_server_of_the_loopback_alone_does_not",
+        "tests/unit/web/test_guard.py::test_an_allowed_name_with_a_port_is_allowed_with_that_port",
+    ],
+    "12: a short LLM_TIMEOUT is a 200 with one token, or a 504": [
+        "tests/unit/engine/test_worker.py::test_a_first_token_that_comes_after_the_deadline_is_none",
+        "tests/unit/engine/test_worker.py::test_an_answer_that_began_before_the_deadline_keeps_its_text",
+        "tests/server/test_faults.py::test_a_deadline_is_the_same_to_every_dialect",
+    ],
+    "13: sentences that are not plain": [
+        "tests/unit/docs/test_messages.py::test_sentences_are_plain",
+        "tests/unit/api/test_wording.py::test_sentences",
+        "tests/unit/backend/test_gguf.py::test_what_is_wrong_is_named",
+        "tests/unit/web/test_binding.py::test_a_port_in_use_names_the_setting_and_who_has_it",
+        "tests/unit/web/test_binding.py::test_the_words_of_the_http_library_are_not_shown",
+        "tests/server/test_main.py::test_a_second_server_says_that_the_first_has_the_port",
+    ],
+    "13: requests that their client gave up are logged as 200": [
+        "tests/server/test_endings.py::test_a_whole_answer_that_nobody_takes_is_no_200",
+        "tests/server/test_endings.py::test_a_stream_that_is_closed_at_any_event",
+    ],
+    "14: tests fail where SIGINT is ignored": [
+        "tests/unit/test_ignored_signals.py::test_a_program_hears_an_interrupt_only_if_it_is_made_to",
+        "tests/unit/test_ignored_signals.py::test_whoever_interrupts_a_program_makes_it_hear",
+        "tests/robustness/faults/test_overload.py::test_ten_times_too_many_requests",
+    ],
+    "15: journalctl -p cannot work": [
+        "tests/server/test_main.py::test_under_systemd_each_line_has_the_priority_of_its_level",
+        "tests/server/test_main.py::test_the_log_as_json",
+        "tests/unit/test_logs.py::test_for_the_journal_each_line_begins_with_its_priority",
+        "tests/unit/test_logs.py::test_the_journal_is_known_by_its_device_and_inode",
+        "tests/unit/docs/test_deploy.py::test_the_journal_reads_the_priorities_of_lines",
+    ],
+}
+
+
+@pytest.mark.parametrize("stumble", STUMBLES)
+def test_each_has_tests_that_exist(stumble: str) -> None:
+    assert STUMBLES[stumble]
+    for test in STUMBLES[stumble]:
+        path, _, name = test.partition("::")
+        source = (ROOT / path).read_text(encoding="utf-8")
+        assert re.search(rf"^def {name}\(", source, re.MULTILINE), test
