@@ -68,6 +68,9 @@ function(sheily_list_choices result)
             list(APPEND choices "GGML_${option}=ON")
         endif()
     endforeach()
+    if(GGML_CPU_ARM_ARCH)
+        list(APPEND choices "GGML_CPU_ARM_ARCH=${GGML_CPU_ARM_ARCH}")
+    endif()
     set(${result} "${choices}" PARENT_SCOPE)
 endfunction()
 
@@ -84,9 +87,27 @@ if(CMAKE_CROSSCOMPILING)
 endif()
 sheily_default(NATIVE ON)
 
+set(SHEILY_FOR_X86 OFF)
+set(SHEILY_FOR_ARM64 OFF)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64|i686)$")
+    set(SHEILY_FOR_X86 ON)
+elseif(CMAKE_SYSTEM_PROCESSOR MATCHES "^(aarch64|arm64|ARM64)$")
+    set(SHEILY_FOR_ARM64 ON)
+endif()
+
+if(GGML_CPU_ARM_ARCH)
+    if(NOT SHEILY_FOR_ARM64)
+        message(FATAL_ERROR "GGML_CPU_ARM_ARCH is for 64-bit ARM CPUs, and this build is for "
+            "${CMAKE_SYSTEM_PROCESSOR}.")
+    elseif(GGML_NATIVE)
+        message(FATAL_ERROR
+            "GGML_CPU_ARM_ARCH has no effect in a build for this machine's own CPU: add "
+            "${SHEILY_SET}GGML_NATIVE=OFF to choose instruction sets, or leave it out.")
+    endif()
+endif()
 foreach(option IN LISTS SHEILY_X86_OPTIONS)
     if(DEFINED GGML_${option})
-        if(NOT CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|AMD64|amd64|i686)$")
+        if(NOT SHEILY_FOR_X86)
             message(FATAL_ERROR
                 "GGML_${option} is for x86 CPUs, and this build is for ${CMAKE_SYSTEM_PROCESSOR}.")
         elseif(GGML_NATIVE)
@@ -97,10 +118,15 @@ foreach(option IN LISTS SHEILY_X86_OPTIONS)
     endif()
 endforeach()
 
-if(GGML_NATIVE)
+if(GGML_NATIVE OR NOT SHEILY_FOR_X86)
     foreach(option IN LISTS SHEILY_X86_OPTIONS)
         set(GGML_${option} OFF)
     endforeach()
+    if(SHEILY_FOR_ARM64 AND NOT GGML_NATIVE AND NOT GGML_CPU_ARM_ARCH)
+        # Dot products of 8-bit integers, which carry the speed: CPUs since 2018 have them. Not
+        # +fp16: llama.cpp would then add up attention in half precision.
+        set(GGML_CPU_ARM_ARCH "armv8.2-a+dotprod")
+    endif()
 else()
     # The baseline is AVX2 and what came with it (Intel 2013, AMD 2015).
     sheily_imply(AMX_INT8 AMX_TILE AVX512_VNNI)

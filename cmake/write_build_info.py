@@ -55,7 +55,7 @@ def main() -> int:
     here = cpu.current_cpu()
     macros = predefined_macros(given.command)
     listed = cpu.instruction_sets(macros)
-    unlisted = cpu.instruction_sets(macros, cpu.UNLISTED_MACROS)
+    unlisted = cpu.unlisted_instruction_sets(macros)
     if "GGML_NATIVE=ON" in given.option:
         # The compiler asked the CPU itself, so what this system does not list is unknown to it.
         unknown = cpu.missing(listed, here)

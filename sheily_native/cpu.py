@@ -18,9 +18,9 @@ from types import MappingProxyType
 
 CPUINFO = Path("/proc/cpuinfo")
 
-MACROS: Mapping[str, str] = MappingProxyType(
+X86_MACROS: Mapping[str, str] = MappingProxyType(
     {
-        # x86, in the order in which they appeared
+        # In the order in which they appeared.
         "__SSE3__": "pni",
         "__GCC_HAVE_SYNC_COMPARE_AND_SWAP_16": "cx16",
         "__LAHF_SAHF__": "lahf_lm",
@@ -61,7 +61,12 @@ MACROS: Mapping[str, str] = MappingProxyType(
         "__AMX_TILE__": "amx_tile",
         "__AMX_INT8__": "amx_int8",
         "__AMX_BF16__": "amx_bf16",
-        # ARM
+    }
+)
+"""The macro that a compiler for x86 defines when it may use an instruction set, and Linux' name."""
+
+ARM_MACROS: Mapping[str, str] = MappingProxyType(
+    {
         "__ARM_FEATURE_ATOMICS": "atomics",
         "__ARM_FEATURE_QRDMX": "asimdrdm",
         "__ARM_FEATURE_RCPC": "lrcpc",
@@ -83,9 +88,9 @@ MACROS: Mapping[str, str] = MappingProxyType(
         "__ARM_FEATURE_SME2": "sme2",
     }
 )
-"""The macro that a compiler defines when it may use an instruction set, and a CPU's flag for it."""
+"""The same for ARM. Some names of macros are used by compilers for both, so each has its table."""
 
-UNLISTED_MACROS: Mapping[str, str] = MappingProxyType(
+UNLISTED_X86_MACROS: Mapping[str, str] = MappingProxyType(
     {
         "__AVXIFMA__": "avx_ifma",
         "__AVXVNNIINT8__": "avx_vnni_int8",
@@ -97,8 +102,12 @@ UNLISTED_MACROS: Mapping[str, str] = MappingProxyType(
         "__APX_F__": "apx_f",
     }
 )
-"""The same for those that Linux does not (or not always) list: they count as present only on a CPU
-of the builder's own kind."""
+"""Those of x86 that Linux does not (or not always) list: they count as present only on a CPU of the
+builder's own kind."""
+
+_X86_COMPILERS = frozenset(["__x86_64__", "__i386__"])
+_ARM_COMPILERS = frozenset(["__aarch64__", "__arm__"])
+_X86_MACHINES = frozenset(["x86_64", "AMD64", "i386", "i686"])
 
 WORTH_HAVING = frozenset(
     [
@@ -171,9 +180,26 @@ class Cpu:
     flags: frozenset[str] | None
 
 
-def instruction_sets(macros: Iterable[str], table: Mapping[str, str] = MACROS) -> tuple[str, ...]:
-    """Returns the instruction sets behind a compiler's predefined macros, in the table's order."""
+def instruction_sets(macros: Iterable[str]) -> tuple[str, ...]:
+    """Returns the instruction sets behind a compiler's predefined macros, in the tables' order.
+
+    The macros also say which architecture the compiler is for; of others nothing is known.
+    """
     defined = set(macros)
+    if defined & _X86_COMPILERS:
+        return _named(defined, X86_MACROS)
+    if defined & _ARM_COMPILERS:
+        return _named(defined, ARM_MACROS)
+    return ()
+
+
+def unlisted_instruction_sets(macros: Iterable[str]) -> tuple[str, ...]:
+    """Returns the same of those that Linux does not list."""
+    defined = set(macros)
+    return _named(defined, UNLISTED_X86_MACROS) if defined & _X86_COMPILERS else ()
+
+
+def _named(defined: set[str], table: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(flag for macro, flag in table.items() if macro in defined)
 
 
@@ -201,15 +227,20 @@ def current_cpu() -> Cpu:
     return Cpu(platform.processor() or platform.machine(), "", None)
 
 
-def parse_cpuinfo(text: str) -> Cpu:
-    """Parses Linux' /proc/cpuinfo; of several cores, keeps the flags that all of them have."""
+def parse_cpuinfo(text: str, machine: str | None = None) -> Cpu:
+    """Parses Linux' /proc/cpuinfo; of several cores, keeps the flags that all of them have.
+
+    `machine`: as platform.machine() has it, which is the default. The flags of another architecture
+    are not taken: an emulator may show those of the machine around it.
+    """
+    flags_key = "flags" if (machine or platform.machine()) in _X86_MACHINES else "Features"
     first: dict[str, str] = {}
     flag_lines: set[str] = set()
     for line in text.splitlines():
         key, _, value = line.partition(":")
         key, value = key.strip(), value.strip()
         first.setdefault(key, value)
-        if key in ("flags", "Features"):
+        if key == flags_key:
             flag_lines.add(value)
     vendor_keys = ("vendor_id", "cpu family", "model", "CPU implementer", "CPU part")
     return Cpu(

@@ -65,14 +65,14 @@ def some_cpu(*flags: str, kind: str = "a b c") -> cpu.Cpu:
 
 
 def test_cpuinfo_of_x86() -> None:
-    found = cpu.parse_cpuinfo(X86)
+    found = cpu.parse_cpuinfo(X86, "x86_64")
     assert found.model == "Intel(R) Core(TM) i7"
     assert found.kind == "GenuineIntel 6 158"
     assert set(found.flags or ()) == {"fpu", "sse4_2", "avx", "avx2", "fma", "f16c"}
 
 
 def test_cpuinfo_of_unequal_cores_holds_what_all_have() -> None:
-    found = cpu.parse_cpuinfo(BIG_LITTLE)
+    found = cpu.parse_cpuinfo(BIG_LITTLE, "aarch64")
     assert set(found.flags or ()) == {"fp", "asimd", "asimddp"}
     assert found.kind == "0x41 0xd46"
 
@@ -118,15 +118,30 @@ def test_sysctl_that_says_nothing_is_unknown() -> None:
 
 
 def test_the_tables_name_each_instruction_set_once() -> None:
-    names = [*cpu.MACROS.values(), *cpu.UNLISTED_MACROS.values()]
+    listed = [*cpu.X86_MACROS.values(), *cpu.ARM_MACROS.values()]
+    names = [*listed, *cpu.UNLISTED_X86_MACROS.values()]
     assert len(names) == len(set(names))
-    assert set(cpu.MACROS.values()) >= cpu.WORTH_HAVING
+    assert set(listed) >= cpu.WORTH_HAVING
 
 
 def test_macros_become_the_names_of_the_system() -> None:
-    macros = {"__AVX2__", "__AVX512VNNI__", "__LZCNT__", "__SOMETHING__", "__AVXVNNIINT8__"}
+    macros = {"__x86_64__", "__AVX2__", "__AVX512VNNI__", "__LZCNT__", "__SOMETHING__"}
     assert cpu.instruction_sets(macros) == ("abm", "avx2", "avx512_vnni")
-    assert cpu.instruction_sets(macros, cpu.UNLISTED_MACROS) == ("avx_vnni_int8",)
+    assert cpu.unlisted_instruction_sets({*macros, "__AVXVNNIINT8__"}) == ("avx_vnni_int8",)
+
+
+def test_macros_count_for_the_compiler_s_architecture_alone() -> None:
+    # gcc for aarch64 defines the first, which for x86 stands for the flag cx16.
+    both = {"__GCC_HAVE_SYNC_COMPARE_AND_SWAP_16", "__ARM_FEATURE_DOTPROD", "__AVXVNNIINT8__"}
+    assert cpu.instruction_sets({*both, "__aarch64__"}) == ("asimddp",)
+    assert cpu.unlisted_instruction_sets({*both, "__aarch64__"}) == ()
+    assert cpu.instruction_sets({*both, "__x86_64__"}) == ("cx16",)
+    assert cpu.instruction_sets({*both, "__riscv"}) == ()
+
+
+def test_cpuinfo_of_the_machine_around_an_emulator_says_nothing_of_this_cpu() -> None:
+    assert cpu.parse_cpuinfo(X86, "aarch64").flags is None
+    assert cpu.parse_cpuinfo(BIG_LITTLE, "x86_64").flags is None
 
 
 def test_missing_and_unused() -> None:
@@ -202,7 +217,8 @@ def copy(tmp_path: Path) -> Path:
     target.mkdir()
     for file in PACKAGE.glob("*.py"):
         shutil.copy(file, target)
-    (tmp_path / "cpuinfo").write_text("flags : avx\n", encoding="utf-8")
+    # Only one of the two lines counts, by the architecture that the test runs on.
+    (tmp_path / "cpuinfo").write_text("flags : avx\nFeatures : avx\n", encoding="utf-8")
     return tmp_path
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from sheily_native.build import BuildInfo
-from sheily_native.cpu import MACROS
+from sheily_native.cpu import X86_MACROS
 from sheily_native.tune import advice, record
 from sheily_native.tune.measure import Bounds
 from sheily_native.tune.plan import DEFAULT, STAGES, Figures, Settings
@@ -176,7 +176,7 @@ def test_options_and_flags_have_names_that_others_know() -> None:
     for option in (*advice._NEEDS, *advice._BASELINE):
         assert option.removeprefix("GGML_") in known
     flags = {flag for needed in advice._NEEDS.values() for flag in needed}
-    assert flags | set(advice._BASELINE.values()) <= set(MACROS.values())
+    assert flags | set(advice._BASELINE.values()) <= set(X86_MACROS.values())
 
 
 # --- the file -------------------------------------------------------------------------------------
