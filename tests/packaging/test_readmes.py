@@ -33,7 +33,7 @@ from tests.support.markdown import Section, sections
 from tests.support.models import ROOT
 from tests.support.processes import hearing_interrupts
 from tests.support.terminal import CTRL_D, Terminal
-from tools.server_process import ServerProcess
+from tools.server_process import ServerProcess, ServerProcessError
 
 pytestmark = [pytest.mark.packaging, pytest.mark.timeout(900)]
 
@@ -77,6 +77,14 @@ def told_by(path: str) -> str:
         return text
 
 
+def expect(server: ServerProcess, pattern: str) -> None:
+    """Waits for a line of the log; a failure shows all of it."""
+    try:
+        server.wait_for_line(pattern, START_S)
+    except ServerProcessError as error:
+        pytest.fail(f"the server {error}\n{server.log}")
+
+
 @dataclass
 class Walk:
     """Somebody at a terminal who follows the text. `folder` is where they are, `did` what they ran,
@@ -116,8 +124,9 @@ class Walk:
     def stop_server(self) -> None:
         """Ctrl-C in its terminal."""
         if self.server is not None:
-            os.killpg(self.server.process.pid, signal.SIGINT)
             with self.server as server:
+                if server.process.poll() is None:
+                    os.killpg(server.process.pid, signal.SIGINT)
                 server.process.wait(START_S)
             self.server = None
 
@@ -155,7 +164,7 @@ class Walk:
     def _serve(self, command: str) -> None:
         self.stop_server()
         self.server = self.start(command)
-        self.server.wait_for_line(r"\bready: ", START_S)
+        expect(self.server, r"\bready: ")
         assert f"http://127.0.0.1:{PORT}" in self.server.log
         assert json.loads(told_by(f"{PORT}/health"))["state"] == "ready"
 
@@ -179,7 +188,7 @@ class Walk:
     def _dashboard(self, command: str) -> None:
         before = self.folder
         with self.start(command) as dashboard:
-            dashboard.wait_for_line(f"http://127.0.0.1:{DASHBOARD_PORT}", START_S)
+            expect(dashboard, f"http://127.0.0.1:{DASHBOARD_PORT}")
             assert "<title>SHEILY</title>" in told_by(f"{DASHBOARD_PORT}/")
             assert json.loads(told_by(f"{DASHBOARD_PORT}/api/health"))["state"] == "ready"
             os.killpg(dashboard.process.pid, signal.SIGTERM)
@@ -224,12 +233,17 @@ def prepare(clone: Path) -> None:
         if path.suffix in (".so", ".json") and not there.exists():
             there.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, there)
-    script = Path(sysconfig.get_path("scripts")) / "sheily"
-    if script.is_file():
-        lines = script.read_text(encoding="utf-8").splitlines(keepends=True)
-        copy = environment / "bin" / "sheily"
-        copy.write_text("".join([f"#!{environment}/bin/python\n", *lines[1:]]), encoding="utf-8")
-        copy.chmod(0o755)
+    # As pip writes the commands that the package has.
+    listed = (
+        (clone / "pyproject.toml").read_text(encoding="utf-8").partition("[project.scripts]\n")[2]
+    )
+    scripts = re.findall(r'^(\w+) = "([\w.]+):(\w+)"$', listed.partition("\n[")[0], re.MULTILINE)
+    assert scripts
+    for name, module, function in scripts:
+        script = environment / "bin" / name
+        text = f"#!{environment}/bin/python\nimport sys\nfrom {module} import {function}\n"
+        script.write_text(f"{text}sys.exit({function}())\n", encoding="utf-8")
+        script.chmod(0o755)
     # What the Makefile writes when it has installed all of that.
     listing = "find sheily_native sheily_server -name '*.py' | sort | cksum"
     modules = subprocess.run(
