@@ -110,8 +110,7 @@ endif
 	@echo 'The server starts; ask it from another terminal:'
 	@echo
 	@echo "  curl http://127.0.0.1:$(LLM_PORT)/v1/chat/completions -H 'Content-Type: application/json' \\"
-	@echo "    -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Where is the Eiffel Tower?\"}],"
-	@echo "         \"temperature\": 0, \"max_tokens\": 60}'"
+	@echo "    -d '{\"messages\": [{\"role\": \"user\", \"content\": \"Where is the Eiffel Tower?\"}], \"max_tokens\": 60}'"
 	@echo
 	@LLM_PORT='$(LLM_PORT)' LLM_MODEL_PATH='$(SERVED)' exec $(BIN)/sheily serve
 

@@ -171,8 +171,7 @@ class Walk:
     def _ask(self, command: str) -> None:
         assert f"http://127.0.0.1:{PORT}/" in command
         answer = json.loads(self.run(command))
-        # The one example of the text must come out right.
-        assert "Paris" in answer["choices"][0]["message"]["content"], answer
+        assert "Eiffel" in answer["choices"][0]["message"]["content"], answer
 
     def _chat(self, command: str) -> None:
         line = f"cd {shlex.quote(str(self.folder))} && exec {command}"
@@ -206,7 +205,7 @@ class Walk:
             check=False,
         )
         assert done.returncode == 0, done.stderr
-        assert "Paris" in done.stdout, done.stdout
+        assert "Eiffel" in done.stdout, done.stdout
         self.did.append(("python", block))
 
 
