@@ -39,6 +39,11 @@ class Deaths:
         self._has_answered = True
         self.in_row = self._own_in_row = 0
 
+    def begin_anew(self) -> None:
+        """Records that another model is loaded, which those before say nothing of."""
+        self._has_answered = False
+        self.in_row = self._own_in_row = 0
+
     @property
     def too_many(self) -> bool:
         """Whether to give the engine up."""

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..config import Config
+from ..shell import to_a_model
 from . import gguf
 from .gguf import GGUF
 
@@ -42,7 +43,12 @@ _NO_LIMIT = 1 << 60
 
 
 class ModelError(Exception):
-    """Raised when the file is not a usable model; the message says why."""
+    """Raised when the file is not a usable model; the message says why, in one sentence or more.
+    `commands` are lines for a shell that help."""
+
+    def __init__(self, message: str, commands: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.commands = tuple(commands)
 
 
 def header(path: Path) -> GGUF:
@@ -52,12 +58,19 @@ def header(path: Path) -> GGUF:
             return gguf.check(path)
         what = "is not a file"
     except (FileNotFoundError, NotADirectoryError):
-        what = "does not exist"
+        raise ModelError(
+            f"The model {path} does not exist. It will be loaded when it is there; LLM_MODEL_PATH "
+            "names another one. These lines bring a small one, and serve it instead:",
+            to_a_model(),
+        ) from None
     except OSError as error:
         what = f"cannot be read ({error.strerror})"
     except gguf.GGUFError as error:
         what = f"{error}"
-    raise ModelError(f"The model {path} {what}. Set LLM_MODEL_PATH to a GGUF file.")
+    raise ModelError(
+        f"The model {path} {what}. Set LLM_MODEL_PATH to a GGUF file, or replace this one: it will "
+        "be loaded then."
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,22 +194,30 @@ def _gb(n_bytes: float) -> str:
     return f"{n_bytes / 1e9:.2f} GB"
 
 
+Mark = tuple[int, ...]
+"""A value that changes with a file."""
+
+
 class ModelFile:
     """A model's file; reads its header again when the file changes."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._read: tuple[tuple[int, ...] | None, GGUF] | None = None
+        self._read: tuple[Mark, GGUF] | None = None
+        self.mark: Mark | None = None
+        """The mark of the file whose header was asked for last; None if there was none."""
 
     def header(self) -> GGUF:
         """Returns the header. Raises ModelError."""
-        mark = _mark(self._path)
-        if self._read is None or mark is None or self._read[0] != mark:
-            self._read = mark, header(self._path)
-        return self._read[1]
+        self.mark = mark_of(self._path)
+        if self._read is not None and self._read[0] == self.mark:
+            return self._read[1]
+        found = header(self._path)
+        self._read = None if self.mark is None else (self.mark, found)
+        return found
 
 
-def _mark(path: Path) -> tuple[int, ...] | None:
+def mark_of(path: Path) -> Mark | None:
     """Returns a value that changes with the file; None if there is no file."""
     try:
         found = os.stat(path)

@@ -4,6 +4,7 @@ their events to whoever waits for them. Knows nothing of HTTP, prompts or native
 from __future__ import annotations
 
 import logging
+import re
 import sys
 import threading
 import time
@@ -44,10 +45,12 @@ from .process import End, EngineProcess
 from .sampling import Defaults
 from .suspects import Suspects
 from .tickets import Ticket, Tickets
+from .watch import LOOK_S, BeingWrittenError, Watch
 
 log = logging.getLogger(__name__)
 
 ENGINE_COMMAND = (sys.executable, "-m", "sheily_server.engine")
+_NUMBER = re.compile(r"[\d,.]+")
 MOST_REASON = 2000
 """Maximum characters of a reason, which may contain the engine's own words."""
 
@@ -89,6 +92,7 @@ class Supervisor:
         self._deaths = Deaths()
         self._stopping = threading.Event()
         self._draining = False
+        self._failed_before = ""
         self._beat: tuple[float, Beat] | None = None
         self._load_s: float | None = None
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
@@ -252,17 +256,46 @@ class Supervisor:
             self._fail(f"The server can no longer supervise its engine: {error!r}")
 
     def _keep_alive(self) -> None:
-        """Runs one engine process after another."""
+        """Runs engines. Where there is no model that can be used, waits for another file."""
+        while not self._stopping.is_set():
+            self._run_engines()
+            if not self._stopping.is_set():
+                self._await_file()
+
+    def _await_file(self) -> None:
+        """Waits until the model's file is another one, which can be loaded, or for the end."""
+        watch = Watch(self._config.model_path, self._file.mark)
+        while not self._stopping.wait(LOOK_S):
+            try:
+                if watch.look() is None:
+                    continue
+            except BeingWrittenError as error:
+                self._fail(str(error), level=logging.INFO)
+                continue
+            except preflight.ModelError as error:
+                self._fail(str(error), error.commands)
+                continue
+            log.info("loading the model, whose file is there now: %s", self._config.model_path)
+            with self._lock:
+                self._state, self._reason, self._progress = "loading", None, 0.0
+                self._deaths.begin_anew()
+                self._failed_before = ""
+            return
+
+    def _run_engines(self) -> None:
+        """Runs one engine process after another, until the model cannot be used or the end."""
+        is_first = True
         while not self._stopping.is_set():
             try:
                 model = self._file.header()
             except preflight.ModelError as error:
-                self._fail(str(error))
+                self._fail(str(error), error.commands)
                 return
             with self._lock:
                 self._model = model
                 self._defaults = sampling.defaults(self._config, model)
-            end = self._memory_problem(model) or self._live()
+            end = self._memory_problem(model, is_first) or self._live()
+            is_first = False
             if self._stopping.is_set() or self._state == "failed":
                 return
             self._crashed(end)
@@ -274,11 +307,11 @@ class Supervisor:
                 return
             self._stopping.wait(self._deaths.backoff_s)
 
-    def _memory_problem(self, model: gguf.GGUF) -> End | None:
-        """Fails at the first start when the model cannot fit. Later, memory may only be short for a
+    def _memory_problem(self, model: gguf.GGUF, is_first: bool) -> End | None:
+        """Fails at a model's first start when it cannot fit. Later, memory may only be short for a
         while, so that counts as a crash."""
         problem = preflight.problem(self._config, model, preflight.free_memory())
-        if problem is not None and not self._deaths.count:
+        if problem is not None and is_first:
             self._fail(problem)
         return None if problem is None else End(f"was not started: {problem}")
 
@@ -356,9 +389,15 @@ class Supervisor:
             self._gate.wary = False
             log.warning("a request was answered: requests run together again")
 
-    def _fail(self, reason: str) -> None:
+    def _fail(self, reason: str, commands: Sequence[str] = (), level: int = logging.ERROR) -> None:
+        """Fails for a reason, which a line for each command follows. What only counts on since the
+        last time, as a file does that grows, is logged at the level debug."""
         reason = escaped(reason)[:MOST_REASON]
-        log.error("%s", reason)
+        before, self._failed_before = self._failed_before, _NUMBER.sub("", reason)
+        level = logging.DEBUG if before == self._failed_before else level
+        for line in (reason, *(f"  {command}" for command in commands)):
+            log.log(level, "%s", line)
+        reason = "\n".join((reason, *commands))
         with self._lock:
             self._state, self._reason, self._progress = "failed", reason, None
             self._engine = self._process = self._beat = None

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
 
 from sheily_server.client import LLMAPIError
+from sheily_server.shell import to_a_model
 from tests.e2e.asking import complete
 from tests.support import models
 from tests.support.processes import heaps_of_threads
@@ -71,6 +73,10 @@ def test_a_truncated_model(tmp_path: Path) -> None:
         with pytest.raises(LLMAPIError) as caught:
             server.client.chat("hello")
         assert (caught.value.status, caught.value.code) == (500, "model_unavailable")
+        with path.open("ab") as file:  # the download goes on
+            file.write(data[-100_000:])
+        server.wait_for_state("ready")
+        assert complete(server, max_tokens=2).status == 200
 
 
 def test_no_model_at_all(tmp_path: Path) -> None:
@@ -82,3 +88,9 @@ def test_no_model_at_all(tmp_path: Path) -> None:
             server.client.chat("hello")
         assert caught.value.status == 500
         assert str(path) in str(caught.value)
+        for line in to_a_model():
+            assert line in server.log
+            assert line in server.health()["reason"]
+        shutil.copyfile(models.tiny_llama3(), path)
+        server.wait_for_state("ready")
+        assert complete(server, max_tokens=2).status == 200

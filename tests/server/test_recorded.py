@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from sheily_server.shell import to_a_model
 from tests.server.conftest import make
 from tests.support.serving import Server, completion, read_until
 from tests.support.waiting import WAIT, until
@@ -363,6 +364,8 @@ MASKS: list[tuple[str, str]] = [
 def masked(text: str, folder: Path) -> str:
     """Without what differs from run to run."""
     text = text.replace(str(folder), "FOLDER")
+    for name, line in zip(("FETCH", "SERVE"), to_a_model(), strict=True):
+        text = text.replace(line, name)
     for pattern, words in MASKS:
         text = re.sub(pattern, words, text)
     return text

@@ -8,6 +8,7 @@ import logging
 import os
 import select
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -22,6 +23,7 @@ import pytest
 
 from sheily_server.backend import deaths, preflight
 from sheily_server.backend import process as engine_process
+from sheily_server.backend import supervisor as supervisor_module
 from sheily_server.backend.process import EngineProcess
 from sheily_server.backend.supervisor import Supervisor
 from sheily_server.backend.tickets import Ticket
@@ -43,6 +45,7 @@ from sheily_server.protocol.events import (
     TooLong,
 )
 from sheily_server.protocol.frames import MAX_FRAME_BYTES
+from sheily_server.shell import to_a_model
 from sheily_server.web.errors import kind
 from tests.support import fake_engine
 from tests.support.models import EMPTY_GGUF
@@ -742,6 +745,98 @@ def test_the_header_is_read_again_when_the_file_is_another(
     error_of(supervisor.submit(request("crash")))
     wait_for(supervisor, "failed")
     assert "is not a GGUF file" in (supervisor.health().reason or "")
+
+
+@pytest.fixture
+def watched(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    """Its supervisors look at the model's file all the time."""
+    monkeypatch.setattr(supervisor_module, "LOOK_S", 0.002)
+    return bench
+
+
+def put(model: Path, content: bytes) -> None:
+    """Puts a whole file in the place of the model's."""
+    other = model.with_suffix(".other")
+    other.write_bytes(content)
+    other.replace(model)
+
+
+def test_a_model_that_appears_is_loaded(watched: Bench, caplog: pytest.LogCaptureFixture) -> None:
+    watched.model.unlink()
+    supervisor = watched.start()
+    wait_for(supervisor, "failed")
+    reason = supervisor.health().reason or ""
+    assert reason.splitlines()[1:] == list(to_a_model())
+    for line in reason.splitlines():
+        assert line in caplog.text
+    assert refused(supervisor).code == "model_unavailable"
+    assert watched.lines() == []
+    with caplog.at_level(logging.INFO):
+        put(watched.model, EMPTY_GGUF)
+        wait_for(supervisor, "ready")
+    assert supervisor.health().reason is None
+    assert supervisor.health().file is not None
+    assert events(supervisor.submit(request("hi")))
+    assert f"loading the model, whose file is there now: {watched.model}" in caplog.text
+
+
+def test_a_file_that_grows_is_loaded_when_it_is_whole(watched: Bench) -> None:
+    whole = EMPTY_GGUF[:16] + struct.pack("<Q", 1) + struct.pack("<Q", 1) + b"a"
+    whole += struct.pack("<IQ", 8, 100) + b"x" * 100
+    put(watched.model, whole[:40])
+    supervisor = watched.start()
+    wait_for(supervisor, "failed")
+    for n in range(50, len(whole), 10):
+        put(watched.model, whole[:n])
+        until(lambda: "download was cut off" in (supervisor.health().reason or ""))
+    assert watched.lines() == []  # no engine was started
+    put(watched.model, whole)
+    wait_for(supervisor, "ready")
+
+
+def test_a_file_that_goes_away_again_is_missing(watched: Bench) -> None:
+    put(watched.model, b"no model")
+    supervisor = watched.start()
+    until(lambda: "is not a GGUF file" in (supervisor.health().reason or ""))
+    watched.model.unlink()
+    until(lambda: "does not exist" in (supervisor.health().reason or ""))
+    put(watched.model, EMPTY_GGUF)
+    wait_for(supervisor, "ready")
+
+
+@pytest.mark.parametrize("way", ["fail", "exit"])
+def test_a_model_that_could_not_be_loaded_is_tried_again_once_it_is_another(
+    watched: Bench, way: str
+) -> None:
+    supervisor = watched.start("--load", way)
+    wait_for(supervisor, "failed")
+    n_engines = len(watched.pids())
+    assert n_engines == (1 if way == "fail" else 5)
+    put(watched.model, EMPTY_GGUF)
+    until(lambda: len(watched.pids()) == 2 * n_engines)
+    wait_for(supervisor, "failed")
+
+
+def test_a_model_that_does_not_fit_gives_way_to_one_that_does(
+    watched: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fits = [False]
+    monkeypatch.setattr(preflight, "problem", lambda *_: None if fits[0] else "It is too large.")
+    supervisor = watched.start()
+    wait_for(supervisor, "failed")
+    fits[0] = True
+    put(watched.model, EMPTY_GGUF)
+    wait_for(supervisor, "ready")
+    crash(supervisor, "crash")
+    wait_for(supervisor, "ready")
+
+
+def test_a_server_that_waits_for_a_file_can_be_stopped(bench: Bench) -> None:
+    bench.model.unlink()
+    supervisor = bench.start()
+    wait_for(supervisor, "failed")
+    supervisor.stop()
+    assert not any(thread.name == "supervisor" for thread in threading.enumerate())
 
 
 def ask(supervisor: Supervisor, text: str) -> str:
