@@ -89,6 +89,8 @@ def _early_formatter() -> logs.Formatter:
 
 def _run(config: Config, writer: logs.Writer) -> int:
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # the app controls admission
+    if config.log_level != "debug":  # the app's own line on a client that has left has the id
+        logging.getLogger("waitress").setLevel(logging.WARNING)
     for sentence in [*unknown_variables(os.environ), *doubts(config), *open_doors(config)]:
         log.warning("%s", sentence)
     try:

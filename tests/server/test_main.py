@@ -315,6 +315,9 @@ def test_the_log_of_requests(start: Start) -> None:
     assert len(lines) == len(expected)
     for line, pattern in zip(lines, expected, strict=True):
         assert re.fullmatch(f"req_[0-9a-f]{{16}} {pattern}", line), line
+    program.process.terminate()
+    assert program.ended() == 0
+    assert "Client disconnected" not in program.log  # the HTTP library's line on the same, no id
 
 
 @pytest.fixture
