@@ -1,7 +1,7 @@
 # The commands of this project; `make` alone lists them.
 #
 #   PYTHON         the Python that the environment is made from: make serve PYTHON=python3.12
-#   BUILD_OPTIONS  for the build: make serve BUILD_OPTIONS="-C cmake.define.GGML_NATIVE=OFF"
+#   BUILD_OPTIONS  for the build: make serve BUILD_OPTIONS="--config-settings=cmake.define.GGML_NATIVE=OFF"
 #   JOBS           test processes of `make test` at the same time: by default one a CPU, at most 4
 #   VENV, BUILD    where the environment and the compiled objects are kept
 

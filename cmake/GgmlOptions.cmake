@@ -5,7 +5,7 @@
 # what the user gave, and a later build in the same folder does not take ggml's defaults for the
 # user's choices.
 
-set(SHEILY_SET "-C cmake.define.")
+set(SHEILY_SET "--config-settings=cmake.define.")
 set(SHEILY_X86_OPTIONS
     SSE42 AVX AVX2 BMI2 FMA F16C AVX_VNNI
     AVX512 AVX512_VBMI AVX512_VNNI AVX512_BF16

@@ -32,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m sheily_native",
         description="Show how the library was built and how that fits this CPU; exit code 1 if it "
-        "cannot be loaded here. `python -m sheily_native.tune` finds the fastest settings.",
+        "cannot be loaded here. The program sheily_native.tune finds the fastest settings.",
     )
     parser.add_argument("--version", action=ShowVersion)
     parser.parse_args(arguments)

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ._typed import REBUILD, install
 from .build import BuildInfo, build_info
 from .errors import IncompatibleCPUError, NotBuiltError
 
@@ -40,10 +41,10 @@ def _remedy() -> str:
     source = Path(__file__).resolve().parent.parent
     if (source / "CMakeLists.txt").exists():
         return (
-            f"these are the sources in {source}; run `pip install -e .` there, or start Python in "
-            "another folder after `pip install .`"
+            f"these are the sources in {source}; run `{install('-e', '.')}` there, or start Python "
+            f"in another folder after `{install('.')}`"
         )
-    return "build it again with `pip install --force-reinstall --no-deps .` in its source folder"
+    return f"build it again with `{REBUILD}` in its source folder"
 
 
 def refuse_other_cpu(info: BuildInfo) -> None:
@@ -51,6 +52,6 @@ def refuse_other_cpu(info: BuildInfo) -> None:
     if info.missing:
         raise IncompatibleCPUError(
             f"sheily_native was built for another CPU: {info.cpu_model} does not have "
-            f"{', '.join(info.missing)}; build it for this machine with `pip install "
-            "--force-reinstall --no-deps .` in its source folder"
+            f"{', '.join(info.missing)}; build it for this machine with `{REBUILD}` in its source "
+            "folder"
         )

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 
+from ._typed import REBUILD, install
 from .cpu import Cpu, current_cpu, missing, unused
 from .errors import NotBuiltError
 
@@ -52,8 +53,7 @@ def build_info() -> BuildInfo:
         return _compare(built, current_cpu())
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise NotBuiltError(
-            f"{path} cannot be read ({error!r}): build again with `pip install --force-reinstall "
-            "--no-deps .` in the source folder"
+            f"{path} cannot be read ({error!r}): build again with `{REBUILD}` in the source folder"
         ) from error
 
 
@@ -105,6 +105,6 @@ def _info_path() -> Path:
         if there.is_file():
             return there
     raise NotBuiltError(
-        f"the compiled part of sheily_native is not in {here.parent}: run `pip install .`, or "
-        "`pip install -e .` to use it from its source folder"
+        f"the compiled part of sheily_native is not in {here.parent}: run `{install('.')}`, "
+        f"or `{install('-e', '.')}` to use it from its source folder"
     )

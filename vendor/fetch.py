@@ -191,7 +191,8 @@ def _about_pip(output: str, pin: Pin) -> str:
     what = f"{pin.package} {pin.version}"
     lowered = output.lower()
     if "no module named pip" in lowered:
-        return "pip is missing from this Python: run `python -m ensurepip`, then try again."
+        command = f"{sys.executable} -m ensurepip"
+        return f"pip is missing from this Python: run `{command}`, then try again."
     if "do not match the hashes" in lowered or "hash mismatch" in lowered:
         return f"the package index offers a {what} with another hash than the pinned one; not used."
     if "no space left on device" in lowered:

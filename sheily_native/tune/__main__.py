@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import shlex
 import sys
 import time
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from tqdm import tqdm
 
 from .. import kernels
 from .._threads import default_threads
+from .._typed import python
 from .._version import ShowVersion
 from ..build import build_info
 from ..errors import NativeError
@@ -29,7 +29,7 @@ from .search import Row, Search
 
 PROGRAM = "sheily_native.tune"
 USAGE = f"python -m {PROGRAM}"
-SERVER = shlex.join([sys.executable, "-m", "sheily_server"])
+SERVER = python("-m", "sheily_server")
 SECONDS = 160.0
 _FLOAT_FILE_TYPES = {"0", "1", "32"}
 """llama.cpp's LLAMA_FTYPE_ALL_F32, MOSTLY_F16 and MOSTLY_BF16, in `general.file_type`."""
@@ -83,8 +83,9 @@ def main(
     options = parser(program).parse_args(arguments)
     if options.model is None:
         return _refuse(
-            "name a GGUF file; in the source folder `python -m tools.make_gguf 3b 3b.gguf` makes "
-            "one of Llama 3.2 3B's shape with random weights",
+            "name a GGUF file; in the source folder "
+            f"`{python('-m', 'tools.make_gguf', '3b', '3b.gguf')}` makes one of Llama 3.2 3B's "
+            "shape with random weights",
             2,
         )
     try:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+from .._typed import REBUILD
 from ..build import BuildInfo
-
-INSTALL = "pip install --force-reinstall --no-deps ."
 
 # What ggml compiles with each option, by the Linux names; in the order of docs/building.md.
 _NEEDS: Mapping[str, tuple[str, ...]] = {
@@ -40,9 +39,13 @@ def options(instruction_sets: Collection[str]) -> dict[str, str]:
     return chosen
 
 
-def command(chosen: Mapping[str, str], install: str = INSTALL) -> str:
-    """Returns pip's command for a build with these options."""
-    return " ".join([install, *(f"-C cmake.define.{name}={v}" for name, v in chosen.items())])
+def command(chosen: Mapping[str, str], install: str = REBUILD) -> str:
+    """Returns pip's command for a build with these options.
+
+    `-C` is shorter, and pip knows it only from 23.1 on; Debian 12 has 23.0.
+    """
+    settings = (f"--config-settings=cmake.define.{name}={value}" for name, value in chosen.items())
+    return " ".join([install, *settings])
 
 
 def advice(info: BuildInfo, float_weights: bool) -> list[str]:
@@ -59,7 +62,7 @@ def advice(info: BuildInfo, float_weights: bool) -> list[str]:
     else:
         lines.append("This build uses all that this CPU offers.")
     if info.build_type != "Release":
-        lines += [f"It is a {info.build_type} build; a faster one:", f"  {INSTALL}"]
+        lines += [f"It is a {info.build_type} build; a faster one:", f"  {REBUILD}"]
     if float_weights and info.options.get("GGML_BLAS") != "ON":
         blas = {"GGML_BLAS": "ON", "GGML_BLAS_VENDOR": "OpenBLAS"}
         lines += [

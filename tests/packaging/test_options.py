@@ -119,15 +119,21 @@ def test_threads_and_link_time_optimization_are_chosen(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("defines", "sentence"),
     [
-        (["GGML_AVX512=ON"], "add -C cmake.define.GGML_NATIVE=OFF to choose instruction sets"),
-        (["GGML_AVX2=OFF"], "add -C cmake.define.GGML_NATIVE=OFF to choose instruction sets"),
+        (
+            ["GGML_AVX512=ON"],
+            "cmake.define.GGML_NATIVE=OFF to choose instruction sets",
+        ),
+        (
+            ["GGML_AVX2=OFF"],
+            "cmake.define.GGML_NATIVE=OFF to choose instruction sets",
+        ),
         (
             ["GGML_NATIVE=OFF", "GGML_AVX512_VNNI=ON", "GGML_AVX512=OFF"],
             "GGML_AVX512_VNNI=ON needs GGML_AVX512, which is switched off",
         ),
         (["GGML_AVX_512=ON"], "GGML_AVX_512 is not a build option"),
         (["GGML_CUDA=ON"], "sheily_native runs on the CPU only"),
-        (["GGML_BLAS_VENDOR=OpenBLAS"], "add -C cmake.define.GGML_BLAS=ON"),
+        (["GGML_BLAS_VENDOR=OpenBLAS"], "add --config-settings=cmake.define.GGML_BLAS=ON"),
         (["GGML_BLAS=ON", "GGML_BLAS_VENDOR=FLAME"], "were not found"),
         (["GGML_BLAS=ON", "CMAKE_DISABLE_FIND_PACKAGE_BLAS=ON"], "apt install libopenblas-dev"),
         (

