@@ -133,13 +133,16 @@ def _host(text: str) -> str:
     return text.removeprefix("[").removesuffix("]")
 
 
-def _one_of(words: tuple[str, ...]) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if text.lower() not in words:
-            raise ValueError(f"is {text!r}, not one of {', '.join(words)}")
-        return text.lower()
+@dataclass(frozen=True, slots=True)
+class OneOf:
+    """Reads one of several words."""
 
-    return parse
+    words: tuple[str, ...]
+
+    def __call__(self, text: str) -> str:
+        if text.lower() not in self.words:
+            raise ValueError(f"is {text!r}, not one of {', '.join(self.words)}")
+        return text.lower()
 
 
 def _kernel(text: str) -> str:
@@ -222,7 +225,7 @@ class Config:
     )
     sampling: SamplingSource = _setting(  # noqa: RUF009
         "model",
-        _one_of(get_args(SamplingSource)),
+        OneOf(get_args(SamplingSource)),
         "whose sampling a request follows that says nothing of it: that of the model's makers, or "
         "openai for temperature 1 and top_p 1",
     )
@@ -249,13 +252,13 @@ class Config:
         "auto", _kernel, "kernel for Q8_0 weights: auto, off for llama.cpp's own, or a name"
     )
     kv_type: KVType = _setting(  # noqa: RUF009
-        "f16", _one_of(KV_TYPES), f"type of the KV cache's numbers: {' or '.join(KV_TYPES)}"
+        "f16", OneOf(KV_TYPES), f"type of the KV cache's numbers: {' or '.join(KV_TYPES)}"
     )
     strict: Switch = _setting(  # noqa: RUF009
-        "off", _one_of(SWITCH), "refuse requests with unknown fields and fields without effect"
+        "off", OneOf(SWITCH), "refuse requests with unknown fields and fields without effect"
     )
     speculation: Switch = _setting(  # noqa: RUF009
-        "on", _one_of(SWITCH), "guess several tokens of text that repeats: on or off"
+        "on", OneOf(SWITCH), "guess several tokens of text that repeats: on or off"
     )
     tuned: Tuned | None = _setting(  # noqa: RUF009
         None,
@@ -305,9 +308,9 @@ class Config:
         f"most MiB of stored responses; default: {STORE_MB}, in memory {STORE_MB_IN_MEMORY}",
     )
     log_format: LogFormat = _setting(  # noqa: RUF009
-        "text", _one_of(LOG_FORMATS), "lines of the log: text, or json for one object a line"
+        "text", OneOf(LOG_FORMATS), "lines of the log: text, or json for one object a line"
     )
-    log_level: str = _setting("info", _one_of(LOG_LEVELS), f"one of {', '.join(LOG_LEVELS)}")
+    log_level: str = _setting("info", OneOf(LOG_LEVELS), f"one of {', '.join(LOG_LEVELS)}")
 
     @property
     def api_keys(self) -> tuple[str, ...]:

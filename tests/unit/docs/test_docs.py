@@ -15,6 +15,7 @@ import sheily_native.tune.__main__ as tune
 import sheily_server.client as client
 from sheily_native.tune import plan
 from sheily_server.backend.supervisor import Supervisor
+from sheily_server.cli.main import COMMANDS
 from sheily_server.config import Config, variable
 from sheily_server.web.app import App
 from tests.support.markdown import FENCE, LINK, ROOT, anchor, numbers, section, sections, whole
@@ -88,6 +89,29 @@ def test_build_options_are_those_of_cmake() -> None:
 # --- routes, errors, the client -------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", [*PAGES, "Makefile"])
+def test_build_options_are_given_as_the_pip_of_debian_12_knows_them(name: str) -> None:
+    """That is pip 23.0.1: it has --config-settings and no -C."""
+    assert not re.search(r"pip install[^\n]* -C ", whole(name))
+    assert not re.search(r"-C cmake\.define", whole(name))
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_commands_of_sheily_that_a_page_names_exist(name: str) -> None:
+    typed = re.findall(r"(?:^|`|/bin/|\| )sheily ([a-z]\w*)([^`\n#|]*)", whole(name), re.MULTILINE)
+    for command, rest in typed:
+        assert command in COMMANDS, command
+        known = COMMANDS[command].options("sheily")._option_string_actions
+        for word in re.findall(r"(?<=\s)--[a-z-]+", rest):
+            assert word in known, f"sheily {command} {word}"
+
+
+def test_the_page_of_the_command_has_a_row_for_each_command() -> None:
+    [table] = [part for part in sections("docs/cli.md") if part.title.startswith("The command")]
+    rows = " ".join(row[0] for row in table.entries)
+    assert set(re.findall(r"sheily (\w+)", rows)) == set(COMMANDS)
+
+
 def test_every_route_and_no_other() -> None:
     app = App(Config(), Supervisor(Config()), memory_store())
     routes = {
@@ -149,11 +173,11 @@ def dependencies() -> set[str]:
     """Every package that pyproject.toml asks for, without versions; tomllib came with 3.11 only."""
     text = whole("pyproject.toml")
     lists = re.findall(
-        r"^(requires|dependencies|test|browser|bench|dev) = (\[.*?\])$",
+        r"^(requires|dependencies|fetch|test|browser|bench|dev) = (\[.*?\])$",
         text,
         re.MULTILINE | re.DOTALL,
     )
-    extras = ["test", "browser", "bench", "dev"]
+    extras = ["fetch", "test", "browser", "bench", "dev"]
     assert [name for name, _ in lists] == ["requires", "dependencies", *extras]
     names = {
         re.split(r"[\s\[<>=~!;]", entry)[0] for _, it in lists for entry in ast.literal_eval(it)
