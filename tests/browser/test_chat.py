@@ -126,6 +126,9 @@ def test_stopping_frees_the_slot(
         turn = dashboard.wait_for_outcome("stopped")
         assert dashboard.answer() != ""
         assert (turn.locator(".figures").text_content() or "").startswith("Stopped · ")
+        dashboard.wait_for_fact("last-prompt", re.compile(r"^\d+, \d+ cached$"))
+        dashboard.wait_for_fact("last-used", re.compile(r"^\d+ of 16,384$"))
+        dashboard.wait_for_fact("active", "0 of 2")
         assert dashboard.page.evaluate("document.activeElement.id") == "question"
 
 
@@ -173,7 +176,9 @@ def test_a_missing_model(open_dashboard: OpenDashboard, tmp_path: Path) -> None:
         dashboard.wait_for_state("failed")
         dashboard.ask("Hello?")
         turn = dashboard.wait_for_outcome("error")
-        reason = f"The model {missing} does not exist. Set LLM_MODEL_PATH to a GGUF file."
+        reason = server.health()["reason"]
+        assert reason.startswith(f"The model {missing} does not exist.")
+        assert "fetch smollm2" in reason
         assert turn.locator(".message").text_content() == reason
         assert turn.locator("code").text_content() == "model_unavailable · HTTP 500"
         assert dashboard.page.locator("#reason").text_content() == reason

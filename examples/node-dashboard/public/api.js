@@ -40,7 +40,7 @@ export async function* streamChat(messages, signal) {
     fetch("api/chat", {
       method: "POST",
       headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ messages, truncation: "trim", ...SAMPLING }),
+      body: JSON.stringify({ messages, truncation: "trim", return_progress: true, ...SAMPLING }),
       signal,
     }),
   );

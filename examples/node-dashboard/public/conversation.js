@@ -16,7 +16,8 @@ export class Turn {
     this.finishReason = null;
     this.dropped = 0;
     this.timedOut = false;
-    this.usage = null;
+    this._usage = null;
+    this._progress = null;
     this._timings = null;
     this._pieces = 0;
     this._began = this._now();
@@ -26,7 +27,8 @@ export class Turn {
 
   /** Takes a chunk of the stream; the text that it adds. */
   take(chunk) {
-    if (chunk.usage) this.usage = chunk.usage;
+    if (chunk.usage) this._usage = chunk.usage;
+    if (chunk.prompt_progress) this._progress = chunk.prompt_progress;
     if (chunk.timings) this._timings = chunk.timings;
     this.dropped = chunk.sheily?.dropped_messages ?? this.dropped;
     this.timedOut = chunk.sheily?.timed_out ?? this.timedOut;
@@ -54,7 +56,19 @@ export class Turn {
 
   /** Tokens of the answer; a piece of the stream is about a token. */
   get tokens() {
-    return this.usage?.completion_tokens ?? this._pieces;
+    return this._usage?.completion_tokens ?? this._pieces;
+  }
+
+  /** The server's count of tokens; before the end, and where the answer was stopped, what is known
+   * of it; null before the prompt has been counted. */
+  get usage() {
+    if (this._usage || !this._progress) return this._usage;
+    const { total, cache } = this._progress;
+    return {
+      prompt_tokens: total,
+      prompt_tokens_details: { cached_tokens: cache },
+      total_tokens: total + this._pieces,
+    };
   }
 
   /** Tokens a second behind the first one: the server's figure, or else a measured one. */

@@ -55,6 +55,20 @@ test("the speed is measured until the server says it", () => {
   assert.equal(turn.text, "one two three");
 });
 
+test("a stopped answer keeps the counts that there are", () => {
+  const turn = turnAt([0, 1, 2]);
+  assert.equal(turn.usage, null);
+  turn.take({ choices: [], prompt_progress: { total: 40, cache: 30, processed: 40, time_ms: 1 } });
+  turn.take(piece("one"));
+  turn.take(piece(" two"));
+  turn.end("stopped");
+  assert.deepEqual(turn.usage, {
+    prompt_tokens: 40,
+    prompt_tokens_details: { cached_tokens: 30 },
+    total_tokens: 42,
+  });
+});
+
 test("an answer that is asked for again begins empty", () => {
   const turn = turnAt([0, 1, 2]);
   turn.take(piece("half"));
