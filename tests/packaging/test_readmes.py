@@ -1,14 +1,16 @@
 """Both READMEs from the top: each of their commands is run as it stands, in a fresh clone.
 
 Three things are not as for a reader. ADDRESS is this checkout's path. What `apt` would install is
-looked up and not installed. And `.venv` in the clone has already what `make serve` would build for
-minutes: the compiled library and the packages of this checkout. The rest is the clone's.
+looked up and not installed. And nothing is compiled for minutes: `.venv` in the clone has already
+the compiled library and the packages of this checkout, and `dist/` a wheel with that library; other
+tests here build both. The rest is the clone's.
 
 The walk knows the kinds of commands by their beginnings; one that it does not know fails it.
 """
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import json
 import os
@@ -22,6 +24,7 @@ import sys
 import sysconfig
 import urllib.request
 import venv
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,7 +47,8 @@ SMALL = "SmolLM2-135M-Instruct.Q4_1.gguf"
 
 SERVERS = re.compile(r"make serve|\S*sheily serve|\S*python -m sheily_server( |$)|LLM_\w+=\S+ ")
 CHATS = re.compile(r"\S*sheily chat|\S*python -m sheily_server\.client chat")
-COMMAND = re.compile(r"(\.venv/bin/|sheily |make |npm |git |curl |python3? )")
+# In a sentence, what has its path is to be typed; else a command is only named.
+COMMAND = re.compile(r"(\.venv|~/sheily)/bin/")
 NOT_SETTINGS = ("LLM_", "SHEILY_", "MAKE", "MFLAGS", "PYTHON", "VIRTUAL_ENV", "VENV", "BUILD")
 
 
@@ -138,7 +142,8 @@ class Walk:
             ("chat", CHATS, self._chat),
             ("ask", "curl .*/v1/chat/completions", self._ask),
             ("dashboard", ".*npm start", self._dashboard),
-            ("shell", "(cd|mkdir|mv|python3 -m venv) ", self.run),
+            ("install", "python3 -m venv .* && .*pip install ", self.run),
+            ("shell", "cd ", self.run),
         ):
             if re.match(pattern, command):
                 does(command)
@@ -160,6 +165,7 @@ class Walk:
         self.run(command.replace(" ADDRESS ", f" {shlex.quote(str(ROOT))} "))
         [clone] = [path for path in self.folder.iterdir() if (path / ".git").is_dir()]
         prepare(clone)
+        pack(clone)
 
     def _serve(self, command: str) -> None:
         self.stop_server()
@@ -233,12 +239,7 @@ def prepare(clone: Path) -> None:
             there.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(path, there)
     # As pip writes the commands that the package has.
-    listed = (
-        (clone / "pyproject.toml").read_text(encoding="utf-8").partition("[project.scripts]\n")[2]
-    )
-    scripts = re.findall(r'^(\w+) = "([\w.]+):(\w+)"$', listed.partition("\n[")[0], re.MULTILINE)
-    assert scripts
-    for name, module, function in scripts:
+    for name, module, function in scripts_of(clone):
         script = environment / "bin" / name
         text = f"#!{environment}/bin/python\nimport sys\nfrom {module} import {function}\n"
         script.write_text(f"{text}sys.exit({function}())\n", encoding="utf-8")
@@ -249,6 +250,42 @@ def prepare(clone: Path) -> None:
         ["sh", "-c", listing], cwd=clone, capture_output=True, text=True, check=True
     )
     (environment / ".installed").write_text(f"run\n\n{modules.stdout}", encoding="utf-8")
+
+
+def pack(clone: Path) -> None:
+    """Writes a wheel of a clone that is prepared into its dist/."""
+    project = (clone / "pyproject.toml").read_text(encoding="utf-8")
+    [version] = re.findall(r'^version = "(.+)"$', project, re.MULTILINE)
+    [needed] = re.findall(r"^dependencies = (\[.*?^\])$", project, re.MULTILINE | re.DOTALL)
+    head = [f"Name: sheily-server\nVersion: {version}\nRequires-Python: >=3.10\n"]
+    head += [f"Requires-Dist: {each}\n" for each in ast.literal_eval(needed)]
+    commands = "".join(f"{name} = {module}:{main}\n" for name, module, main in scripts_of(clone))
+    tag = f"cp310-abi3-{sysconfig.get_platform().replace('-', '_').replace('.', '_')}"
+    info = f"sheily_server-{version}.dist-info"
+    texts = {
+        f"{info}/METADATA": "Metadata-Version: 2.1\n" + "".join(head),
+        f"{info}/WHEEL": f"Wheel-Version: 1.0\nRoot-Is-Purelib: false\nTag: {tag}\n",
+        f"{info}/entry_points.txt": f"[console_scripts]\n{commands}",
+    }
+    (clone / "dist").mkdir()
+    with zipfile.ZipFile(clone / "dist" / f"sheily_server-{version}-{tag}.whl", "w") as wheel:
+        for package in ("sheily_server", "sheily_native"):
+            for path in sorted((clone / package).rglob("*")):
+                if path.suffix in (".py", ".so", ".json") or path.name == "py.typed":
+                    wheel.write(path, path.relative_to(clone))
+        for name, text in texts.items():
+            wheel.writestr(name, text)
+        record = "".join(f"{name},,\n" for name in [*wheel.namelist(), f"{info}/RECORD"])
+        wheel.writestr(f"{info}/RECORD", record)
+
+
+def scripts_of(clone: Path) -> list[tuple[str, str, str]]:
+    """Name, module and function of each command that the package has."""
+    project = (clone / "pyproject.toml").read_text(encoding="utf-8")
+    listed = project.partition("[project.scripts]\n")[2].partition("\n[")[0]
+    found = re.findall(r'^(\w+) = "([\w.]+):(\w+)"$', listed, re.MULTILINE)
+    assert found
+    return found
 
 
 def in_use(port: int) -> bool:
@@ -284,10 +321,8 @@ def test_every_command_works_from_the_top(walk: Walk, name: str) -> None:
                 walk.python(block)
             else:
                 assert language == "text", f"what is a block of {language}?"
-        ran = " ".join(command for _, command in walk.did)
         for command in inline(section):
-            if command not in ran:
-                walk.follow(command)
+            walk.follow(command)
     kinds = [kind for kind, _ in walk.did]
     assert {"apt", "clone", "server", "chat", "ask", "python", "dashboard"} <= set(kinds)
     model = walk.folder / "models" / SMALL

@@ -129,6 +129,13 @@ def test_named_modules_of_the_client_exist(name: str) -> None:
 
 
 @BOTH
+def test_named_targets_of_make_exist(name: str) -> None:
+    named = set(re.findall(r"`make ([a-z0-9-]+)`", whole(name)))
+    assert "serve" in named
+    assert all(re.search(rf"^{target}:", whole("Makefile"), re.MULTILINE) for target in named)
+
+
+@BOTH
 def test_it_is_short_and_begins_with_an_answer(name: str) -> None:
     assert len(whole(name).splitlines()) <= MOST_LINES
     commands = [text for _, text in READMES[name][FIRST].blocks]
