@@ -13,6 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from .. import kernels
+from .._busy import OtherPrograms
 from .._threads import default_threads
 from .._typed import python
 from .._version import ShowVersion
@@ -33,6 +34,8 @@ SERVER = python("-m", "sheily_server")
 SECONDS = 160.0
 _FLOAT_FILE_TYPES = {"0", "1", "32"}
 """llama.cpp's LLAMA_FTYPE_ALL_F32, MOSTLY_F16 and MOSTLY_BF16, in `general.file_type`."""
+_KERNEL_FILE_TYPES = {None, "7"}
+"""Files that do not say what they have, and llama.cpp's LLAMA_FTYPE_MOSTLY_Q8_0."""
 
 
 class Screen:
@@ -105,12 +108,16 @@ def _tune(options: argparse.Namespace, server: str) -> int:
         auto = vocabulary.info.kernel or kernels.OFF
         file_type = vocabulary.metadata.get("general.file_type")
     try:
-        to_try = kernels_to_try(options.kernels, kernels.usable(), auto)
+        for_weights = file_type in _KERNEL_FILE_TYPES
+        to_try = kernels_to_try(options.kernels, kernels.usable(), auto, for_weights=for_weights)
     except ValueError as error:
         return _refuse(str(error), 2)
     n_threads = default_threads()
     blas = info.options.get("GGML_BLAS") == "ON"
-    words = Report(info.cpu_model, n_threads=n_threads, auto=auto, blas=blas)
+    words = Report(
+        info.cpu_model, n_threads=n_threads, auto=auto, blas=blas, for_weights=for_weights
+    )
+    others = OtherPrograms()
     measured = bounds(n_threads, min(1.0, options.seconds / 100))
     screen = Screen(words, began, options.seconds)
     try:
@@ -135,6 +142,7 @@ def _tune(options: argparse.Namespace, server: str) -> int:
     lines = [
         "",
         *words.result(outcome),
+        *others.sentences(),
         *report.reached(outcome.figures, measured.memory, n_bytes),
         *report.use(server, options.out, options.model),
         "",
@@ -169,7 +177,7 @@ def parser(program: str = USAGE) -> argparse.ArgumentParser:
         "--kernels",
         type=lambda text: text.split(","),
         metavar="NAMES",
-        help='to try beside "auto", separated by commas; off: llama.cpp\'s own (default: all)',
+        help='to try beside "auto", separated by commas; off: llama.cpp\'s own (default: all that apply)',
     )
     return found
 

@@ -150,13 +150,17 @@ def is_hopeless(settings: Settings, timed: Mapping[Settings, Figures]) -> bool:
     return timed[settings].seconds > HOPELESS * min(figures.seconds for figures in timed.values())
 
 
-def kernels_to_try(asked: Iterable[str] | None, usable: Sequence[str], auto: str) -> list[str]:
-    """Lists the kernels beside "auto", which stands for `auto`; by default all usable ones.
+def kernels_to_try(
+    asked: Iterable[str] | None, usable: Sequence[str], auto: str, *, for_weights: bool = True
+) -> list[str]:
+    """Lists the kernels beside "auto", which stands for `auto`; by default all usable ones, or
+    "off" alone where most weights are of a type that llama.cpp computes (`for_weights` False).
 
     Raises ValueError, with a sentence, for one that this CPU cannot run.
     """
     known = [*usable, OFF]
-    wanted = known if asked is None else list(dict.fromkeys(asked))
+    default = known if for_weights else [OFF]
+    wanted = default if asked is None else list(dict.fromkeys(asked))
     for name in wanted:
         if name not in (AUTO, *known):
             raise ValueError(

@@ -17,13 +17,19 @@ _WIDTHS = (-9, -22, 7, 8, 6, 10, 10, 9)
 
 
 class Report:
-    """Writes lines about one machine: "auto" stands for `auto`, threads 0 for `n_threads`."""
+    """Writes lines about one machine: "auto" stands for `auto`, threads 0 for `n_threads`.
 
-    def __init__(self, cpu: str, *, n_threads: int, auto: str, blas: bool) -> None:
+    `for_weights`: whether most of the model's weights are of a type that kernels are for.
+    """
+
+    def __init__(
+        self, cpu: str, *, n_threads: int, auto: str, blas: bool, for_weights: bool = True
+    ) -> None:
         self._cpu = cpu
         self._n_threads = n_threads
         self._auto = auto
         self._blas = blas
+        self._for_weights = for_weights
 
     def machine(self, bounds: Bounds) -> list[str]:
         usable = f"{self._n_threads} usable CPU" + ("s" if self._n_threads != 1 else "")
@@ -34,6 +40,11 @@ class Report:
         if bounds.integer:
             peaks = (f"{name} {peak / 1e9:.0f}" for name, peak in bounds.integer.items())
             lines.append(f"integer peak  {', '.join(peaks)} G multiply-adds/s")
+        if not self._for_weights:
+            lines.append(
+                "weights       most are not Q8_0, and llama.cpp computes them; a kernel is for "
+                "attention and the rest, so the best one is compared with none"
+            )
         if self._blas:
             lines.append(
                 "BLAS          built in; prompts go through it where weights are not repacked for "

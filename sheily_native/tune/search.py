@@ -5,14 +5,31 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from ..errors import ModelLoadError, NativeError
-from .plan import CHECK, DEFAULT, STAGES, Figures, Machine, Settings, Stage, choose, is_hopeless
+from .plan import (
+    CHECK,
+    DEFAULT,
+    STAGES,
+    Figures,
+    Machine,
+    Settings,
+    Stage,
+    choose,
+    is_hopeless,
+    is_slow_step,
+)
 
 ROUNDS = 4
 """The most times that a candidate is timed in a stage."""
+
+LEAST_PROMPT, LEAST_ANSWER = 64, 4
+"""The fewest tokens of a run, however little time there is."""
+
+_SAFETY = 1.3
+"""Runs may be slower than expected."""
 
 
 class Bench(Protocol):
@@ -101,6 +118,7 @@ class Search:
         self._last: Figures | None = None
         self._loaded = ""
         self._load_s = 0.0
+        self._scale = 1.0
 
     def run(self) -> Outcome:
         """Runs all stages.
@@ -111,12 +129,13 @@ class Search:
         stages = (*STAGES, CHECK)
         for i, stage in enumerate(STAGES):
             share = stage.weight / sum(later.weight for later in stages[i:])
-            best = choose(best, self._stage(stage, best, share))
+            self._scale = self._fitting(STAGES[i:], best)
+            best = choose(best, self._stage(self._scaled(stage), best, share))
         assert self._default is not None  # the first stage has timed them
         if best == DEFAULT:
             return Outcome(DEFAULT, self._default, self._default)
         if self._clock() + self._check_s(best) < self._deadline:
-            timed = self._stage(CHECK, best, 1.0)
+            timed = self._stage(self._scaled(CHECK), best, 1.0)
             if choose(DEFAULT, timed) == best:
                 return Outcome(best, timed[best], timed[DEFAULT])
             reason = "it was no faster when it was timed again"
@@ -128,7 +147,9 @@ class Search:
         """Times a stage's candidates kernel by kernel, as each has a weight layout of its own."""
         candidates = stage.candidates(best, self._machine)
         # Leaves time for the check, and some more, as runs may be slower than expected.
-        deadline = math.inf if stage is CHECK else self._deadline - 1.3 * self._check_s(best)
+        deadline = (
+            math.inf if stage.name == CHECK.name else self._deadline - _SAFETY * self._check_s(best)
+        )
         tried = _Tried(self._guess_s(stage), deadline)
         groups = [list(group) for _, group in itertools.groupby(candidates, lambda c: c.kernel)]
         end = self._clock() + share * (self._deadline - self._clock())
@@ -168,6 +189,9 @@ class Search:
         self, stage: Stage, group: list[Settings], best: Settings, end: float, tried: _Tried
     ) -> None:
         """Times a group round by round, so that a disturbance hits all of its settings alike."""
+        for settings in group:
+            if settings != best and self._is_slow(settings):
+                tried.problems[settings] = "its steps would take too long"
         for number in range(ROUNDS):
             for settings in group:
                 limit = tried.deadline if number == 0 else end
@@ -199,7 +223,31 @@ class Search:
     def _check_s(self, best: Settings) -> float:
         """Estimates the seconds of the check of the best so far."""
         loads = (best.kernel != self._loaded) + (best.kernel != DEFAULT.kernel)
-        return loads * self._load_s + 2 * self._guess_s(CHECK)
+        return loads * self._load_s + 2 * self._guess_s(self._scaled(CHECK))
+
+    def _fitting(self, stages: Sequence[Stage], best: Settings) -> float:
+        """Returns the share of their tokens with which all candidates of these stages, and the
+        check, can be timed once: on a slow machine short runs of all say more than long runs of
+        a few."""
+        self._scale = 1.0
+        runs_s = sum(
+            self._guess_s(stage)
+            for stage in stages
+            for settings in stage.candidates(best, self._machine)
+            if not self._is_slow(settings)
+        )
+        needed_s = runs_s + _SAFETY * self._check_s(best)
+        left_s = max(self._deadline - self._clock(), 0.0)
+        return min(1.0, left_s / (_SAFETY * needed_s)) if needed_s else 1.0
+
+    def _is_slow(self, settings: Settings) -> bool:
+        """Whether the last run tells that these could not be chosen, as callers would wait."""
+        return self._last is not None and is_slow_step(settings, {settings: self._last})
+
+    def _scaled(self, stage: Stage) -> Stage:
+        prompt = max(round(stage.prompt * self._scale), LEAST_PROMPT)
+        answer = max(round(stage.answer * self._scale), LEAST_ANSWER) if stage.answer else 0
+        return replace(stage, prompt=min(prompt, stage.prompt), answer=min(answer, stage.answer))
 
     def _guess_s(self, stage: Stage) -> float:
         """Estimates the seconds of a stage's run from the last run with the best settings."""

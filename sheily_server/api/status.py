@@ -19,8 +19,9 @@ State = Annotated[str, Meta(extra_json_schema={"enum": list(STATES)})]
 
 class Health(Struct, frozen=True, kw_only=True):
     """Whether a request would be served now. `progress` is the loaded fraction of the model's file.
-    `reason` says why the state is not ready. `context_size` is in tokens. `kernel` multiplies Q8_0
-    weights; it is null for llama.cpp's own and while the state is not ready.
+    `reason` says why the state is not ready. `context_size` is in tokens. `kernel` computes
+    attention, and the products with those of the weights that are Q8_0; it is null for llama.cpp's
+    own and while the state is not ready.
 
     `queue` is how many requests may wait, `queued` how many do. `active_requests` counts these and
     the requests with a running answer. `answers_running` and `answers_queued` count each of a

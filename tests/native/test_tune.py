@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -48,6 +49,20 @@ def test_the_whole_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert content["measured"]["prefill_tokens"] > content["measured"]["decode_tokens"] > 0
     config = load(["--tuned", str(out)], {})
     assert {name: getattr(config, name) for name in content["settings"]} == content["settings"]
+
+
+def test_kernels_are_for_q8_0_and_are_not_compared_for_other_weights(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "tuned.json"
+    assert main([str(models.smollm2()), "--out", str(out), "--seconds", "5"]) == 0
+    printed = capsys.readouterr().out
+    assert "most are not Q8_0" in printed
+    assert "kernel   off" in printed
+    table = printed.partition("tokens/s")[2]
+    auto = re.findall(r"auto \((\w+)\)", table)[0]
+    for name in set(kernels.usable()) - {auto}:
+        assert f" {name} " not in table
 
 
 def test_with_hardly_any_time_the_defaults_are_written(tmp_path: Path) -> None:

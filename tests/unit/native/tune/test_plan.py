@@ -139,6 +139,12 @@ def test_all_kernels_but_the_automatic_one_are_tried() -> None:
     assert kernels_to_try(None, [], "off") == []
 
 
+def test_kernels_that_hardly_apply_are_not_tried_unless_asked_for() -> None:
+    usable = ["avx512_vnni", "avx512vl_vnni", "avx2"]
+    assert kernels_to_try(None, usable, "avx512_vnni", for_weights=False) == ["off"]
+    assert kernels_to_try(["avx2"], usable, "avx512_vnni", for_weights=False) == ["avx2"]
+
+
 def test_kernels_that_were_asked_for() -> None:
     usable = ["avx512_vnni", "avx2"]
     assert kernels_to_try(["avx2", "auto", "avx512_vnni", "avx2"], usable, "avx512_vnni") == [

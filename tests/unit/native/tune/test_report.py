@@ -66,6 +66,12 @@ def test_blas_is_said_to_be_timed_with_kernel_off() -> None:
     assert "off (BLAS)" in line
 
 
+def test_why_no_other_kernels_are_tried() -> None:
+    words = Report("A CPU", n_threads=2, auto="avx2", blas=False, for_weights=False)
+    assert "most are not Q8_0" in "\n".join(words.machine(BOUNDS))
+    assert "Q8_0" not in "\n".join(WORDS.machine(BOUNDS))
+
+
 def test_the_table() -> None:
     rows = [
         Row(Settings(kernel="off"), Figures(26.43, 4.474)),

@@ -123,6 +123,17 @@ def test_rows_come_in_the_order_of_the_candidates_with_their_figures() -> None:
     ]
 
 
+@pytest.mark.parametrize("slowness", [3, 6])
+def test_on_a_slow_machine_runs_are_shorter_and_no_candidate_is_left_out(slowness: int) -> None:
+    """With runs of full length most rows were "no time left"."""
+    _, bench, rows = search(lambda settings: 1 / slowness, seconds=160)
+    untimed = [row for stage in rows.rows.values() for row in stage if row.figures is None]
+    assert {(row.settings.chunk, row.problem) for row in untimed} == {
+        (chunk, "its steps would take too long") for chunk in (256, 512)
+    }
+    assert bench.now <= 160
+
+
 def test_candidates_take_turns_and_the_hopeless_only_one() -> None:
     def speed(settings: Settings) -> float:
         return 0.5 if settings.threads == 2 else 1.0
