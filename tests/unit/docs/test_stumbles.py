@@ -14,6 +14,19 @@ STUMBLES: dict[str, list[str]] = {
         "tests/browser/test_page.py::test_an_error_has_a_way_out",
         "tests/server/test_completions.py::test_a_prompt_that_is_too_long",
     ],
+    "2: a server without a model names no way to one, and does not see the file that appears": [
+        "tests/unit/test_shell.py::test_two_lines_lead_to_a_model",
+        "tests/unit/backend/test_supervisor.py::test_a_model_that_appears_is_loaded",
+        "tests/unit/backend/test_watch.py::test_a_file_is_taken_once_two_looks_see_it_the_same",
+    ],
+    "3: Debian 12's pip does not know an option of the documentation": [
+        "tests/unit/docs/test_docs.py::test_build_options_are_given_as_the_pip_of_debian_12_knows_them",
+    ],
+    "4: the first examples are answered with nonsense": [
+        "tests/packaging/test_readmes.py::test_every_command_works_from_the_top",
+        "tests/server/test_sampling.py::test_what_is_not_said_is_as_the_model_wants_it",
+        "tests/unit/backend/test_sampling.py::test_what_the_makers_published",
+    ],
     "6: a setting that cannot be used shows only after the start": [
         "tests/e2e/test_tuned.py::test_a_kernel_that_is_not_there_stops_the_start",
         "tests/unit/backend/test_kernels.py::test_a_kernel_that_is_not_there_names_its_variable_and_the_choices",
@@ -33,6 +46,22 @@ STUMBLES: dict[str, list[str]] = {
         "tests/unit/web/test_guard.py::test_a_server_that_others_can_reach_has_its_machines_own_names",
         "tests/unit/web/test_guard.py::test_a_server_of_the_loopback_alone_does_not",
         "tests/unit/web/test_guard.py::test_an_allowed_name_with_a_port_is_allowed_with_that_port",
+    ],
+    "9: commands that are shown cannot be pasted": [
+        "tests/unit/test_shell.py::test_off_path_it_is_the_absolute_path",
+        "tests/unit/test_shell.py::test_without_a_script_it_is_this_python",
+        "tests/unit/cli/test_fetch.py::test_elsewhere_the_next_command_has_the_path",
+        "tests/unit/docs/test_docs.py::test_commands_of_sheily_that_a_page_names_exist",
+    ],
+    "10: --version is not taken": [
+        "tests/unit/test_programs.py::test_help_version_and_what_is_not_taken",
+        "tests/unit/test_programs.py::test_llama_cpp_is_named",
+    ],
+    "11: tuning compares kernels that cannot apply, has no time left, and is silent on a busy machine": [
+        "tests/native/test_tune.py::test_kernels_are_for_q8_0_and_are_not_compared_for_other_weights",
+        "tests/unit/native/tune/test_report.py::test_why_no_other_kernels_are_tried",
+        "tests/unit/native/tune/test_search.py::test_on_a_slow_machine_runs_are_shorter_and_no_candidate_is_left_out",
+        "tests/unit/native/test_busy.py::test_a_quiet_machine_is_not_mentioned",
     ],
     "12: a short LLM_TIMEOUT is a 200 with one token, or a 504": [
         "tests/unit/engine/test_worker.py::test_a_first_token_that_comes_after_the_deadline_is_none",
@@ -62,6 +91,11 @@ STUMBLES: dict[str, list[str]] = {
         "tests/unit/test_logs.py::test_for_the_journal_each_line_begins_with_its_priority",
         "tests/unit/test_logs.py::test_the_journal_is_known_by_its_device_and_inode",
         "tests/unit/docs/test_deploy.py::test_the_journal_reads_the_priorities_of_lines",
+    ],
+    "16: the README does not begin at the clone, and names neither CONTRIBUTING nor other ways": [
+        "tests/packaging/test_readmes.py::test_every_command_works_from_the_top",
+        "tests/unit/docs/test_readme.py::test_it_is_short_and_begins_with_an_answer",
+        "tests/unit/docs/test_readme.py::test_the_map_names_every_page_for_users",
     ],
 }
 
