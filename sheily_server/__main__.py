@@ -7,6 +7,8 @@ import os
 import signal
 import sys
 import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
 from tqdm import tqdm
@@ -24,6 +26,10 @@ from .web.app import App
 from .web.binding import BindingError
 
 log = logging.getLogger("sheily_server")
+
+
+TOGETHER_S = 0.2
+"""Seconds within which two signals are one: nobody presses Ctrl-C twice so fast."""
 
 
 class LoadBar:
@@ -125,24 +131,42 @@ def _serve(config: Config, supervisor: Supervisor, store: Store, writer: logs.Wr
     except (http_server.DescriptorsError, BindingError) as error:
         return _refuse(writer, str(error), 1)
 
-    stop = threading.Event()
+    signals = Signals()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda signum, frame: stop.set())
+        signal.signal(number, lambda signum, frame: signals.came())
     # A name with several addresses, as localhost may have, gets a server of another class.
     several = getattr(server, "effective_listen", None)
     for host, port in several or [(config.host, server.effective_port)]:
         log.info("listening on http://%s:%s", f"[{host}]" if ":" in host else host, port)
     supervisor.start()
-    http = _HttpLoop(server, stop)
-    stop.wait()
+    http = _HttpLoop(server, signals.first)
+    signals.first.wait()
     if not http.failed:
-        _drain(config, supervisor, stop)
+        _drain(config, supervisor, signals.second)
     supervisor.stop()
     if not http.failed:
         http_server.flush(server)
     app.close()
     log.info("stopped")
     return int(http.failed)
+
+
+class Signals:
+    """Tells the first signal to stop from a second. Two that come together are one: a Ctrl-C that
+    reaches this process from the terminal, and from a program that passes it on."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.first = threading.Event()
+        self.second = threading.Event()
+        self._clock = clock
+        self._began = 0.0
+
+    def came(self) -> None:
+        if not self.first.is_set():
+            self._began = self._clock()
+            self.first.set()
+        elif self._clock() - self._began >= TOGETHER_S:
+            self.second.set()
 
 
 class _HttpLoop:
@@ -166,8 +190,7 @@ class _HttpLoop:
 
 
 def _drain(config: Config, supervisor: Supervisor, stop: threading.Event) -> None:
-    """Waits for admitted requests to end, or for a second signal."""
-    stop.clear()
+    """Waits for admitted requests to end, or until `stop` is set."""
     done = threading.Event()
 
     def drain() -> None:
@@ -195,7 +218,7 @@ def _drain(config: Config, supervisor: Supervisor, stop: threading.Event) -> Non
         log.info("told to stop: no requests are running")
     threading.Thread(target=drain, name="drain", daemon=True).start()
     stop.wait()
-    if not done.is_set():
+    if not done.is_set() and supervisor.busy:
         log.warning("told to stop again: ending %s now", _requests(supervisor))
 
 

@@ -12,11 +12,13 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from sheily_server.__main__ import TOGETHER_S, Signals
 from sheily_server.client import LLMClient
 from tests.server.conftest import Start
 from tests.support import tuned_files
@@ -198,11 +200,27 @@ def test_a_second_signal_does_not_wait(start: Start) -> None:
             "or SIGTERM ends them at once"
         )
         until(lambda: first in program.log)
+        time.sleep(TOGETHER_S)
         program.process.terminate()
         assert b"shutting_down" in read_to_end(streamed)
     assert program.ended() == 0
     told = [line for line in log_lines(program, "told to stop") if "req_" not in line]
     assert told == [first, "WARNING told to stop again: ending 1 request now", "INFO stopped"]
+
+
+def test_two_signals_that_come_together_are_one() -> None:
+    """As where a program passes on the Ctrl-C that the terminal has sent to both."""
+    times = [0.0]
+    signals = Signals(lambda: times[0])
+    signals.came()
+    for now in (0.0, 0.01, TOGETHER_S - 0.01):
+        times[0] = now
+        signals.came()
+        assert signals.first.is_set()
+        assert not signals.second.is_set()
+    times[0] = TOGETHER_S
+    signals.came()
+    assert signals.second.is_set()
 
 
 def test_a_signal_while_nothing_runs_promises_nothing(start: Start) -> None:
@@ -533,7 +551,7 @@ def test_a_missing_model_at_the_default_path(tmp_path: Path, start: Start) -> No
     program = start("--port=0", LLM_MODEL_PATH="models/none.gguf")
     reason = program.listening("failed").health()["reason"]
     assert str(tmp_path / "models" / "none.gguf") in reason
-    until(lambda: reason in program.log)
+    until(lambda: all(line.strip() in program.log for line in reason.splitlines()))
     assert program.complete("hi").status == 500
     program.process.terminate()
     assert program.ended() == 0

@@ -39,6 +39,7 @@ STUMBLES: dict[str, list[str]] = {
     "7: what the log says of Ctrl-C is not what happens": [
         "tests/server/test_main.py::test_a_second_signal_does_not_wait",
         "tests/server/test_main.py::test_a_signal_while_nothing_runs_promises_nothing",
+        "tests/server/test_main.py::test_two_signals_that_come_together_are_one",
         "tests/server/test_main.py::test_requests_that_do_not_end_in_time_are_ended",
         "tests/server/test_main.py::test_an_interrupt_in_the_middle_of_the_start_is_one_line",
     ],
