@@ -177,7 +177,8 @@ def parser(program: str = USAGE) -> argparse.ArgumentParser:
         "--kernels",
         type=lambda text: text.split(","),
         metavar="NAMES",
-        help='to try beside "auto", separated by commas; off: llama.cpp\'s own (default: all that apply)',
+        help='to try beside "auto", separated by commas; off: llama.cpp\'s own (default: all that '
+        "apply)",
     )
     return found
 
