@@ -30,7 +30,7 @@ endif
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: help serve develop test test-optimized test-browser test-clients test-clients-light sanitize \
+.PHONY: help serve develop wheel test test-optimized test-browser test-clients test-clients-light sanitize \
 	fuzz soak torture nightly check lint types format format-check test-packaging clean FORCE
 
 help:
@@ -49,6 +49,7 @@ help:
 	@echo 'make check           lint, types, format-check'
 	@echo 'make format          format Python and C++ files'
 	@echo 'make develop         build, install the packages of all targets'
+	@echo 'make wheel           one wheel for every x86-64 Linux, in dist/; OLD_GLIBC=1 for older ones too'
 	@echo 'make test-packaging  build and install sdist and wheels (minutes)'
 	@echo 'make clean           remove what was built (not .venv, models and vendor/llama.cpp)'
 
@@ -68,7 +69,7 @@ MODULES := $(shell find sheily_native sheily_server -name '*.py' | sort | cksum)
 FOR_TESTS := test test-optimized test-clients test-clients-light sanitize fuzz fuzz-% soak torture \
 	nightly
 FOR_BROWSER := test-browser
-FOR_DEVELOPERS := develop check lint types format format-check test-packaging
+FOR_DEVELOPERS := develop wheel check lint types format format-check test-packaging
 HAD := $(shell sed -n 1p '$(STAMP)' 2>/dev/null)
 HAD_OPTIONS := $(shell sed -n 2p '$(STAMP)' 2>/dev/null)
 WANTED := run $(HAD) $(if $(filter $(FOR_TESTS),$(MAKECMDGOALS)),test) \
@@ -205,6 +206,11 @@ format: $(STAMP)
 format-check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/clang-format --dry-run -Werror $(CSRC)
+
+# One wheel for every x86-64 Linux, in dist/. With OLD_GLIBC=1, also for those from 2020 on: this
+# needs root and debootstrap.
+wheel: $(STAMP)
+	$(BIN)/python -m tools.make_wheel $(if $(OLD_GLIBC),--old-glibc)
 
 test-packaging: $(STAMP)
 	$(BIN)/python -m pytest -m packaging tests/packaging

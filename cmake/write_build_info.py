@@ -45,7 +45,7 @@ def main() -> int:
     """Writes the file and prints the digest, 15 hexadecimal digits."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--output", type=Path, required=True)
-    for name in ("version", "llama-cpp-build", "build-type", "compiler", "architecture"):
+    for name in ("name", "version", "llama-cpp-build", "build-type", "compiler", "architecture"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("--option", action="append", default=[])
     parser.add_argument("command", nargs="+")
@@ -62,6 +62,7 @@ def main() -> int:
         listed = tuple(name for name in listed if name not in unknown)
         unlisted += unknown
     info = {
+        "name": given.name,
         "version": given.version,
         "llama_cpp_build": int(given.llama_cpp_build),
         "compiler": given.compiler,

@@ -16,6 +16,7 @@ def describe(info: BuildInfo) -> str:
     built_in = (*info.instruction_sets, *info.unlisted_instruction_sets)
     lines = [
         ("sheily_native", f"{info.version}, llama.cpp b{info.llama_cpp_build}"),
+        ("build", info.name),
         ("compiler", f"{info.compiler}, {info.build_type}, {info.architecture}"),
         ("compiler flags", " ".join(info.flags) or "none"),
         ("options", " ".join(f"{name}={value}" for name, value in info.options.items())),

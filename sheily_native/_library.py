@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
 from ._typed import REBUILD, install
-from .build import BuildInfo, build_info
+from .build import BuildInfo, build_info, native_module
 from .errors import IncompatibleCPUError, NotBuiltError
 
 # How long an OpenMP thread spins for the others before it sleeps, in turns of libgomp's loop. Its
@@ -28,12 +30,29 @@ def library() -> tuple[Any, Any]:
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)  # read when libgomp is loaded
     try:
+        _find()
         from ._native import ffi, lib
     except ImportError as error:
         raise NotBuiltError(
             f"the compiled part of sheily_native cannot be loaded ({error}): {_remedy()}"
         ) from error
     return ffi, lib
+
+
+def _find() -> None:
+    """Loads the module from its own folder where it is one of several builds."""
+    path, name = native_module(), f"{__package__}._native"
+    if path is None:
+        return
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is not a module")
+    sys.modules[name] = module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
 
 
 def _remedy() -> str:

@@ -26,5 +26,5 @@ class ShowVersion(argparse.Action):
             info = build_info()
         except NotBuiltError as error:
             parser.exit(1, f"{error}\n")
-        print(f"sheily_native {info.version}, llama.cpp b{info.llama_cpp_build}")
+        print(f"sheily_native {info.version}, llama.cpp b{info.llama_cpp_build}, build {info.name}")
         parser.exit()

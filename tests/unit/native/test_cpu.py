@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -47,6 +48,7 @@ CPU implementer\t: 0x41
 CPU part\t: 0xd47
 """
 BUILT = {
+    "name": "custom",
     "version": "0.1.0",
     "llama_cpp_build": 11434,
     "compiler": "GNU 12.2.0",
@@ -205,9 +207,12 @@ print("loaded" if "sheily_native._native" in sys.modules else "not loaded")
 """
 
 
-def run_copy(folder: Path, mode: str = "here") -> str:
+def run_copy(folder: Path, mode: str = "here", build: str = "") -> str:
     command = [sys.executable, "-c", SCRIPT, str(folder), mode]
-    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=folder).stdout
+    environment = os.environ | {"SHEILY_BUILD": build}
+    return subprocess.run(
+        command, capture_output=True, text=True, check=True, cwd=folder, env=environment
+    ).stdout
 
 
 @pytest.fixture
@@ -223,10 +228,13 @@ def copy(tmp_path: Path) -> Path:
 
 
 def add_build(
-    folder: Path, *instruction_sets: str, native: str = "ffi, lib = 'ffi', 'lib'"
+    folder: Path,
+    *instruction_sets: str,
+    native: str = "ffi, lib = 'ffi', 'lib'",
+    name: str = "custom",
 ) -> None:
-    folder.mkdir(exist_ok=True)
-    info = {**BUILT, "instruction_sets": instruction_sets}
+    folder.mkdir(exist_ok=True, parents=True)
+    info = {**BUILT, "name": name, "instruction_sets": instruction_sets}
     (folder / "build_info.json").write_text(json.dumps(info), encoding="utf-8")
     (folder / "_native.py").write_text(native, encoding="utf-8")
 
@@ -280,3 +288,75 @@ def test_a_library_that_cannot_be_loaded_says_why(copy: Path) -> None:
     assert said.startswith("NotBuiltError")
     assert "libgomp.so.1 is missing" in said
     assert "pip install" in said
+
+
+# --- several builds -------------------------------------------------------------------------------
+
+LEVELS = {
+    "v2": ("sse4_2",),
+    "v3": ("sse4_2", "avx", "avx2"),
+    "v4": ("sse4_2", "avx", "avx2", "avx512_vnni"),
+}
+
+
+@pytest.fixture
+def portable(copy: Path) -> Path:
+    """A copy with a build for each of `LEVELS`, as a portable wheel has them."""
+    package = copy / "sheily_native"
+    for name, sets in LEVELS.items():
+        folder = package if name == "v2" else package / "builds" / name
+        add_build(folder, *sets, native=f"ffi, lib = 'ffi', '{name}'", name=name)
+    return copy
+
+
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [
+        ("sse4_2", "v2"),
+        ("sse4_2 avx", "v2"),
+        ("sse4_2 avx avx2", "v3"),
+        ("sse4_2 avx avx2 avx512f", "v3"),
+        ("sse4_2 avx avx2 avx512_vnni amx_int8", "v4"),
+    ],
+)
+def test_the_build_that_uses_most_of_the_cpu_is_loaded(
+    portable: Path, flags: str, name: str
+) -> None:
+    (portable / "cpuinfo").write_text(f"flags : {flags}\n", encoding="utf-8")
+    assert run_copy(portable).splitlines() == [f"('ffi', '{name}')", "loaded"]
+
+
+def test_where_the_cpu_is_unknown_the_build_for_most_cpus_is_loaded(portable: Path) -> None:
+    (portable / "cpuinfo").unlink()
+    assert run_copy(portable).splitlines() == ["('ffi', 'v2')", "loaded"]
+
+
+def test_a_cpu_that_no_build_fits_is_told_what_the_least_of_them_needs(portable: Path) -> None:
+    (portable / "cpuinfo").write_text("flags : sse2\n", encoding="utf-8")
+    said, loaded = run_copy(portable).splitlines()
+    assert said.startswith("IncompatibleCPUError")
+    assert "does not have sse4_2;" in said
+    assert loaded == "not loaded"
+
+
+def test_a_build_is_chosen_by_its_name(portable: Path) -> None:
+    (portable / "cpuinfo").write_text("flags : sse4_2 avx avx2\n", encoding="utf-8")
+    assert run_copy(portable, build="v2").splitlines() == ["('ffi', 'v2')", "loaded"]
+    said, loaded = run_copy(portable, build="v4").splitlines()
+    assert said.startswith("IncompatibleCPUError")
+    assert "avx512_vnni" in said
+    assert loaded == "not loaded"
+    said, loaded = run_copy(portable, build="v5").splitlines()
+    assert said.startswith("NotBuiltError SHEILY_BUILD is 'v5'")
+    assert said.endswith("v2, v3, v4")
+    assert loaded == "not loaded"
+
+
+def test_a_further_build_that_cannot_be_loaded_says_why(portable: Path) -> None:
+    (portable / "cpuinfo").write_text("flags : sse4_2 avx avx2\n", encoding="utf-8")
+    broken = portable / "sheily_native" / "builds" / "v3" / "_native.py"
+    broken.write_text("raise ImportError('libgomp.so.1 is missing')", encoding="utf-8")
+    said, loaded = run_copy(portable).splitlines()
+    assert said.startswith("NotBuiltError")
+    assert "libgomp.so.1 is missing" in said
+    assert loaded == "not loaded"

@@ -29,6 +29,7 @@ AVX512 = ("avx512f", "avx512cd", "avx512vl", "avx512dq", "avx512bw")
 AVX2 = ("sse4_2", "avx", "avx2", "fma", "f16c", "bmi2")
 
 INFO = BuildInfo(
+    name="native",
     version="0.1.0",
     llama_cpp_build=1,
     compiler="GNU 12",
