@@ -19,6 +19,7 @@ from .backend.kernels import check_kernel
 from .backend.supervisor import Supervisor
 from .config import PROGRAM, Config, ConfigError, doubts, load, open_doors, unknown_variables
 from .errors import StoreError
+from .hosts import is_everywhere
 from .store.base import Store
 from .store.opening import open_store
 from .web import server as http_server
@@ -138,6 +139,14 @@ def _serve(config: Config, supervisor: Supervisor, store: Store, writer: logs.Wr
     several = getattr(server, "effective_listen", None)
     for host, port in several or [(config.host, server.effective_port)]:
         log.info("listening on http://%s:%s", f"[{host}]" if ":" in host else host, port)
+    if config.page == "on":
+        port = several[0][1] if several else server.effective_port
+        log.info(
+            "state, and examples to paste, in a browser: http://%s:%s/; for a page to chat, "
+            "examples/node-dashboard in the sources",
+            _reachable(config.host),
+            port,
+        )
     supervisor.start()
     http = _HttpLoop(server, signals.first)
     signals.first.wait()
@@ -167,6 +176,13 @@ class Signals:
             self.first.set()
         elif self._clock() - self._began >= TOGETHER_S:
             self.second.set()
+
+
+def _reachable(host: str) -> str:
+    """Returns the name under which a browser on this machine finds a server that listens there."""
+    if is_everywhere(host):
+        return "localhost"
+    return f"[{host}]" if ":" in host else host
 
 
 class _HttpLoop:

@@ -310,6 +310,9 @@ class Config:
     log_format: LogFormat = _setting(  # noqa: RUF009
         "text", OneOf(LOG_FORMATS), "lines of the log: text, or json for one object a line"
     )
+    page: Switch = _setting(  # noqa: RUF009
+        "on", OneOf(SWITCH), "the page at / that shows the server in a browser: on or off"
+    )
     log_level: str = _setting("info", OneOf(LOG_LEVELS), f"one of {', '.join(LOG_LEVELS)}")
 
     @property

@@ -3,6 +3,9 @@ current state. Only this module uses prometheus_client."""
 
 from __future__ import annotations
 
+import threading
+import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Literal
 
@@ -28,6 +31,8 @@ OTHER_ROUTE = "other"
 GAP_BUCKETS = (0.01, 0.02, 0.04, 0.07, 0.1, 0.15, 0.2, 0.3, 0.5, 0.7, 1, 2, 5, 10, 30, 60)
 FIRST_TOKEN_BUCKETS = (*GAP_BUCKETS, 120, 300)
 
+RATE_S = 5.0
+
 Outcome = Literal[
     "ok",
     "invalid",
@@ -41,6 +46,36 @@ Outcome = Literal[
 ]
 
 
+class Rate:
+    """How many tokens came in a second, on average over the last RATE_S seconds. Its methods may be
+    called from any thread."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._came: deque[tuple[float, int]] = deque()
+
+    def add(self, n: int) -> None:
+        """Counts tokens that have come now."""
+        with self._lock:
+            self._came.append((self._clock(), n))
+            self._forget()
+
+    def value(self) -> float:
+        """Returns tokens per second, to tenths; over the time since the first, if that is less."""
+        with self._lock:
+            self._forget()
+            if not self._came:
+                return 0.0
+            seconds = max(1.0, self._clock() - self._came[0][0])
+            return round(sum(n for _, n in self._came) / seconds, 1)
+
+    def _forget(self) -> None:
+        begin = self._clock() - RATE_S
+        while self._came and self._came[0][0] < begin:
+            self._came.popleft()
+
+
 class Metrics:
     """Counters and times since the server's start, in a registry of its own. All methods may be
     called from any thread. `health` and `background`, which counts the responses in the background,
@@ -52,6 +87,7 @@ class Metrics:
         # Else each counter gets a second series with the time it was created.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         registry = self._registry = CollectorRegistry()
+        self._rate = Rate()
         self._requests = Counter(
             "sheily_requests",
             "Requests that have ended, by route and outcome.",
@@ -92,6 +128,14 @@ class Metrics:
 
     def first_token(self, seconds: float) -> None:
         self._first_token.observe(seconds)
+
+    def tokens(self, n: int) -> None:
+        """Counts tokens that an answer has got now."""
+        self._rate.add(n)
+
+    def tokens_per_second(self) -> float:
+        """Returns what all answers together get now, as Rate."""
+        return self._rate.value()
 
     def token_gap(self, seconds: float) -> None:
         self._token_gap.observe(seconds)

@@ -105,6 +105,9 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
 def _responses(route: Route) -> dict[str, Any]:
     schema = _reference(route.answer) if route.answer else {"type": "object"}
     content: dict[str, Any] = {JSON: {"schema": schema}}
+    if route.kinds:
+        json = content if route.answer else {}
+        content = json | {kind: {"schema": {"type": "string"}} for kind in route.kinds}
     if route.text:
         content = {TEXT: {"schema": {"type": "string"}}}
     if route.events:

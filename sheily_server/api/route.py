@@ -60,6 +60,10 @@ class Asked(Protocol):
         """Returns the decoded body, once there is room for the request. Raises ServiceError."""
         ...
 
+    def header(self, name: str) -> str:
+        """Returns a header of the request; empty without it."""
+        ...
+
     def hold(self, n_bytes: int) -> None:
         """Takes room until the end of the request for bytes that are in memory because of it, and
         not in its body. Raises QueueFullError."""
@@ -87,13 +91,15 @@ class Events(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """A whole response. `turn` is set if it is an answer of the model."""
+    """A whole response. `turn` is set if it is an answer of the model. `headers` are others than
+    those of every response."""
 
     body: bytes
     _: KW_ONLY
     status: int = 200
     content_type: str = JSON
     turn: Turn | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +151,10 @@ class Route:
     too. `events` are the structs in a stream of its answer. `also` describes statuses besides 200
     with which it sends its answer. `errors` are statuses besides those that every route can answer
     with; the `dialect` says how they are written. `query` is the struct of the fields behind the
-    path. `text`: the answer is not JSON. `open`: no key is needed. `waits`: its handler may wait,
-    for the disk or for events: it counts with the POST requests, of which only so many are handled
-    at a time.
+    path. `text`: the answer is not JSON. `kinds` are other content types than JSON that it has,
+    instead of JSON where there is no `answer`. `open`: no key is needed. `page`: it is part of the
+    page that LLM_PAGE=off leaves out. `waits`: its handler may wait, for the disk or for events: it
+    counts with the POST requests, of which only so many are handled at a time.
     """
 
     id: str
@@ -164,7 +171,9 @@ class Route:
     examples: Mapping[str, Any] = field(default_factory=dict)
     query: type[Struct] | None = None
     text: bool = False
+    kinds: tuple[str, ...] = ()
     open: bool = False
+    page: bool = False
     waits: bool = False
 
     @property

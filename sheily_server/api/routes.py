@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
+from ..config import Config
 from . import models, openapi, simple, status, tokens
 from .anthropic import routes as anthropic
 from .completions import routes as completions
 from .dialect import Dialect
 from .openai_chat import routes as openai_chat
 from .openai_chat.dialect import OPENAI
+from .page import routes as page
 from .responses import routes as responses
 from .route import Asked, Route, Service, Whole
 
 
 def document(service: Service, asked: Asked) -> Whole:
-    return Whole(msgspec.json.encode(openapi.document(ROUTES)))
+    return Whole(msgspec.json.encode(openapi.document(served(service.config))))
 
 
 ROUTES = (
@@ -34,10 +38,19 @@ ROUTES = (
         summary="This document, in OpenAPI 3.1",
         handle=document,
     ),
+    *page.ROUTES,
 )
 
-OPEN_PATHS = tuple(route.path for route in ROUTES if route.open)
-"""Paths that need no key: they tell whether the server is alive."""
+
+def served(config: Config, routes: Sequence[Route] = ROUTES) -> tuple[Route, ...]:
+    """Returns the routes that a server with these settings has."""
+    return tuple(route for route in routes if config.page == "on" or not route.page)
+
+
+def open_paths(routes: Sequence[Route]) -> tuple[str, ...]:
+    """Returns the paths that need no key: they tell whether the server is alive."""
+    return tuple(route.path for route in routes if route.open)
+
 
 _OTHER_DIALECTS = {
     path: route.dialect for route in ROUTES if route.dialect is not OPENAI for path in route.paths

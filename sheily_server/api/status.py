@@ -28,7 +28,8 @@ class Health(Struct, frozen=True, kw_only=True):
     request's `n` answers. `last_step_age_s` is null before the engine's first step. `kv_cells`
     counts all KV cells, `kv_cells_used` those of running requests, `kv_cells_cached` those that
     only hold a prefix; all three are null without an engine. `store` is where responses are kept:
-    in a `file`, or in `memory` until the process ends. `sampling` is null until the model's file
+    in a `file`, or in `memory` until the process ends. `tokens_per_second` is what all answers
+    together got in the last five seconds. `sampling` is null until the model's file
     has been read.
     """
 
@@ -52,6 +53,7 @@ class Health(Struct, frozen=True, kw_only=True):
     kv_cells_cached: int | None
     kernel: str | None
     store: Literal["file", "memory"]
+    tokens_per_second: float
     sampling: SamplingDefaults | None
 
 
@@ -85,6 +87,7 @@ def health(service: Service, asked: Asked) -> Whole:
         kv_cells_cached=found.kv_cells_cached,
         kernel=found.engine.kernel if found.engine else None,
         store="file" if service.store.durable else "memory",
+        tokens_per_second=service.metrics.tokens_per_second(),
         sampling=sampling_of(found),
     )
     return Whole(msgspec.json.encode(body), status=200 if found.state == "ready" else 503)

@@ -204,6 +204,7 @@ class Chat:
                     if event.choice in last_came:
                         self._metrics.token_gap(now - last_came[event.choice])
                     last_came[event.choice] = now
+                    self._metrics.tokens(event.n_tokens - turn.n_tokens.get(event.choice, 0))
                     turn.n_tokens[event.choice] = event.n_tokens
                     yield from readers[event.choice].take(event)
                 elif isinstance(event, Prompted):

@@ -21,7 +21,7 @@ from .. import logs, metrics
 from ..api.dialect import Dialect
 from ..api.jobs import Jobs
 from ..api.route import Follow, Route, Service, Stream, event
-from ..api.routes import ROUTES, dialect_of
+from ..api.routes import ROUTES, dialect_of, open_paths, served
 from ..backend.preflight import BACKGROUND, LARGE_BODIES
 from ..backend.supervisor import Supervisor
 from ..budget import Budget
@@ -38,7 +38,6 @@ from .guard import GivenKeys, Guard, check_body_type
 log = logging.getLogger(__name__)
 
 KEEP_ALIVE_S = 10.0
-_ROUTES_HERE = ", ".join(f"{route.method} {route.path}" for route in ROUTES)
 MAX_BODY_BYTES = 4 * 1024 * 1024
 SMALL_BODY_BYTES = 64 * 1024
 """A body of this size is never refused because of the others."""
@@ -63,7 +62,9 @@ class App:
     def __init__(self, config: Config, supervisor: Supervisor, store: Store) -> None:
         self._config = config
         self._supervisor = supervisor
-        self._guard = Guard(config.host, config.allowed_hosts, config.api_keys)
+        routes = served(config, ROUTES)
+        self._routes_here = ", ".join(f"{route.method} {route.path}" for route in routes)
+        self._guard = Guard(config.host, config.allowed_hosts, config.api_keys, open_paths(routes))
         jobs = Jobs(config.background, Budget(BACKGROUND))
         self._metrics = Metrics(supervisor.health, lambda: jobs.running)
         self._chat = Chat(config, supervisor, metrics=self._metrics)
@@ -84,7 +85,7 @@ class App:
         )
         rules = [
             Rule(_PARAMETER.sub(r"<\1>", path), endpoint=route, methods=[route.method])
-            for route in ROUTES
+            for route in routes
             for path in route.paths
         ]
         self._map = Map(rules, strict_slashes=False, merge_slashes=False, redirect_defaults=False)
@@ -101,7 +102,10 @@ class App:
                 response.headers[dialect.id_header] = request_id
             origin = request.headers.get("Origin")
             for name, value in cors.headers(origin, self._config.cors_origins):
-                response.headers[name] = value
+                if name == "Vary":  # the route may have its own
+                    response.vary.add(value)
+                else:
+                    response.headers[name] = value
             return response(environ, start_response)
         except BaseException:
             response.close()
@@ -144,7 +148,9 @@ class App:
             return Response(status=499)
         except HTTPException as error:
             self._metrics.request(label, "invalid")
-            response = _error_response(_http_error(error, request), dialect, request_id)
+            response = _error_response(
+                _http_error(error, request, self._routes_here), dialect, request_id
+            )
             if isinstance(error, MethodNotAllowed):
                 response.headers["Allow"] = ", ".join(sorted(error.valid_methods or ()))
             return response
@@ -164,7 +170,8 @@ class App:
         """Returns the response of a route. `held` gets what the request gives back at its end."""
         read = partial(self._read, request, held)
         hold = partial(self._hold, held)
-        asked = _Asked(self._caller(request), arguments, request.args.to_dict(), read, hold)
+        header = partial(_header, request)
+        asked = _Asked(self._caller(request), arguments, request.args.to_dict(), read, hold, header)
         reply = route.handle(self._service, asked)
         if isinstance(reply, Stream | Follow):
             response = _stream_response(self._events(route, reply, asked.caller, request_id))
@@ -176,7 +183,7 @@ class App:
             if asked.caller.gone():  # nobody is left to read it
                 raise ClientGoneError
             _log_request(request_id, reply.status, reply.turn)
-        return Response(reply.body, reply.status, content_type=reply.content_type)
+        return Response(reply.body, reply.status, reply.headers, content_type=reply.content_type)
 
     def _work(
         self, route: Route, request: Request, request_id: str, arguments: Mapping[str, str]
@@ -281,6 +288,11 @@ class _Asked:
     query: Mapping[str, str]
     read: Callable[..., Any]
     hold: Callable[[int], None]
+    header: Callable[[str], str]
+
+
+def _header(request: Request, name: str) -> str:
+    return request.headers.get(name, "")
 
 
 def _stream_response(events: Iterator[bytes]) -> Response:
@@ -323,10 +335,10 @@ def _error_response(error: ServiceError, dialect: Dialect, request_id: str) -> R
     return response
 
 
-def _http_error(error: HTTPException, request: Request) -> HttpError:
+def _http_error(error: HTTPException, request: Request, routes: str) -> HttpError:
     status = error.code or 500
     messages = {
-        404: f"There is no {request.path} here; there are {_ROUTES_HERE}.",
+        404: f"There is no {request.path} here; there are {routes}.",
         405: f"{request.path} does not take {request.method}.",
     }
     codes = {404: "not_found", 405: "method_not_allowed", 413: "request_too_large"}

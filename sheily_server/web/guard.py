@@ -11,7 +11,6 @@ import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from ..api.routes import OPEN_PATHS
 from ..hosts import (
     HostPort,
     is_address,
@@ -54,10 +53,17 @@ class Guard:
     carry the foreign name in `Host`. The name must therefore be a loopback one, the configured
     `host`, or in `allowed_hosts`, where `*` allows all and a port holds for itself alone. A server
     that others can reach also has its machine's own names, which no foreign page has. Addresses
-    cannot be rebound: a server that listens on all addresses accepts every address.
+    cannot be rebound: a server that listens on all addresses accepts every address. `open_paths`
+    need no key.
     """
 
-    def __init__(self, host: str, allowed_hosts: Iterable[str], keys: Iterable[str]) -> None:
+    def __init__(
+        self,
+        host: str,
+        allowed_hosts: Iterable[str],
+        keys: Iterable[str],
+        open_paths: Iterable[str] = (),
+    ) -> None:
         allowed = [found for each in allowed_hosts if (found := parse_allowed(each)) is not None]
         self._every_host = "*" in allowed_hosts
         self._hosts = {HostPort(normal(host), None), *allowed}
@@ -65,6 +71,7 @@ class Guard:
             self._hosts |= {HostPort(name, None) for name in own_names()}
         self._every_address = is_everywhere(host)
         self._keys = [key.encode() for key in keys]
+        self._open_paths = frozenset(open_paths)
 
     def check(self, method: str, path: str, host: str | None, keys: GivenKeys) -> None:
         """Raises HttpError: 403 for the host name, 401 for the key."""
@@ -76,7 +83,8 @@ class Guard:
                 "host_not_allowed",
             )
         # Browsers send no key with a CORS preflight request.
-        needs_key = bool(self._keys) and method != "OPTIONS" and path.rstrip("/") not in OPEN_PATHS
+        is_open = (path.rstrip("/") or "/") in self._open_paths
+        needs_key = bool(self._keys) and method != "OPTIONS" and not is_open
         if needs_key and not self._has(keys.key):
             problem = "The API key is not one of this server's."
             if not (keys.authorization or keys.api_key):

@@ -551,7 +551,7 @@ def test_a_missing_model_at_the_default_path(tmp_path: Path, start: Start) -> No
     program = start("--port=0", LLM_MODEL_PATH="models/none.gguf")
     reason = program.listening("failed").health()["reason"]
     assert str(tmp_path / "models" / "none.gguf") in reason
-    until(lambda: all(line.strip() in program.log for line in reason.splitlines()))
+    until(lambda: all(line in program.log for line in reason.splitlines()))
     assert program.complete("hi").status == 500
     program.process.terminate()
     assert program.ended() == 0

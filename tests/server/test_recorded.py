@@ -104,6 +104,9 @@ HISTORY = [
 
 EXCHANGES = [
     # Every endpoint.
+    get("ready", "root", "/"),
+    get("keys", "root-needs-none", "/"),
+    get("missing", "root", "/"),
     get("ready", "health", "/health"),
     get("ready", "livez", "/livez"),
     get("ready", "openapi", "/openapi.json"),

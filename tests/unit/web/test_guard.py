@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sheily_server.api.routes import ROUTES, open_paths
 from sheily_server.keys import parse_keys, read_keys
 from sheily_server.web.errors import HttpError
 from sheily_server.web.guard import GivenKeys, Guard, check_body_type
@@ -253,9 +254,9 @@ def test_of_two_headers_one_decides(authorization: str, api_key: str, comes_in: 
     assert found == (None if comes_in else NO_KEY)
 
 
-@pytest.mark.parametrize("path", ["/health", "/livez", "/health/"])
+@pytest.mark.parametrize("path", ["/health", "/livez", "/health/", "/", "/favicon.ico"])
 def test_whether_the_server_lives_may_be_asked_without_a_key(path: str) -> None:
-    ours = Guard("127.0.0.1", (), KEYS)
+    ours = Guard("127.0.0.1", (), KEYS, open_paths(ROUTES))
     for wrong in WRONG:
         assert refusal(ours, authorization=wrong, method="GET", path=path) is None
     assert refusal(ours, "evil.example", path=path) == FOREIGN

@@ -1,0 +1,1 @@
+"""GET /: what a browser shows of this server, and the same for programs."""
