@@ -12,30 +12,33 @@ NOTICEABLE = 0.1
 
 
 class OtherPrograms:
-    """Counts from its creation on. `stat` is as /proc/stat."""
+    """Counts from its creation until `stop`. `stat` is as /proc/stat."""
 
     def __init__(self, stat: Path = STAT) -> None:
         self._stat = stat
         self._began = time.monotonic()
         self._busy = _busy_s(stat)
         self._own = _own_s()
+        self._share: float | None = None
+
+    def stop(self) -> None:
+        busy, seconds = _busy_s(self._stat), time.monotonic() - self._began
+        if busy is not None and self._busy is not None and seconds > 0:
+            others = busy - self._busy - (_own_s() - self._own)
+            self._share = min(max(others / (seconds * (os.cpu_count() or 1)), 0.0), 1.0)
 
     def share(self) -> float | None:
         """Returns the share of all CPUs, from 0 to 1; None where the system does not tell."""
-        busy, seconds = _busy_s(self._stat), time.monotonic() - self._began
-        if busy is None or self._busy is None or seconds <= 0:
-            return None
-        others = busy - self._busy - (_own_s() - self._own)
-        return min(max(others / (seconds * (os.cpu_count() or 1)), 0.0), 1.0)
+        return self._share
 
     def sentences(self) -> list[str]:
         """Says that the machine was busy, if it was."""
-        share = self.share()
-        if share is None or share < NOTICEABLE:
+        if self._share is None or self._share < NOTICEABLE:
             return []
         return [
-            f"Other programs took {share:.0%} of the CPUs meanwhile: this machine can do more, and "
-            "the figures would differ the next time. Measure again when it does nothing else."
+            f"Other programs took {self._share:.0%} of the CPUs meanwhile: this machine can do "
+            "more, and the figures would differ the next time. Measure again when it does nothing "
+            "else."
         ]
 
 

@@ -127,6 +127,7 @@ def _tune(options: argparse.Namespace, server: str) -> int:
             deadline = began + options.seconds
             outcome = Search(bench, machine, screen, clock=time.monotonic, deadline=deadline).run()
             n_bytes = bench.n_bytes
+        others.stop()
     finally:
         screen.close()
     record.write(

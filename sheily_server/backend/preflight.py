@@ -84,14 +84,11 @@ class Free:
 def problem(config: Config, model: GGUF, free: Free) -> str | None:
     """Says why the model cannot be loaded with these settings, and the largest context that could.
     Returns None when it fits, or when its file does not tell the size of its KV cache."""
-    a_token = kv_bytes_a_token(config, model)
-    if a_token is None:
+    a_token, needed = kv_bytes_a_token(config, model), needed_bytes(config, model)
+    if a_token is None or needed is None or needed <= free.n_bytes:
         return None
     kv = a_token * config.parallel * config.context_size
     work = _work(config, model)
-    needed = model.tensor_bytes + kv + BUFFERS + work
-    if needed <= free.n_bytes:
-        return None
     sentence = (
         f"The model does not fit into memory: it needs {_gb(model.tensor_bytes)}, its KV cache for "
         f"{config.parallel} x {config.context_size} tokens {_gb(kv)}, buffers {_gb(BUFFERS)} and "
@@ -105,6 +102,15 @@ def problem(config: Config, model: GGUF, free: Free) -> str | None:
         if room >= LEAST_CONTEXT:
             return f"{sentence} LLM_CONTEXT_SIZE={room} would fit with LLM_PARALLEL={n}."
     return f"{sentence} No context would fit."
+
+
+def needed_bytes(config: Config, model: GGUF) -> float | None:
+    """Returns the memory that the model and its requests may take; None as for `problem`."""
+    a_token = kv_bytes_a_token(config, model)
+    if a_token is None:
+        return None
+    kv = a_token * config.parallel * config.context_size
+    return model.tensor_bytes + kv + BUFFERS + _work(config, model)
 
 
 def _work(config: Config, model: GGUF, context_size: int | None = None) -> int:

@@ -74,6 +74,30 @@ def _tune_options(called: str) -> argparse.ArgumentParser:
     return parser(f"{called} tune")
 
 
+def _bench(arguments: Sequence[str], called: str) -> int:
+    from . import bench
+
+    return bench.main(arguments, f"{called} bench")
+
+
+def _bench_options(called: str) -> argparse.ArgumentParser:
+    from . import bench
+
+    return bench.options(f"{called} bench")
+
+
+def _doctor(arguments: Sequence[str], called: str) -> int:
+    from . import doctor
+
+    return doctor.main(arguments, f"{called} doctor")
+
+
+def _doctor_options(called: str) -> argparse.ArgumentParser:
+    from . import doctor
+
+    return doctor.options(f"{called} doctor")
+
+
 def _completion(arguments: Sequence[str], called: str) -> int:
     from . import completion
 
@@ -97,6 +121,8 @@ COMMANDS: Mapping[str, Command] = {
     "ask": _client("ask", "ask a running server one question"),
     "health": _client("health", "show the state of a running server"),
     "tune": Command("find the fastest settings for this machine", _tune, _tune_options),
+    "bench": Command("measure how fast this machine computes a model", _bench, _bench_options),
+    "doctor": Command("say what a start needs that is not there", _doctor, _doctor_options),
     "completion": Command(
         "print a shell's script that completes these commands", _completion, _completion_options
     ),

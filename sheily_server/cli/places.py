@@ -33,10 +33,11 @@ def folders() -> tuple[Path, Path]:
 
 
 def find(name: str) -> Path | None:
-    """Returns the file of a model: a short name, the name of a file in one of the folders, or a
-    path. None if there is no such file."""
-    if os.sep in name:
-        path = Path(name).expanduser().absolute()
-        return path if path.is_file() else None
+    """Returns the file of a model: a short name, a path, or the name of a file in one of the
+    folders. None if there is no such file."""
+    if name.lower() not in FILES:
+        path = Path(os.path.expanduser(name)).absolute()
+        if path.is_file():
+            return path
     file = FILES.get(name.lower(), name)
     return next((path for folder in folders() if (path := folder / file).is_file()), None)

@@ -55,8 +55,8 @@ def _resolves(host: str) -> bool:
         return False
 
 
-def _user(host: str, port: int) -> str:
-    """Says which program has a port, as far as it tells."""
+def own_server(host: str, port: int) -> str | None:
+    """Returns the model of a server of this project that has the port; None if there is none."""
     local = "127.0.0.1" if is_everywhere(host) else host
     connection = http.client.HTTPConnection(local, port, timeout=PROBE_S)
     with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
@@ -66,5 +66,13 @@ def _user(host: str, port: int) -> str:
         finally:
             connection.close()
         if isinstance(found, dict) and found.keys() >= _OWN_FIELDS:
-            return f"by another server of SHEILY, with the model {found['model']!r}"
-    return "by another program"
+            return str(found["model"])
+    return None
+
+
+def _user(host: str, port: int) -> str:
+    """Says which program has a port, as far as it tells."""
+    model = own_server(host, port)
+    if model is None:
+        return "by another program"
+    return f"by another server of SHEILY, with the model {model!r}"
