@@ -139,7 +139,8 @@ def test_named_targets_of_make_exist(name: str) -> None:
 def test_it_is_short_and_begins_with_an_answer(name: str) -> None:
     assert len(whole(name).splitlines()) <= MOST_LINES
     commands = [text for _, text in READMES[name][FIRST].blocks]
-    assert [re.findall("git clone|make serve|curl http|pip install", text) for text in commands] == [
+    kinds = "git clone|make serve|curl http|pip install"
+    assert [re.findall(kinds, text) for text in commands] == [
         ["git clone", "make serve"],
         ["curl http"],
         ["pip install"],
