@@ -13,6 +13,7 @@ import pytest
 from openai import OpenAI
 
 from sheily_native import Context, Entry, Model, Sampler, SamplingParams
+from sheily_server.api.page.document import QUESTION
 from sheily_server.templates.base import Message
 from sheily_server.templates.registry import recognize, render
 from tests.support import models
@@ -41,6 +42,22 @@ def text_of(client: OpenAI, question: str, **options: Any) -> str:
 
 def test_the_model_is_listed(openai_client: OpenAI) -> None:
     assert [model.id for model in openai_client.models.list()] == [MODEL]
+
+
+def test_the_first_example_comes_out_right(
+    openai_client: OpenAI, smollm2_server: RealServer
+) -> None:
+    """As the page and the READMEs have it: without a word on sampling."""
+    sampling = smollm2_server.health()["sampling"]
+    assert (sampling["temperature"], sampling["sources"]["temperature"]) == (0.2, "makers")
+    for seed in range(5):
+        answer = openai_client.chat.completions.create(
+            model=MODEL,
+            messages=[{"role": "user", "content": QUESTION}],
+            seed=seed,
+            max_tokens=60,
+        )
+        assert "Tokyo" in (answer.choices[0].message.content or "")
 
 
 def test_an_answer_has_every_field(openai_client: OpenAI) -> None:

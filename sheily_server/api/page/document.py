@@ -20,10 +20,8 @@ _HTML = Template(_FILES.joinpath("page.html").read_text(encoding="utf-8"))
 _CSS = _FILES.joinpath("page.css").read_text(encoding="utf-8")
 _JS = _FILES.joinpath("page.js").read_text(encoding="utf-8")
 ICON = _FILES.joinpath("favicon.svg").read_bytes()
-QUESTION: Mapping[Language, str] = {
-    "en": "What is photosynthesis?",
-    "es": "¿Qué es la fotosíntesis?",
-}
+QUESTION = "What is the capital of Japan?"
+"""In every language: the model of the first run knows English alone, and this."""
 
 
 def _hash(text: str) -> str:
@@ -46,7 +44,6 @@ def render(language: Language, *, origin: str, model: str, state: str, needs_key
     """Returns the page in UTF-8. `origin` is where its reader found the server, such as
     `http://127.0.0.1:8005`."""
     words = FIXED[language]
-    question = QUESTION[language]
     values = {
         **words,
         "lang": language,
@@ -59,8 +56,8 @@ def render(language: Language, *, origin: str, model: str, state: str, needs_key
         "model": model,
         "state": state,
         "state_words": STATES[language].get(state, state),
-        "curl": curl(origin, model, question, needs_key),
-        "python": python(origin, model, question, needs_key),
+        "curl": curl(origin, model, QUESTION, needs_key),
+        "python": python(origin, model, QUESTION, needs_key),
         "npm": f"LLM_URL={shlex.quote(origin)} npm --prefix examples/node-dashboard start",
     }
     escaped = {name: html.escape(value) for name, value in values.items()}
