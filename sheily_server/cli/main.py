@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ..shell import program, sheily
-from ..version import ShowVersion
+from ..version import ShowVersion, versions
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,10 +135,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Returns the exit code: that of the command, 2 for a word that is none."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     called = program()
-    if given and given[0] in COMMANDS:
-        return COMMANDS[given[0]].run(given[1:], called)
-    _parser(called).parse_args(given)
-    return 2
+    if not (given and given[0] in COMMANDS):
+        _parser(called).parse_args(given)
+        return 2
+    try:
+        code = COMMANDS[given[0]].run(given[1:], called)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Nobody reads; and Python is to find no broken pipe at its end.
+        with open(os.devnull, "w") as nothing:
+            os.dup2(nothing.fileno(), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
+    return code
+
+
+class _ShowVersion(ShowVersion):
+    """Adds the build that this CPU gets to the versions."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from sheily_native import NotBuiltError, build_info
+
+        try:
+            build = f", {build_info().name} build"
+        except NotBuiltError:
+            build = ""  # which versions() says
+        print(f"{versions()}{build}")
+        parser.exit()
 
 
 def _parser(called: str) -> argparse.ArgumentParser:
@@ -146,7 +170,7 @@ def _parser(called: str) -> argparse.ArgumentParser:
         description="A local, OpenAI-compatible LLM server for the CPU.",
         epilog=f"`{sheily('COMMAND', '--help')}` says more of each.",
     )
-    parser.add_argument("--version", action=ShowVersion)
+    parser.add_argument("--version", action=_ShowVersion)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, command in COMMANDS.items():
         commands.add_parser(name, help=command.help)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -67,6 +68,29 @@ def test_commands_beside_the_native_library_run_without_it() -> None:
     )
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout.startswith(b"smollm2 ")
+
+
+def test_the_version_names_llama_cpp_and_the_build_where_there_is_one() -> None:
+    done = _run("--version")
+    assert re.fullmatch(
+        rb"sheily-server \d[\w.]*, (llama\.cpp b\d+, \w+ build|without its compiled part)\n",
+        done.stdout,
+    )
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as stdout:
+        done = subprocess.run(
+            [sys.executable, "-m", "sheily_server.cli", "fetch", "--list"],
+            cwd=ROOT,
+            stdout=stdout,
+            stderr=subprocess.PIPE,
+            timeout=WAIT,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (128 + 13, b"")
 
 
 @pytest.mark.parametrize("shell", SHELLS)
