@@ -180,6 +180,10 @@ def test_the_wheel_holds_the_packages_and_nothing_of_the_source(wheel: Path) -> 
         *(f"{folder}build_info.json" for folder in BUILDS),
         "sheily_native/LICENSE.llama.cpp.txt",
         "sheily_native/LICENSE.libgomp.txt",
+        *(
+            f"sheily_server/api/page/{name}"
+            for name in ("page.html", "page.css", "page.js", "favicon.svg")
+        ),
     }
     assert [info["name"] for info in infos] == ["v2", "v3", "v4"]
     assert "GCC Runtime Library Exception" in " ".join(licence.split())
