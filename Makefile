@@ -31,7 +31,7 @@ endif
 
 .DELETE_ON_ERROR:
 .PHONY: help serve develop wheel test test-optimized test-browser test-clients test-clients-light sanitize \
-	fuzz soak torture nightly check lint types format format-check test-packaging clean FORCE
+	fuzz soak torture nightly check lint types format format-check test-packaging test-userlands clean FORCE
 
 help:
 	@echo 'make serve           build, fetch a small model, start the server on port $(LLM_PORT)'
@@ -51,6 +51,7 @@ help:
 	@echo 'make develop         build, install the packages of all targets'
 	@echo 'make wheel           one wheel for every x86-64 Linux, in dist/; OLD_GLIBC=1 for older ones too'
 	@echo 'make test-packaging  build and install sdist and wheels (minutes)'
+	@echo 'make test-userlands  the portable wheel in Debian 11, 12 and 13 and on older CPUs (as root)'
 	@echo 'make clean           remove what was built (not .venv, models and vendor/llama.cpp)'
 
 # --- the environment and the one build in it ------------------------------------------------------
@@ -69,7 +70,7 @@ MODULES := $(shell find sheily_native sheily_server -name '*.py' | sort | cksum)
 FOR_TESTS := test test-optimized test-clients test-clients-light sanitize fuzz fuzz-% soak torture \
 	nightly
 FOR_BROWSER := test-browser
-FOR_DEVELOPERS := develop wheel check lint types format format-check test-packaging
+FOR_DEVELOPERS := develop wheel check lint types format format-check test-packaging test-userlands
 HAD := $(shell sed -n 1p '$(STAMP)' 2>/dev/null)
 HAD_OPTIONS := $(shell sed -n 2p '$(STAMP)' 2>/dev/null)
 WANTED := run $(HAD) $(if $(filter $(FOR_TESTS),$(MAKECMDGOALS)),test) \
@@ -213,7 +214,12 @@ wheel: $(STAMP)
 	$(BIN)/python -m tools.make_wheel $(if $(OLD_GLIBC),--old-glibc)
 
 test-packaging: $(STAMP)
-	$(BIN)/python -m pytest -m packaging tests/packaging
+	$(BIN)/python -m pytest -m 'packaging and not heavy' tests/packaging
+
+# Debian 11, 12 and 13, and older CPUs: minutes, and 2 GB, the first time. For root.
+test-userlands: $(STAMP) $(SMOLLM2)
+	$(BIN)/python -m tools.make_wheel --old-glibc
+	$(BIN)/python -m pytest -m heavy tests/packaging
 
 clean:
 	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
