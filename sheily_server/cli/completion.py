@@ -16,7 +16,13 @@ from .places import FILES
 SHELLS = ("bash", "zsh", "fish")
 _FILES = {"api_key_file", "file", "model_path", "out", "store", "tuned"}
 _FOLDERS = {"to"}
-_MODELS = {("serve", "model"), ("fetch", "name"), ("doctor", "model"), ("bench", "model")}
+_MODELS = {
+    ("serve", "model"),
+    ("fetch", "name"),
+    ("doctor", "model"),
+    ("bench", "model"),
+    ("tune", "model"),
+}
 
 
 def options(program: str) -> argparse.ArgumentParser:

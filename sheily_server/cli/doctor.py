@@ -73,6 +73,9 @@ def main(arguments: Sequence[str], program: str) -> int:
     if wrong:
         print(f"\nTo mend first: {', '.join(finding.about for finding in wrong)}.")
         return 1
+    if any(finding.about == "port" and finding.state == "note" for finding in findings):
+        print("\nNothing is wrong, and a server runs already.")
+        return 0
     words = ["serve"] if chosen.model is None else ["serve", chosen.model]
     print(f"\nNothing stops the server: {sheily(*words)}")
     return 0

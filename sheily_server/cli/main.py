@@ -67,7 +67,10 @@ def _client(name: str, help: str) -> Command:
 def _tune(arguments: Sequence[str], called: str) -> int:
     from sheily_native.tune.__main__ import main
 
-    return main(arguments, program=f"{called} tune", server=sheily("serve"))
+    from .places import FILES, find
+
+    words = [str(find(word) or word) if word.lower() in FILES else word for word in arguments]
+    return main(words, program=f"{called} tune", server=sheily("serve"))
 
 
 def _tune_options(called: str) -> argparse.ArgumentParser:

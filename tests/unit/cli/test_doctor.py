@@ -159,13 +159,18 @@ def test_a_port_that_another_program_has(model: Path, taken: int) -> None:
 
 
 def test_a_port_that_our_own_server_has(
-    model: Path, taken: int, monkeypatch: pytest.MonkeyPatch
+    model: Path,
+    taken: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setattr(doctor, "own_server", lambda host, port: "llama")
     finding = _only(model, "port")
     assert finding.state == "note"
     assert "'llama'" in finding.text
     assert finding.commands[0].endswith(" health")
+    assert doctor.main([str(model)], PROGRAM) == 0
+    assert capsys.readouterr().out.endswith("a server runs already.\n")
 
 
 def test_the_store(model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,8 @@ import pytest
 
 from sheily_server.cli.completion import SHELLS
 from sheily_server.cli.main import COMMANDS, main
+from sheily_server.cli.places import FILES, user_folder
+from sheily_server.shell import sheily
 from tests.support.models import ROOT
 from tests.support.waiting import WAIT
 
@@ -76,6 +78,28 @@ def test_the_version_names_llama_cpp_and_the_build_where_there_is_one() -> None:
         rb"sheily-server \d[\w.]*, (llama\.cpp b\d+, \w+ build|without its compiled part)\n",
         done.stdout,
     )
+
+
+def test_tune_takes_the_short_name_of_a_fetched_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[list[str]] = []
+
+    def tune(arguments: list[str], *, program: str, server: str) -> int:
+        assert program.endswith(" tune")
+        assert server == sheily("serve")
+        given.append(arguments)
+        return 0
+
+    monkeypatch.setattr("sheily_native.tune.__main__.main", tune)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert main(["tune", "smollm2"]) == 0
+    path = user_folder() / FILES["smollm2"]
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"GGUF")
+    assert main(["tune", "--seconds", "5", "smollm2"]) == 0
+    assert given == [["smollm2"], ["--seconds", "5", str(path)]]
 
 
 def test_a_reader_that_leaves_is_no_error() -> None:
