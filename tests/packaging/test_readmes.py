@@ -75,7 +75,10 @@ def inline(section: Section) -> list[str]:
 
 
 def told_by(path: str) -> str:
-    with urllib.request.urlopen(f"http://127.0.0.1:{path}", timeout=100) as response:
+    """What a browser gets."""
+    accept = {"Accept": "text/html,*/*;q=0.8"}
+    request = urllib.request.Request(f"http://127.0.0.1:{path}", headers=accept)
+    with urllib.request.urlopen(request, timeout=100) as response:
         assert response.status == 200
         text: str = response.read().decode()
         return text
@@ -173,6 +176,7 @@ class Walk:
         expect(self.server, r"\bready: ")
         assert f"http://127.0.0.1:{PORT}" in self.server.log
         assert json.loads(told_by(f"{PORT}/health"))["state"] == "ready"
+        assert "<title>SHEILY</title>" in told_by(f"{PORT}/")
 
     def _ask(self, command: str) -> None:
         assert f"http://127.0.0.1:{PORT}/" in command
@@ -271,7 +275,7 @@ def pack(clone: Path) -> None:
     with zipfile.ZipFile(clone / "dist" / f"sheily_server-{version}-{tag}.whl", "w") as wheel:
         for package in ("sheily_server", "sheily_native"):
             for path in sorted((clone / package).rglob("*")):
-                if path.suffix in (".py", ".so", ".json") or path.name == "py.typed":
+                if path.is_file() and not {"__pycache__", "csrc"} & set(path.parts):
                     wheel.write(path, path.relative_to(clone))
         for name, text in texts.items():
             wheel.writestr(name, text)

@@ -20,7 +20,7 @@ STATES: Mapping[Language, Mapping[str, str]] = {
         "loading": "Cargando el modelo",
         "ready": "Listo",
         "restarting": "Reiniciando",
-        "draining": "Deteniéndose",
+        "draining": "Apagándose",
         "failed": "No hay modelo con el que responder",
         "unreachable": "No se puede conectar con el servidor",
     },
@@ -70,11 +70,11 @@ FIXED: Mapping[Language, Mapping[str, str]] = {
         "other": "Español",
     },
     "es": {
-        "about": "Un modelo de lenguaje en tu propio ordenador, para programas que usan la API de "
+        "about": "Un modelo de lenguaje en tu propio equipo, para programas que usan la API de "
         "OpenAI o la de Anthropic. Lo que le envías no sale de ahí.",
-        "lines": "Descarga un modelo pequeño y sírvelo",
+        "lines": "Descarga un modelo pequeño y arranca el servidor",
         "model_word": "Modelo",
-        "speed_word": "Velocidad ahora",
+        "speed_word": "Velocidad actual",
         "running_word": "En curso",
         "queued_word": "En espera",
         "context_word": "Contexto",

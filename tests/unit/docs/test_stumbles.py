@@ -27,6 +27,10 @@ STUMBLES: dict[str, list[str]] = {
         "tests/server/test_sampling.py::test_what_is_not_said_is_as_the_model_wants_it",
         "tests/unit/backend/test_sampling.py::test_what_the_makers_published",
     ],
+    "5: the logged address shows JSON in a browser": [
+        "tests/server/test_root.py::test_a_browser_gets_the_page",
+        "tests/browser/test_root_page.py::test_in_the_reader_s_language",
+    ],
     "6: a setting that cannot be used shows only after the start": [
         "tests/e2e/test_tuned.py::test_a_kernel_that_is_not_there_stops_the_start",
         "tests/unit/backend/test_kernels.py::test_a_kernel_that_is_not_there_names_its_variable_and_the_choices",
