@@ -26,7 +26,7 @@ from tests.support.models import ROOT
 from tests.support.processes import heaps_of_threads
 from tests.support.program import PROGRAM, Program
 from tests.support.serving import completion, read_to_end, read_until
-from tests.support.waiting import until
+from tests.support.waiting import WAIT, until
 
 pytestmark = pytest.mark.http
 
@@ -545,6 +545,17 @@ def test_the_log_has_no_words_of_a_conversation(start: Start) -> None:
     program.complete("secretword", temperature=9)
     program.request_lines(3)
     assert "secret" not in program.log
+
+
+def test_the_log_names_the_page(start: Start) -> None:
+    program = start("--port=0").listening()
+    line = f"in a browser: {program.url}/; for a page to chat, examples/node-dashboard"
+    assert line in program.log
+    assert program.get("/", Accept="text/html").body.startswith(b"<!doctype html>")
+    everywhere = start("--port=0", "--host=0.0.0.0", LLM_API_KEY="a-secret-key")
+    assert everywhere.wait_for_line(r"in a browser: http://localhost:(\d+)/", WAIT)
+    without = start("--port=0", "--page=off").listening()
+    assert "in a browser" not in without.log
 
 
 def test_a_missing_model_at_the_default_path(tmp_path: Path, start: Start) -> None:
