@@ -145,6 +145,7 @@ class Walk:
             ("chat", CHATS, self._chat),
             ("ask", "curl .*/v1/chat/completions", self._ask),
             ("dashboard", ".*npm start", self._dashboard),
+            ("doctor", r"\S*sheily doctor$", self._doctor),
             ("install", "python3 -m venv .* && .*pip install ", self.run),
             ("shell", "cd ", self.run),
         ):
@@ -193,6 +194,12 @@ class Walk:
             assert said.strip(), terminal.text
             terminal.type(CTRL_D)
             assert terminal.ended() == 0
+
+    def _doctor(self, command: str) -> None:
+        """It finds fault with the port that is in use, or with the model that is not there."""
+        told = self.run(f"{command} || test $? = 1")
+        assert re.search(r"^ok +version ", told, re.MULTILINE), told
+        assert re.search(r"^(ok|note|wrong) +model ", told, re.MULTILINE), told
 
     def _dashboard(self, command: str) -> None:
         before = self.folder
