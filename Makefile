@@ -30,8 +30,9 @@ endif
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: help serve develop wheel test test-optimized test-browser test-clients test-clients-light sanitize \
-	fuzz soak torture nightly check lint types format format-check test-packaging test-userlands clean FORCE
+.PHONY: help serve develop wheel test test-optimized test-browser test-clients test-clients-light \
+	sanitize build-arm64 test-arm64 test-container fuzz soak torture nightly check lint types format \
+	format-check test-packaging test-userlands clean FORCE
 
 help:
 	@echo 'make serve           build, fetch a small model, start the server on port $(LLM_PORT)'
@@ -45,7 +46,10 @@ help:
 	@echo 'make fuzz-NAME       one of them: $(FUZZ)'
 	@echo 'make soak            a server under mixed traffic: MINUTES=60, MODEL=FILE'
 	@echo 'make torture         every fault in full (half an hour); MODEL_3B=FILE for a large model'
-	@echo 'make nightly         fuzz, soak and torture, all in full: what is too long for every run'
+	@echo 'make build-arm64     a wheel for Linux on ARM64, by a cross compiler (minutes)'
+	@echo 'make test-arm64      builds it and runs tests under qemu-user, as root (half an hour)'
+	@echo 'make test-container  runs the steps of Containerfile in chroots, as root (minutes)'
+	@echo 'make nightly         all of fuzz, soak, torture, test-arm64, test-container in full'
 	@echo 'make check           lint, types, format-check'
 	@echo 'make format          format Python and C++ files'
 	@echo 'make develop         build, install the packages of all targets'
@@ -68,9 +72,10 @@ MODULES := $(shell find sheily_native sheily_server -name '*.py' | sort | cksum)
 
 # The packages that the goals need. What is there already is kept: a larger set has all of a smaller.
 FOR_TESTS := test test-optimized test-clients test-clients-light sanitize fuzz fuzz-% soak torture \
-	nightly
+	test-arm64 test-container nightly
 FOR_BROWSER := test-browser
-FOR_DEVELOPERS := develop wheel check lint types format format-check test-packaging test-userlands
+FOR_DEVELOPERS := develop wheel build-arm64 check lint types format format-check test-packaging \
+	test-userlands
 HAD := $(shell sed -n 1p '$(STAMP)' 2>/dev/null)
 HAD_OPTIONS := $(shell sed -n 2p '$(STAMP)' 2>/dev/null)
 WANTED := run $(HAD) $(if $(filter $(FOR_TESTS),$(MAKECMDGOALS)),test) \
@@ -186,9 +191,20 @@ torture: $(STAMP) $(SMOLLM2)
 		$(BIN)/python -m pytest tests/robustness/faults; status=$$?; \
 		$(BIN)/python -m tests.robustness.faults.report; exit $$status
 
+# tools/arm64.py and tools/container.py say what each needs. Their caches are under build.
+build-arm64: $(STAMP)
+	$(BIN)/python -m tools.arm64 build
+
+test-arm64: $(STAMP) $(SMOLLM2)
+	$(BIN)/python -m tools.arm64 test
+
+test-container: $(STAMP) $(SMOLLM2)
+	$(BIN)/python -m tools.container
+
 # One after the other, whether one fails or not.
 nightly: $(STAMP) $(SMOLLM2)
-	@$(MAKE) --no-print-directory --keep-going --jobs=1 fuzz soak torture
+	@$(MAKE) --no-print-directory --keep-going --jobs=1 fuzz soak torture test-arm64 \
+		test-container
 
 # --- for developers -------------------------------------------------------------------------------
 

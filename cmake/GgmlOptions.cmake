@@ -84,6 +84,10 @@ endmacro()
 unset(ENV{SOURCE_DATE_EPOCH})
 if(CMAKE_CROSSCOMPILING)
     sheily_default(NATIVE OFF)
+    if(GGML_NATIVE)
+        message(FATAL_ERROR
+            "GGML_NATIVE=ON is for builds on the machine that runs them; this one is for another.")
+    endif()
 endif()
 sheily_default(NATIVE ON)
 

@@ -77,7 +77,7 @@ ARM_MACROS: Mapping[str, str] = MappingProxyType(
         "__ARM_FEATURE_FP16_SCALAR_ARITHMETIC": "fphp",
         "__ARM_FEATURE_FP16_VECTOR_ARITHMETIC": "asimdhp",
         "__ARM_FEATURE_FP16_FML": "asimdfhm",
-        "__ARM_FEATURE_BF16": "bf16",
+        "__ARM_FEATURE_BF16_VECTOR_ARITHMETIC": "bf16",
         "__ARM_FEATURE_MATMUL_INT8": "i8mm",
         "__ARM_FEATURE_MOPS": "mops",
         "__ARM_FEATURE_SVE": "sve",

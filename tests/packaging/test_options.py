@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.models import ROOT
+from tools.arm64 import record_problem
 
 pytestmark = [
     pytest.mark.packaging,
@@ -132,6 +135,7 @@ def test_threads_and_link_time_optimization_are_chosen(tmp_path: Path) -> None:
             "GGML_AVX512_VNNI=ON needs GGML_AVX512, which is switched off",
         ),
         (["GGML_AVX_512=ON"], "GGML_AVX_512 is not a build option"),
+        (["GGML_CPU_ARM_ARCH=armv8.6-a"], "GGML_CPU_ARM_ARCH is for 64-bit ARM CPUs"),
         (["GGML_CUDA=ON"], "sheily_native runs on the CPU only"),
         (["GGML_BLAS_VENDOR=OpenBLAS"], "add --config-settings=cmake.define.GGML_BLAS=ON"),
         (["GGML_BLAS=ON", "GGML_BLAS_VENDOR=FLAME"], "were not found"),
@@ -155,3 +159,41 @@ def test_a_missing_compiler_is_said(tmp_path: Path) -> None:
     info, said = configure(tmp_path / "build", PATH=str(folder))
     assert info == {}
     assert "apt install g++" in said
+
+
+CROSS = (
+    f"CMAKE_TOOLCHAIN_FILE={ROOT / 'cmake' / 'aarch64-linux-gnu.cmake'}",
+    f"Python_INCLUDE_DIR={sysconfig.get_path('include')}",  # as scikit-build-core has it
+)
+cross = pytest.mark.skipif(
+    shutil.which("aarch64-linux-gnu-g++") is None, reason="needs Debian's g++-aarch64-linux-gnu"
+)
+
+
+@cross
+def test_a_build_for_arm64_has_dot_products_and_nothing_of_x86(tmp_path: Path) -> None:
+    info, said = configure(tmp_path, *CROSS)
+    assert said == ""
+    assert record_problem(info) == ""
+
+
+@cross
+def test_a_build_for_arm64_takes_a_newer_architecture(tmp_path: Path) -> None:
+    info, said = configure(tmp_path, *CROSS, "GGML_CPU_ARM_ARCH=armv8.6-a")
+    assert said == ""
+    assert info["options"]["GGML_CPU_ARM_ARCH"] == "armv8.6-a"
+    assert {"asimddp", "i8mm", "bf16"} <= set(info["instruction_sets"])
+
+
+@cross
+@pytest.mark.parametrize(
+    ("define", "sentence"),
+    [
+        ("GGML_AVX2=ON", "GGML_AVX2 is for x86 CPUs, and this build is for aarch64"),
+        ("GGML_NATIVE=ON", "GGML_NATIVE=ON is for builds on the machine that runs them"),
+    ],
+)
+def test_what_a_cross_build_cannot_have_is_said(tmp_path: Path, define: str, sentence: str) -> None:
+    info, said = configure(tmp_path, *CROSS, define)
+    assert info == {}
+    assert sentence in said
