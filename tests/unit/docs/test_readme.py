@@ -136,6 +136,14 @@ def test_named_targets_of_make_exist(name: str) -> None:
 
 
 @BOTH
+def test_every_way_to_it_is_named(name: str) -> None:
+    first = READMES[name][FIRST].body
+    for way in ("git clone", "make wheel", "[Containerfile](Containerfile)"):
+        assert way in first
+    assert "[CONTRIBUTING.md](CONTRIBUTING.md)" in whole(name)
+
+
+@BOTH
 def test_it_is_short_and_begins_with_an_answer(name: str) -> None:
     assert len(whole(name).splitlines()) <= MOST_LINES
     commands = [text for _, text in READMES[name][FIRST].blocks]
