@@ -49,7 +49,7 @@ help:
 	@echo 'make build-arm64     a wheel for Linux on ARM64, by a cross compiler (minutes)'
 	@echo 'make test-arm64      builds it and runs tests under qemu-user, as root (half an hour)'
 	@echo 'make test-container  runs the steps of Containerfile in chroots, as root (minutes)'
-	@echo 'make nightly         all of fuzz, soak, torture, test-arm64, test-container in full'
+	@echo 'make nightly         fuzz, soak, torture and tests of other systems, all in full'
 	@echo 'make check           lint, types, format-check'
 	@echo 'make format          format Python and C++ files'
 	@echo 'make develop         build, install the packages of all targets'
@@ -204,7 +204,7 @@ test-container: $(STAMP) $(SMOLLM2)
 # One after the other, whether one fails or not.
 nightly: $(STAMP) $(SMOLLM2)
 	@$(MAKE) --no-print-directory --keep-going --jobs=1 fuzz soak torture test-arm64 \
-		test-container
+		test-container test-userlands
 
 # --- for developers -------------------------------------------------------------------------------
 

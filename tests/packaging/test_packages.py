@@ -172,7 +172,7 @@ def test_the_wheel_holds_the_packages_and_nothing_of_the_source(wheel: Path) -> 
         "sheily_server",
         "sheily_server.libs",
     }
-    built = {name for name in files if not name.endswith((".py", ".pyi", "/py.typed"))}
+    built = {name for name in files if not name.endswith((".py", ".pyi", "/py.typed", "/"))}
     (libgomp,) = (name for name in built if name.startswith("sheily_server.libs/"))
     assert re.match(r"sheily_server\.libs/libgomp-\w+\.so", libgomp)
     assert built - {libgomp} == {
