@@ -100,7 +100,7 @@ def run(options: argparse.Namespace) -> Report:
         portable = (sys.executable, "-c", FROM_FOLDER, folder)
         with busy(options.busy):
             for _ in range(options.rounds):
-                for name in (NATIVE, *BUILDS):
+                for name in (NATIVE, *options.builds):
                     command = WORKER if name == NATIVE else portable
                     rates = measure(name, command, options)
                     if rates is not None:
@@ -132,6 +132,7 @@ def main() -> None:
     parser.add_argument("--prefill", type=at_least(1), default=256, help="tokens of the prompt")
     parser.add_argument("--decode", type=at_least(2), default=32, help="tokens decoded")
     parser.add_argument("--busy", type=at_least(0), default=0, help="other programs at work (0)")
+    parser.add_argument("--builds", nargs="+", choices=BUILDS, default=BUILDS, help="(all)")
     options = parser.parse_args()
     options.model = options.model or shape_file("1b")
     report = run(options)
