@@ -18,6 +18,7 @@ import pytest
 from sheily_server.client import LLMClient
 from tests.support.models import ROOT, smollm2
 from tests.support.waiting import WAIT, until
+from tools import userland
 from tools.server_process import ServerProcess
 
 pytestmark = [
@@ -32,7 +33,10 @@ USERLANDS = ROOT / "build" / "userlands"
 QUESTION = "Where is the Eiffel Tower?"
 # Debian 11's own Python is 3.9, which is too old: it gets that of Debian 12, built from its source.
 SUITES = {"bullseye": "3.11", "bookworm": "3.11", "trixie": "3.13"}
-TO_BUILD_PYTHON = "gcc,make,libc6-dev,zlib1g-dev,libffi-dev,libssl-dev,libsqlite3-dev,xz-utils"
+TO_BUILD_PYTHON = (
+    *("gcc", "make", "libc6-dev", "xz-utils"),
+    *("zlib1g-dev", "libffi-dev", "libssl-dev", "libsqlite3-dev"),
+)
 PLATFORMS = ("manylinux_2_31", "manylinux_2_28", "manylinux_2_17", "manylinux2014")
 
 # Logits behind a prompt, as exact hexadecimal numbers.
@@ -62,17 +66,13 @@ def wheel() -> Path:
     return found[-1]
 
 
-def userland(suite: str) -> Path:
+def made(suite: str) -> Path:
     """A Debian of that name with a Python that has venv; made where it is missing."""
     folder = USERLANDS / suite
-    if not (folder / ".complete").exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        packages = TO_BUILD_PYTHON if suite == "bullseye" else "python3-venv"
-        command = ["debootstrap", "--variant=minbase", f"--include={packages}"]
-        run(*command, suite, folder)
-        if suite == "bullseye":
-            build_python(folder)
-        (folder / ".complete").touch()
+    packages = TO_BUILD_PYTHON if suite == "bullseye" else ("python3-venv",)
+    userland.make(folder, "amd64", packages, suite)
+    if suite == "bullseye" and not (folder / "usr" / "local" / "bin" / "python3.11").exists():
+        build_python(folder)
     return folder
 
 
@@ -99,7 +99,7 @@ def entered(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("suite", SUITES)
 def test_the_wheel_answers_in(suite: str, wheel: Path) -> None:
-    folder = userland(suite)
+    folder = made(suite)
     given = folder / "given"
     shutil.rmtree(given, ignore_errors=True)
     shutil.rmtree(folder / "venv", ignore_errors=True)
