@@ -153,14 +153,15 @@ test-clients-light: $(STAMP) $(SMOLLM2)
 
 # Our own native code is compiled once more, for addresses and undefined behaviour; llama.cpp is not.
 # The runtime of the sanitizers has to be there before Python, and the C++ library before the first
-# exception; a report ends pytest, which is not to hold it back. The files that are left out run no
+# exception; a report ends pytest, which is not to hold it back. It ends by SIGABRT, as a grammar's trial
+# that wants too much memory does without sanitizers. The files that are left out run no
 # native code, or run it in processes of their own.
 sanitize: $(STAMP) $(SMOLLM2)
 	$(BIN)/cmake --build '$(BUILD)' --target _native_sanitized
 	library=$$(echo '$(BUILD)'/sanitized/_native*.so) && \
 	LD_PRELOAD="$$(ldd "$$library" | awk '/lib(asan|stdc\+\+)\.so/ {print $$3}' | xargs)" \
 	SHEILY_SANITIZED_LIBRARY="$$library" \
-	ASAN_OPTIONS=detect_leaks=0:halt_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
+	ASAN_OPTIONS=detect_leaks=0:halt_on_error=1:abort_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 \
 	$(BIN)/python -m pytest -p tests.support.sanitized -p no:faulthandler --capture=sys --timeout=600 \
 		tests/native --ignore=tests/native/test_make_gguf.py --ignore=tests/native/test_tune.py \
 		--ignore=tests/native/test_compilers.py
