@@ -512,6 +512,7 @@ def test_the_log_as_json(start: Start) -> None:
     answer = program.complete("one two three")
     program.complete("x", temperature=9)
     assert program.complete("exit 3 its last words").status == 503
+    until(lambda: program.get("/health").json()["state"] == "ready")
     program.process.terminate()
     assert program.ended() == 0
     objects = [json.loads(line) for line in program.log.splitlines()]
