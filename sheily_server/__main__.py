@@ -32,6 +32,9 @@ log = logging.getLogger("sheily_server")
 TOGETHER_S = 0.2
 """Seconds within which two signals are one: nobody presses Ctrl-C twice so fast."""
 
+WAKE_S = 0.2
+"""Seconds after which the first thread wakes up for a signal that another thread got."""
+
 
 class LoadBar:
     """Draws the progress of a model's load. Never waits for the terminal, which may be stopped."""
@@ -149,7 +152,7 @@ def _serve(config: Config, supervisor: Supervisor, store: Store, writer: logs.Wr
         )
     supervisor.start()
     http = _HttpLoop(server, signals.first)
-    signals.first.wait()
+    _wait(signals.first)
     if not http.failed:
         _drain(config, supervisor, signals.second)
     supervisor.stop()
@@ -176,6 +179,13 @@ class Signals:
             self.first.set()
         elif self._clock() - self._began >= TOGETHER_S:
             self.second.set()
+
+
+def _wait(event: threading.Event) -> None:
+    """Waits for an event that a signal may set. The system gives a signal to any thread, and Python
+    runs its handler on this one, once it is awake."""
+    while not event.wait(WAKE_S):
+        pass
 
 
 def _reachable(host: str) -> str:
@@ -233,7 +243,7 @@ def _drain(config: Config, supervisor: Supervisor, stop: threading.Event) -> Non
     else:
         log.info("told to stop: no requests are running")
     threading.Thread(target=drain, name="drain", daemon=True).start()
-    stop.wait()
+    _wait(stop)
     if not done.is_set() and supervisor.busy:
         log.warning("told to stop again: ending %s now", _requests(supervisor))
 

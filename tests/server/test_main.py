@@ -231,6 +231,25 @@ def test_a_signal_while_nothing_runs_promises_nothing(start: Start) -> None:
     assert told == ["INFO told to stop: no requests are running", "INFO stopped"]
 
 
+def test_a_signal_that_another_thread_gets_is_heard(start: Start) -> None:
+    """The system chooses the thread, and the one that runs handlers sleeps."""
+    script = PROGRAM.replace(
+        "sys.exit(",
+        "import signal, threading\n"
+        "check = program.App._check_caller\n"
+        "def told(app, request):\n"
+        "    if request.path == '/stop':\n"
+        "        signal.pthread_kill(threading.get_ident(), signal.SIGTERM)\n"
+        "    return check(app, request)\n"
+        "program.App._check_caller = told\n"
+        "sys.exit(",
+    )
+    program = start("--port=0", program=script).listening()
+    assert program.get("/stop").status == 404
+    assert program.ended() == 0
+    assert log_lines(program, "told to stop")[-1] == "INFO stopped"
+
+
 def test_an_interrupt_in_the_middle_of_the_start_is_one_line(start: Start) -> None:
     script = PROGRAM.replace(
         "sys.exit(",
@@ -512,7 +531,6 @@ def test_the_log_as_json(start: Start) -> None:
     answer = program.complete("one two three")
     program.complete("x", temperature=9)
     assert program.complete("exit 3 its last words").status == 503
-    until(lambda: program.get("/health").json()["state"] == "ready")
     program.process.terminate()
     assert program.ended() == 0
     objects = [json.loads(line) for line in program.log.splitlines()]
