@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ._typed import REBUILD, install
-from .build import BuildInfo, build_info, native_module
+from .build import BuildInfo, chosen
 from .errors import IncompatibleCPUError, NotBuiltError
 
 # How long an OpenMP thread spins for the others before it sleeps, in turns of libgomp's loop. Its
@@ -26,11 +26,13 @@ def library() -> tuple[Any, Any]:
     Raises NotBuiltError if it is missing or cannot be loaded, and IncompatibleCPUError, before
     anything native is loaded, if it was built with instruction sets that this CPU does not have.
     """
-    refuse_other_cpu(build_info())
+    info, path = chosen()
+    refuse_other_cpu(info)
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", SPIN_COUNT)  # read when libgomp is loaded
     try:
-        _find()
+        if path is not None:
+            _load(path)
         from ._native import ffi, lib
     except ImportError as error:
         raise NotBuiltError(
@@ -39,11 +41,9 @@ def library() -> tuple[Any, Any]:
     return ffi, lib
 
 
-def _find() -> None:
-    """Loads the module from its own folder where it is one of several builds."""
-    path, name = native_module(), f"{__package__}._native"
-    if path is None:
-        return
+def _load(path: Path) -> None:
+    """Loads the module from the folder of one of several builds."""
+    name = f"{__package__}._native"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ImportError(f"{path} is not a module")

@@ -58,16 +58,12 @@ def build_info() -> BuildInfo:
     Raises NotBuiltError if the library is not built, if its record cannot be read, and for a name
     in $SHEILY_BUILD that no build has.
     """
-    return _chosen()[0]
+    return chosen()[0]
 
 
-def native_module() -> Path | None:
-    """Returns the path of the compiled module that goes with `build_info`; None for the one that
-    Python finds by its name."""
-    return _chosen()[1]
-
-
-def _chosen() -> tuple[BuildInfo, Path | None]:
+def chosen() -> tuple[BuildInfo, Path | None]:
+    """Returns `build_info` and the path of its compiled module; None for the module that Python
+    finds by its name. Raises NotBuiltError."""
     cpu = current_cpu()
     first = _read(_info_path(), cpu)
     found: list[tuple[BuildInfo, Path | None]] = [(first, None)]
