@@ -132,7 +132,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         merged = merge(wheels, folder, license_of_libgomp(sysroot))
         print(repair(merged, given.dist.absolute(), sysroot))
     except FileNotFoundError as error:
-        print(f"{error.filename} is missing", file=sys.stderr)
+        print(f"{error.filename} is missing: apt install debootstrap dpkg", file=sys.stderr)
         return 1
     except (WheelError, OSError, subprocess.CalledProcessError) as error:
         print(f"the wheel could not be made: {error}", file=sys.stderr)
