@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from sheily_server.client import LLMClient
+from tests.support.commands import run
 from tests.support.models import ROOT
 from tests.support.waiting import until
 from tools.server_process import ServerProcess
@@ -54,13 +55,6 @@ def offline() -> dict[str, str]:
     """An environment in which pip can download nothing."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
     return kept | {"PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": os.devnull}
-
-
-def run(*command: str | Path, cwd: Path, env: dict[str, str] | None = None) -> str:
-    """Standard output; a failure shows everything the command said."""
-    done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, f"{command}\n{done.stdout[-6000:]}\n{done.stderr[-6000:]}"
-    return done.stdout
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from sheily_server.client import LLMClient
+from tests.support.commands import run
 from tests.support.models import ROOT, smollm2
 from tests.support.waiting import WAIT, until
 from tools import userland
@@ -50,12 +51,6 @@ with Model(sys.argv[1], n_threads=1) as model:
         context.step([Entry(0, tokens, logits=True)])
         print(*(float(x).hex() for x in context.logits(0)[:64]))
 """
-
-
-def run(*command: str | Path, env: dict[str, str] | None = None, cwd: Path | None = None) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=env, cwd=cwd)
-    assert done.returncode == 0, f"{command}\n{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
-    return done.stdout
 
 
 @pytest.fixture(scope="module")

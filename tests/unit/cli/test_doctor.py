@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from sheily_native import NotBuiltError
-from sheily_native.build import BuildInfo
+from sheily_native import BuildInfo, NotBuiltError
 from sheily_server.backend.preflight import Free
 from sheily_server.cli import doctor
 from sheily_server.cli.doctor import Finding
 from tests.support import gguf_files, tuned_files
+from tests.support.build_infos import build_info
 
 PROGRAM = "sheily doctor"
 CHATML = (
@@ -24,23 +24,7 @@ CHATML = (
     "+ '<|im_end|>' + '\n'}}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-INFO = BuildInfo(
-    name="v3",
-    version="0.1.0",
-    llama_cpp_build=1,
-    compiler="GNU 12",
-    build_type="Release",
-    architecture="x86_64",
-    flags=(),
-    options={},
-    instruction_sets=("avx2",),
-    unlisted_instruction_sets=(),
-    built_for="",
-    cpu_model="A CPU",
-    cpu_instruction_sets=("avx2",),
-    missing=(),
-    unused=(),
-)
+INFO = build_info(name="v3", instruction_sets=("avx2",), cpu_instruction_sets=("avx2",))
 
 
 @pytest.fixture(autouse=True)

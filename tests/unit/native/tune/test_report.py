@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from sheily_native.build import BuildInfo
 from sheily_native.cpu import X86_MACROS
 from sheily_native.tune import advice, record
 from sheily_native.tune.measure import Bounds
@@ -21,6 +20,7 @@ from sheily_native.tune.plan import DEFAULT, STAGES, Figures, Settings
 from sheily_native.tune.report import Report, reached, short, use
 from sheily_native.tune.search import Outcome, Row
 from sheily_server import tuned
+from tests.support.build_infos import build_info
 from tests.support.models import ROOT
 
 BOUNDS = Bounds(30.4e9, {"avx512_vnni": 676e9, "avx2": 310e9})
@@ -28,22 +28,9 @@ WORDS = Report("A CPU", n_threads=2, auto="avx512_vnni", blas=False)
 AVX512 = ("avx512f", "avx512cd", "avx512vl", "avx512dq", "avx512bw")
 AVX2 = ("sse4_2", "avx", "avx2", "fma", "f16c", "bmi2")
 
-INFO = BuildInfo(
-    name="native",
-    version="0.1.0",
-    llama_cpp_build=1,
-    compiler="GNU 12",
-    build_type="Release",
-    architecture="x86_64",
-    flags=(),
+INFO = build_info(
     options=MappingProxyType({"GGML_NATIVE": "ON", "GGML_BLAS": "OFF"}),
-    instruction_sets=(),
-    unlisted_instruction_sets=(),
-    built_for="",
-    cpu_model="A CPU",
     cpu_instruction_sets=(*AVX2, *AVX512, "avx512_vnni"),
-    missing=(),
-    unused=(),
 )
 
 
