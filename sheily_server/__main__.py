@@ -146,7 +146,7 @@ def _serve(config: Config, supervisor: Supervisor, store: Store, writer: logs.Wr
         port = several[0][1] if several else server.effective_port
         log.info(
             "state, and examples to paste, in a browser: http://%s:%s/; for a page to chat, "
-            "examples/node-dashboard in the sources",
+            "dashboard in the sources",
             _reachable(config.host),
             port,
         )

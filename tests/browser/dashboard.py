@@ -16,7 +16,7 @@ from tools.server_process import ServerProcess
 if TYPE_CHECKING:
     from playwright.sync_api import Locator, Page
 
-FOLDER = ROOT / "examples" / "node-dashboard"
+FOLDER = ROOT / "dashboard"
 WAIT_MS = 30_000.0
 """After which a test gives up on the page; no test takes it when it passes."""
 

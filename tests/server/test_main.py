@@ -568,7 +568,7 @@ def test_the_log_has_no_words_of_a_conversation(start: Start) -> None:
 
 def test_the_log_names_the_page(start: Start) -> None:
     program = start("--port=0").listening()
-    line = f"in a browser: {program.url}/; for a page to chat, examples/node-dashboard"
+    line = f"in a browser: {program.url}/; for a page to chat, dashboard"
     assert line in program.log
     assert program.get("/", Accept="text/html").body.startswith(b"<!doctype html>")
     everywhere = start("--port=0", "--host=0.0.0.0", LLM_API_KEY="a-secret-key")

@@ -59,7 +59,7 @@ FIXED: Mapping[Language, Mapping[str, str]] = {
         "ask": "Ask it something",
         "needs_key": "This server wants an API key: put yours into the variable LLM_API_KEY first.",
         "chat": "Chat with it",
-        "dashboard": "A chat page is in the folder examples/node-dashboard of the sources; it "
+        "dashboard": "A chat page is in the folder dashboard of the sources; it "
         "needs Node 18 or newer. It opens at http://127.0.0.1:3000.",
         "terminal": "In a terminal",
         "more": "For programs",
@@ -82,7 +82,7 @@ FIXED: Mapping[Language, Mapping[str, str]] = {
         "needs_key": "Este servidor pide una clave de API: guarda antes la tuya en la variable "
         "LLM_API_KEY.",
         "chat": "Chatea con él",
-        "dashboard": "Hay una página de chat en la carpeta examples/node-dashboard del código "
+        "dashboard": "Hay una página de chat en la carpeta dashboard del código "
         "fuente; necesita Node 18 o posterior. Se abre en http://127.0.0.1:3000.",
         "terminal": "En un terminal",
         "more": "Para programas",
