@@ -116,7 +116,7 @@ test("both languages have every word, and functions in the same places", () => {
 });
 
 test("errors that people meet are in Spanish, and the codes are those of the servers", async () => {
-  const files = ["../../../docs/api/README.md", "../src/problem.js", "../public/api.js"];
+  const files = ["../../docs/api/README.md", "../src/problem.js", "../public/api.js"];
   const sources = await Promise.all(files.map((file) => readFile(new URL(file, import.meta.url))));
   const known = new Set(sources.join("\n").match(/[`"][a-z]+(_[a-z]+)*[`"]/g));
   const page = await readFile(new URL("../public/texts.js", import.meta.url), "utf8");
