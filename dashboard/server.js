@@ -4,22 +4,28 @@ import process from "node:process";
 
 import { ConfigError, readConfig } from "./src/config.js";
 import { createDashboard } from "./src/dashboard.js";
-
-const HOST = "127.0.0.1"; // there is no login, so no other machine may reach it
+import { inUrl } from "./src/guard.js";
+import { missingPackages } from "./src/vendor.js";
 
 function main() {
-  const { port, llmUrl, apiKey } = readConfig(process.env);
-  const server = createDashboard({ llmUrl, apiKey });
+  if (missingPackages().length > 0) {
+    throw new ConfigError("packages of the page are missing. In the folder dashboard, run: npm ci");
+  }
+  const settings = readConfig(process.env);
+  const { host, port, llmUrl } = settings;
+  const server = createDashboard(settings);
   server.on("error", (error) => {
-    fail(`cannot listen on ${HOST}:${port} (${error.code}). PORT chooses another port.`);
+    const chooses = error.code === "EADDRNOTAVAIL" ? "HOST chooses another address" : "PORT chooses another port";
+    fail(`cannot listen on ${inUrl(host)}:${port} (${error.code}). ${chooses}.`);
   });
-  server.listen(port, HOST, () => {
-    console.log(`dashboard on http://${HOST}:${server.address().port} for ${llmUrl.href}`);
+  server.listen(port, host, () => {
+    console.log(`dashboard on http://${inUrl(host)}:${server.address().port} for ${llmUrl.href}`);
   });
   for (const signal of ["SIGINT", "SIGTERM"]) {
     process.on(signal, () => {
       server.close(() => process.exit(0));
-      server.closeAllConnections();
+      server.closeAllConnections?.(); // Node 18.2
+      setTimeout(() => process.exit(0), 500).unref();
     });
   }
 }

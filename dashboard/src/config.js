@@ -1,11 +1,31 @@
 // The settings: read from the environment once; knows nothing of what they are used for.
 
+import { readFileSync } from "node:fs";
+
+import { isLoopback } from "./guard.js";
+
+const LEAST_PASSWORD = 8;
+
 export class ConfigError extends Error {}
 
-/** `port` (0 takes a free one), `llmUrl`, which ends in a slash, and `apiKey`. Throws ConfigError. */
+/**
+ * `host`, `port` (0 takes a free one), `allowedHosts`, `password` (empty for none), `llmUrl`, which
+ * ends in a slash, and `apiKey`. Throws ConfigError.
+ */
 export function readConfig(environment) {
+  const host = readHost(environment.HOST || "127.0.0.1");
+  const password = readPassword(environment);
+  if (!isLoopback(host) && password === "") {
+    throw new ConfigError(
+      `HOST is ${JSON.stringify(host)}, which other machines reach: set DASHBOARD_PASSWORD or ` +
+        `DASHBOARD_PASSWORD_FILE to a password of at least ${LEAST_PASSWORD} characters.`,
+    );
+  }
   return {
+    host,
     port: readPort(environment.PORT || "3000"),
+    allowedHosts: readHosts(environment.DASHBOARD_ALLOWED_HOSTS || ""),
+    password,
     llmUrl: readUrl(environment.LLM_URL || "http://127.0.0.1:8005"),
     apiKey: readKey(environment.LLM_API_KEY || ""),
   };
@@ -18,6 +38,53 @@ function readKey(text) {
     throw new ConfigError("LLM_API_KEY has a character that a key cannot have.");
   }
   return key;
+}
+
+function readHost(text) {
+  const host = text.trim().replace(/^\[(.*)\]$/, "$1");
+  if (!/^[A-Za-z0-9.:_-]+$/.test(host)) {
+    throw new ConfigError(`HOST is ${JSON.stringify(text)}, not an address or a name.`);
+  }
+  return host;
+}
+
+/** Names or addresses, each with or without a port. */
+function readHosts(text) {
+  const hosts = text.split(",").map((each) => each.trim());
+  return hosts.filter(Boolean).map((each) => {
+    let url;
+    try {
+      url = new URL(`http://${each}`);
+    } catch {
+      // undefined is refused below
+    }
+    if (url?.href !== `http://${url?.host}/`) {
+      throw new ConfigError(
+        `DASHBOARD_ALLOWED_HOSTS has ${JSON.stringify(each)}, not a name such as box.lan:3000.`,
+      );
+    }
+    return url.host;
+  });
+}
+
+function readPassword(environment) {
+  const { DASHBOARD_PASSWORD: text = "", DASHBOARD_PASSWORD_FILE: file = "" } = environment;
+  if (text !== "" && file !== "") {
+    throw new ConfigError("Set DASHBOARD_PASSWORD or DASHBOARD_PASSWORD_FILE, not both.");
+  }
+  const password = file === "" ? text : readPasswordFile(file);
+  if ((text !== "" || file !== "") && [...password].length < LEAST_PASSWORD) {
+    throw new ConfigError(`The password has fewer than ${LEAST_PASSWORD} characters.`);
+  }
+  return password;
+}
+
+function readPasswordFile(file) {
+  try {
+    return readFileSync(file, "utf8").replace(/\r?\n$/, "");
+  } catch (error) {
+    throw new ConfigError(`DASHBOARD_PASSWORD_FILE ${file} cannot be read (${error.code}).`);
+  }
 }
 
 function readPort(text) {

@@ -1,18 +1,45 @@
 // What goes wrong, in the LLM server's own shape of an error; knows nothing of HTTP messages.
 
-/** An error with its HTTP status and its code; a person reads `message`. */
+/** An error with its HTTP status and its code; a person reads `message`. `headers` go with it. */
 export class Problem extends Error {
-  constructor(status, code, message) {
+  constructor(status, code, message, { param = null, type = "dashboard_error", headers = {} } = {}) {
     super(message);
     this.status = status;
     this.code = code;
+    this.param = param;
+    this.type = type;
+    this.headers = headers;
   }
 
   body() {
-    return {
-      error: { message: this.message, type: "dashboard_error", param: null, code: this.code },
-    };
+    const { message, type, param, code } = this;
+    return { error: { message, type, param, code } };
   }
+}
+
+/** An error of the LLM server, whose body and Retry-After reach the page as they are. */
+export class Refusal extends Problem {
+  constructor(status, said, headers) {
+    super(status, said.error.code, said.error.message, { headers });
+    this.said = said;
+  }
+
+  body() {
+    return this.said;
+  }
+}
+
+/** Bad input; `param` is its place. */
+export function invalid(message, param = null, code = "invalid_value") {
+  return new Problem(400, code, message, { param, type: "invalid_request_error" });
+}
+
+/** The LLM server's words for a response that does not exist. */
+export function unknownResponse(id) {
+  return new Problem(404, "response_not_found", `Response with id '${id}' not found.`, {
+    param: "id",
+    type: "invalid_request_error",
+  });
 }
 
 /** Why `fetch` failed: a refused connection, an unknown name, a reset. */

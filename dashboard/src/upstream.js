@@ -1,131 +1,102 @@
-// Calls the LLM server; knows its routes and what its answers look like, and nothing of the page.
+// Calls the LLM server; knows what its answers look like, and nothing of the page.
 // `llm` is the server: `{ llmUrl, apiKey }`, where the key may be missing.
 
-import { once } from "node:events";
+import { notTheServer, Problem, Refusal, timedOut, unreachable } from "./problem.js";
 
-import { event, withoutSilence, wholeEvents } from "./events.js";
-import { interrupted, notTheServer, timedOut, unreachable } from "./problem.js";
+/**
+ * Milliseconds. The server ends every request in 280 s, writes to a stream at least every 10 s, and
+ * drops a reader who takes nothing for 60 s.
+ */
+export const LIMITS = {
+  health: 5_000,
+  call: 30_000,
+  headers: 295_000,
+  silence: 60_000,
+  unread: 60_000,
+};
 
-/** Milliseconds. The server ends every request in 280 s, and writes at least every 10 s. */
-export const LIMITS = { health: 5_000, headers: 295_000, silence: 60_000 };
+/** The JSON value that the server answers with. Throws Problem; a Refusal where it refuses. */
+export async function call(llm, ms, path, { method = "GET", body } = {}) {
+  const { answer, text } = await within(llm, ms, new AbortController(), async (signal) => {
+    const answer = await ask(llm, path, { method, body, signal });
+    return { answer, text: await answer.text() };
+  });
+  const said = json(text);
+  if (!answer.ok) throw refusal(llm, answer, said);
+  if (said === undefined) throw notTheServer(llm.llmUrl, answer.status);
+  return said;
+}
 
 /** The server's /health as `{ status, body }`. Throws Problem. */
 export async function fetchHealth(llm, limits) {
-  const controller = new AbortController();
-  const timer = abortAfter(controller, limits.health, llm);
-  try {
-    const answer = await ask(llm, "health", { signal: controller.signal });
-    const body = await jsonOf(answer);
-    if (typeof body?.state !== "string") throw notTheServer(llm.llmUrl, answer.status);
-    return { status: answer.status, body };
-  } catch (error) {
-    throw controller.signal.aborted ? controller.signal.reason : error;
-  } finally {
-    clearTimeout(timer);
-  }
+  const { status, text } = await fetchText(llm, limits.health, "health");
+  const body = json(text);
+  if (typeof body?.state !== "string") throw notTheServer(llm.llmUrl, status);
+  return { status, body };
 }
 
-/**
- * Has `body` answered by /v1/chat/completions and writes the event stream to `response` as it
- * comes. When the browser closes `response`, the call is given up, which frees the engine's slot.
- *
- * Throws Problem before anything was written; behind that, an error is the stream's last event.
- */
-export async function relayChat(llm, limits, body, response) {
-  const controller = new AbortController();
-  const browserGone = () => controller.abort(interrupted("the browser went away"));
-  response.on("close", browserGone);
-  if (response.destroyed) browserGone();
-  try {
-    const answer = await openChat(llm, limits, body, controller);
-    if (answer.error) {
-      sendError(response, answer.error);
-      return;
-    }
-    await relayStream(answer.stream, limits, controller, response);
-  } finally {
-    controller.abort();
-  }
-}
-
-/** The answer's head: `{ stream }`, or `{ error }` where the server refused. Throws Problem. */
-async function openChat(llm, limits, body, controller) {
-  const timer = abortAfter(controller, limits.headers, llm);
-  try {
-    const answer = await ask(llm, "v1/chat/completions", {
-      method: "POST",
-      headers: { "Content-Type": "application/json", Accept: "text/event-stream" },
-      body: JSON.stringify({ ...body, stream: true, stream_options: { include_usage: true } }),
-      signal: controller.signal,
-    });
-    if (answer.ok) {
-      const type = answer.headers.get("content-type") ?? "";
-      if (!type.startsWith("text/event-stream")) throw notTheServer(llm.llmUrl, answer.status);
-      return { stream: answer.body };
-    }
-    const said = await jsonOf(answer);
-    if (typeof said?.error?.message !== "string") throw notTheServer(llm.llmUrl, answer.status);
-    const retryAfter = answer.headers.get("retry-after");
-    return { error: { status: answer.status, body: said, retryAfter } };
-  } catch (error) {
-    throw controller.signal.aborted ? controller.signal.reason : error;
-  } finally {
-    clearTimeout(timer);
-  }
-}
-
-async function relayStream(stream, limits, controller, response) {
-  const { signal } = controller;
-  response.writeHead(200, {
-    "Content-Type": "text/event-stream; charset=utf-8",
-    "Cache-Control": "no-cache",
-    "X-Accel-Buffering": "no",
+/** A text of the server, as `{ status, text }`. Throws Problem. */
+export function fetchText(llm, ms, path) {
+  return within(llm, ms, new AbortController(), async (signal) => {
+    const answer = await ask(llm, path, { signal });
+    return { status: answer.status, text: await answer.text() };
   });
-  response.flushHeaders();
-  const silent = () => {
-    controller.abort(interrupted(`nothing came for ${limits.silence / 1000} seconds`));
-  };
+}
+
+/** An event stream's bytes. Once `controller` aborts, so do they. Throws as `call`. */
+export function openStream(llm, limits, controller, path, { method = "GET", body, headers } = {}) {
+  return within(llm, limits.headers, controller, async (signal) => {
+    const accept = { Accept: "text/event-stream", ...headers };
+    const answer = await ask(llm, path, { method, body, headers: accept, signal });
+    if (!answer.ok) throw refusal(llm, answer, json(await answer.text()));
+    const type = answer.headers.get("content-type") ?? "";
+    if (!type.startsWith("text/event-stream")) throw notTheServer(llm.llmUrl, answer.status);
+    return answer.body;
+  });
+}
+
+/** Runs `work` with a signal that aborts after `ms`. Throws Problem, the signal's reason. */
+async function within(llm, ms, controller, work) {
+  const { signal } = controller;
+  const timer = setTimeout(() => controller.abort(timedOut(llm.llmUrl, ms)), ms);
   try {
-    for await (const events of wholeEvents(withoutSilence(stream, limits.silence, silent))) {
-      if (!response.write(events)) await once(response, "drain", { signal });
-    }
+    return await work(signal);
   } catch (error) {
-    if (response.destroyed) return;
-    const problem = signal.aborted
-      ? signal.reason
-      : interrupted(`the connection to the LLM server broke (${error.cause?.code ?? error.message})`);
-    response.write(event(problem.body()));
+    if (signal.aborted) throw signal.reason;
+    throw error instanceof Problem ? error : unreachable(llm.llmUrl, error);
+  } finally {
+    clearTimeout(timer);
   }
-  response.end();
 }
 
-function sendError(response, { status, body, retryAfter }) {
-  const headers = { "Content-Type": "application/json", "Cache-Control": "no-store" };
-  if (retryAfter) headers["Retry-After"] = retryAfter;
-  response.writeHead(status, headers).end(JSON.stringify(body));
-}
-
-async function ask({ llmUrl, apiKey }, path, options) {
-  const headers = { ...options.headers };
-  if (apiKey) headers.Authorization = `Bearer ${apiKey}`;
+async function ask({ llmUrl, apiKey }, path, { method, body, headers, signal }) {
+  const sent = { ...headers };
+  if (apiKey) sent.Authorization = `Bearer ${apiKey}`;
+  if (body !== undefined) sent["Content-Type"] = "application/json";
   try {
-    return await fetch(new URL(path, llmUrl), { ...options, headers, redirect: "manual" });
+    return await fetch(new URL(path, llmUrl), {
+      method,
+      headers: sent,
+      body: body === undefined ? undefined : JSON.stringify(body),
+      redirect: "manual",
+      signal,
+    });
   } catch (error) {
     throw unreachable(llmUrl, error);
   }
 }
 
-/** The body's JSON; undefined where it is none. */
-async function jsonOf(answer) {
-  const text = await answer.text();
+function refusal({ llmUrl }, answer, said) {
+  if (typeof said?.error?.message !== "string") return notTheServer(llmUrl, answer.status);
+  const seconds = answer.headers.get("retry-after");
+  return new Refusal(answer.status, said, seconds === null ? {} : { "Retry-After": seconds });
+}
+
+/** The value of a JSON text; undefined where it is none. */
+function json(text) {
   try {
     return JSON.parse(text);
   } catch {
     return undefined;
   }
 }
-
-function abortAfter(controller, ms, { llmUrl }) {
-  return setTimeout(() => controller.abort(timedOut(llmUrl, ms)), ms);
-}
-

@@ -5,7 +5,8 @@ import { EventEmitter, once } from "node:events";
 import { createServer } from "node:http";
 import { test } from "node:test";
 
-import { LIMITS, relayChat } from "../src/upstream.js";
+import { relay } from "../src/relay.js";
+import { LIMITS } from "../src/upstream.js";
 import * as helpers from "../testing/helpers.js";
 
 const { beginStream, bodyOf, closedUrl, dashboardAt, dashboardFor, postChat, promise } = helpers;
@@ -171,7 +172,8 @@ test("the stream waits for a browser that reads slowly", async (t) => {
       return false; // as a response does when nobody takes what it has
     },
   });
-  const relayed = relayChat({ llmUrl }, LIMITS, {}, browser);
+  const context = { llm: { llmUrl }, limits: LIMITS };
+  const relayed = relay(context, browser, "v1/chat/completions", { method: "POST", body: {} });
   await first.made;
   goOn.resolve();
   await new Promise((done) => setTimeout(done, 50));

@@ -23,7 +23,7 @@ export async function dashboardFor(t, script, limits = {}, apiKey = "") {
 }
 
 export function dashboardAt(t, llmUrl, limits = {}, apiKey = "") {
-  return listen(t, createDashboard({ llmUrl: new URL(llmUrl), apiKey }, limits));
+  return listen(t, createDashboard({ host: "127.0.0.1", llmUrl: new URL(llmUrl), apiKey }, limits));
 }
 
 /** The URL of a port that nobody listens on. */

@@ -1,0 +1,86 @@
+// Which requests may come in: the names in Host, and the sites that ask. Knows no route.
+
+import { isIP } from "node:net";
+import { hostname, networkInterfaces } from "node:os";
+
+import { Problem } from "./problem.js";
+
+const LOOPBACK = ["127.0.0.1", "localhost", "[::1]"];
+
+/** Whether what listens at a host can be reached from this machine alone. */
+export function isLoopback(host) {
+  return host === "localhost" || host === "::1" || (isIP(host) === 4 && host.startsWith("127."));
+}
+
+/** A host as a URL writes it. */
+export function inUrl(host) {
+  return isIP(host) === 6 ? `[${host}]` : host;
+}
+
+/** The addresses under which other machines reach this one. */
+export function ownAddresses() {
+  const found = Object.values(networkInterfaces()).flat();
+  return found.filter(({ internal }) => !internal).map(({ address }) => inUrl(address));
+}
+
+/**
+ * A foreign page whose name was made to point at this machine must not get through: Host has to be a
+ * name that is this machine's, or one of `allowed`. Addresses cannot be made to point elsewhere.
+ */
+export class Guard {
+  constructor(host, allowed = []) {
+    this.names = new Set([...LOOPBACK, normal(inUrl(host))]);
+    this.allowed = new Set(allowed.map(normal));
+    this.open = !isLoopback(host);
+    if (this.open) for (const name of ownNames()) this.names.add(name);
+  }
+
+  check(request) {
+    const host = parsed(`http://${request.headers.host}`);
+    if (!host || !this.answersTo(host)) {
+      throw new Problem(
+        403,
+        "forbidden_host",
+        "This dashboard does not answer to the name in the address. DASHBOARD_ALLOWED_HOSTS adds it.",
+      );
+    }
+    checkSite(request, host);
+  }
+
+  answersTo({ host, hostname }) {
+    if (this.names.has(hostname) || this.allowed.has(hostname) || this.allowed.has(host)) return true;
+    return this.open && ownAddresses().includes(hostname);
+  }
+}
+
+/** Other sites may link to the page, and neither read nor change anything. */
+function checkSite({ method, url, headers }, { host }) {
+  const reads = method === "GET" || method === "HEAD";
+  const site = headers["sec-fetch-site"] ?? "none";
+  const foreignSite = site !== "none" && site !== "same-origin";
+  if (foreignSite && (!reads || url.startsWith("/api/"))) throw forbiddenOrigin();
+  const { origin } = headers;
+  if (!reads && origin !== undefined && parsed(origin)?.host !== host) throw forbiddenOrigin();
+}
+
+function forbiddenOrigin() {
+  return new Problem(403, "forbidden_origin", "Another site cannot use this dashboard.");
+}
+
+function parsed(text) {
+  try {
+    return new URL(text);
+  } catch {
+    return undefined;
+  }
+}
+
+function ownNames() {
+  const name = normal(hostname());
+  const first = name.split(".", 1)[0];
+  return first === "" ? [] : [name, first, `${first}.local`];
+}
+
+function normal(name) {
+  return name.toLowerCase().replace(/\.$/, "");
+}
