@@ -5,6 +5,7 @@ import process from "node:process";
 import { ConfigError, readConfig } from "./src/config.js";
 import { createDashboard } from "./src/dashboard.js";
 import { inUrl } from "./src/guard.js";
+import { Sampler } from "./src/metrics.js";
 import { missingPackages } from "./src/vendor.js";
 
 function main() {
@@ -13,13 +14,16 @@ function main() {
   }
   const settings = readConfig(process.env);
   const { host, port, llmUrl } = settings;
-  const server = createDashboard(settings);
+  const sampler = new Sampler(settings);
+  const server = createDashboard(settings, {}, sampler);
   server.on("error", (error) => {
-    const chooses = error.code === "EADDRNOTAVAIL" ? "HOST chooses another address" : "PORT chooses another port";
-    fail(`cannot listen on ${inUrl(host)}:${port} (${error.code}). ${chooses}.`);
+    const setting = error.code === "EADDRINUSE" || error.code === "EACCES" ? "PORT" : "HOST";
+    const place = `${inUrl(host)}:${port}`;
+    fail(`cannot listen on ${place} (${error.code}). ${setting} chooses another.`);
   });
   server.listen(port, host, () => {
     console.log(`dashboard on http://${inUrl(host)}:${server.address().port} for ${llmUrl.href}`);
+    sampler.start();
   });
   for (const signal of ["SIGINT", "SIGTERM"]) {
     process.on(signal, () => {

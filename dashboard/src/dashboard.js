@@ -5,6 +5,7 @@ import { createServer } from "node:http";
 import { fileOf } from "./files.js";
 import { Guard } from "./guard.js";
 import { allow, readJson, sendJson, sendProblem } from "./http.js";
+import { Sampler } from "./metrics.js";
 import { policyOf, SECURITY_HEADERS } from "./policy.js";
 import { invalid, Problem } from "./problem.js";
 import { relay } from "./relay.js";
@@ -16,10 +17,11 @@ const RESPONSE = /^\/api\/responses\/([^/]+)(\/events|\/cancel)?$/;
 const PAGES = new Set(["/", "/index.html", "/metrics.html"]);
 const LOGIN = "/login.html";
 
-/** A server that does not listen yet, with the settings of config.js. */
-export function createDashboard(settings, limits = LIMITS) {
+/** A server that does not listen yet, with the settings of config.js. Who calls it has `sampler` run. */
+export function createDashboard(settings, limits = {}, sampler = new Sampler(settings)) {
   const context = {
-    llm: { llmUrl: settings.llmUrl, apiKey: settings.apiKey },
+    llm: settings,
+    sampler,
     limits: { ...LIMITS, ...limits },
     guard: new Guard(settings.host, settings.allowedHosts),
     signIn: new SignIn(settings.password),
@@ -50,6 +52,9 @@ async function respondApi(context, path, query, request, response) {
     allow(request, "GET");
     const { status, body } = await fetchHealth(context.llm, context.limits);
     sendJson(response, status, body);
+  } else if (path === "/api/metrics") {
+    allow(request, "GET");
+    sendJson(response, 200, context.sampler.since(timeIn(query)));
   } else if (path === "/api/tokens") {
     allow(request, "POST");
     sendJson(response, 200, await countTokens(context, await readJson(request)));
@@ -74,6 +79,13 @@ async function respondApi(context, path, query, request, response) {
   } else {
     throw notFound(path);
   }
+}
+
+/** The `after` of a query, a time; 0 without it. */
+function timeIn(query) {
+  const after = new URLSearchParams(query).get("after") ?? "0";
+  if (!/^\d{1,15}$/.test(after)) throw invalid("after is a time in milliseconds.", "after");
+  return Number(after);
 }
 
 /** The old page's way to an answer. */

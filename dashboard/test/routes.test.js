@@ -40,7 +40,7 @@ test("the health comes with its status", async (t) => {
 test("the health of a server that is not there, silent, or another one", async (t) => {
   for (const [url, status, code] of [
     [await dashboardAt(t, await closedUrl()), 502, "server_unreachable"],
-    [await dashboardFor(t, () => {}, { health: 50 }), 504, "upstream_timeout"],
+    [await dashboardFor(t, () => {}, { limits: { health: 50 } }), 504, "upstream_timeout"],
     [await dashboardFor(t, withHealth(200, { fine: true })), 502, "bad_upstream_response"],
     [await dashboardFor(t, (q, response) => response.end("hi")), 502, "bad_upstream_response"],
   ]) {

@@ -1,4 +1,4 @@
-// POST /api/chat: what is passed through, and what becomes of every way to fail.
+// Streams of events: what is passed through, and what becomes of every way to fail.
 
 import assert from "node:assert/strict";
 import { EventEmitter, once } from "node:events";
@@ -9,39 +9,17 @@ import { relay } from "../src/relay.js";
 import { LIMITS } from "../src/upstream.js";
 import * as helpers from "../testing/helpers.js";
 
-const { beginStream, bodyOf, closedUrl, dashboardAt, dashboardFor, postChat, promise } = helpers;
+const { beginStream, closedUrl, dashboardAt, dashboardFor, errorOf } = helpers;
+const { postResponse, promise, REQUEST } = helpers;
 const STREAM =
   'data: {"choices":[{"delta":{"content":"ñandú 你好 😀"}}]}\n\n' +
   ": keep-alive\n\n" +
   'data: {"choices":[{"delta":{"content":"\\n\\n"},"finish_reason":"stop"}]}\n\n' +
   "data: [DONE]\n\n";
 
-async function errorOf(answer) {
-  const { error } = await answer.json();
-  assert.equal(typeof error.message, "string");
-  return error;
-}
-
 function errorEvent(text) {
   return JSON.parse(text.trimEnd().split("\n\n").at(-1).slice("data: ".length)).error;
 }
-
-test("the server is asked for a stream with its usage, and for what the page sent", async (t) => {
-  const seen = promise();
-  const url = await dashboardFor(t, async (request, response) => {
-    seen.resolve([request.method, request.url, await bodyOf(request)]);
-    beginStream(response);
-    response.end(STREAM);
-  });
-  const messages = [{ role: "user", content: "¿Qué?" }];
-  const answer = await postChat(url, { messages, temperature: 0.5, stream: false });
-  assert.equal(await answer.text(), STREAM);
-  assert.deepEqual(await seen.made, [
-    "POST",
-    "/v1/chat/completions",
-    { messages, temperature: 0.5, stream: true, stream_options: { include_usage: true } },
-  ]);
-});
 
 test("the key goes to the LLM server, and not to the page", async (t) => {
   const seen = [];
@@ -54,11 +32,11 @@ test("the key goes to the LLM server, and not to the page", async (t) => {
     beginStream(response);
     response.end(STREAM);
   };
-  const url = await dashboardFor(t, script, {}, "s3cret");
-  const answers = [await fetch(`${url}/api/health`), await postChat(url)];
+  const url = await dashboardFor(t, script, { apiKey: "s3cret" });
+  const answers = [await fetch(`${url}/api/health`), await postResponse(url)];
   assert.deepEqual(seen, [
     ["/health", "Bearer s3cret"],
-    ["/v1/chat/completions", "Bearer s3cret"],
+    ["/v1/responses", "Bearer s3cret"],
   ]);
   for (const answer of answers) {
     const said = JSON.stringify([...answer.headers]) + (await answer.text());
@@ -77,7 +55,7 @@ for (const size of [1, 2, 3, 7, 64]) {
       }
       response.end();
     });
-    const answer = await postChat(url);
+    const answer = await postResponse(url);
     assert.equal(answer.status, 200);
     assert.equal(answer.headers.get("content-type"), "text/event-stream; charset=utf-8");
     assert.deepEqual(Buffer.from(await answer.arrayBuffer()), Buffer.from(STREAM));
@@ -92,7 +70,7 @@ test("an event arrives before the next one is sent", async (t) => {
     await goOn.made;
     response.end("data: 2\n\n");
   });
-  const answer = await postChat(url);
+  const answer = await postResponse(url);
   const reader = answer.body.getReader();
   assert.equal(Buffer.from((await reader.read()).value).toString(), "data: 1\n\n");
   goOn.resolve();
@@ -101,14 +79,14 @@ test("an event arrives before the next one is sent", async (t) => {
 
 test("the head of a stream arrives before its first event", async (t) => {
   const url = await dashboardFor(t, (request, response) => beginStream(response));
-  const answer = await postChat(url);
+  const answer = await postResponse(url);
   assert.equal(answer.status, 200);
   await answer.body.cancel();
 });
 
 test("nobody listens: a 502 that says where", async (t) => {
   const llmUrl = await closedUrl();
-  const answer = await postChat(await dashboardAt(t, llmUrl));
+  const answer = await postResponse(await dashboardAt(t, llmUrl));
   assert.equal(answer.status, 502);
   const error = await errorOf(answer);
   assert.equal(error.code, "server_unreachable");
@@ -118,7 +96,7 @@ test("nobody listens: a 502 that says where", async (t) => {
 
 test("a server that hangs up without a word: a 502", async (t) => {
   const url = await dashboardFor(t, (request) => request.socket.destroy());
-  const answer = await postChat(url);
+  const answer = await postResponse(url);
   assert.equal(answer.status, 502);
   assert.equal((await errorOf(answer)).code, "server_unreachable");
 });
@@ -131,7 +109,7 @@ test("a browser that stops in the middle of a stream ends the call", async (t) =
     response.write("data: 1\n\n");
   });
   const controller = new AbortController();
-  const answer = await postChat(url, {}, { signal: controller.signal });
+  const answer = await postResponse(url, REQUEST, { signal: controller.signal });
   await answer.body.getReader().read();
   controller.abort();
   await closed.made;
@@ -144,7 +122,7 @@ test("a browser that stops while the request waits ends the call", async (t) => 
     arrived.resolve();
   });
   const controller = new AbortController();
-  const asked = postChat(url, {}, { signal: controller.signal });
+  const asked = postResponse(url, REQUEST, { signal: controller.signal });
   await arrived.made;
   controller.abort();
   await assert.rejects(asked, { name: "AbortError" });
@@ -173,7 +151,7 @@ test("the stream waits for a browser that reads slowly", async (t) => {
     },
   });
   const context = { llm: { llmUrl }, limits: LIMITS };
-  const relayed = relay(context, browser, "v1/chat/completions", { method: "POST", body: {} });
+  const relayed = relay(context, browser, "v1/responses", { method: "POST", body: {} });
   await first.made;
   goOn.resolve();
   await new Promise((done) => setTimeout(done, 50));
@@ -192,7 +170,7 @@ test("the server's refusal comes as it is, with Retry-After", async (t) => {
     response.writeHead(429, { "Content-Type": "application/json", "Retry-After": "7" });
     response.end(JSON.stringify(body));
   });
-  const answer = await postChat(url);
+  const answer = await postResponse(url);
   assert.equal(answer.status, 429);
   assert.equal(answer.headers.get("retry-after"), "7");
   assert.deepEqual(await answer.json(), body);
@@ -208,7 +186,7 @@ for (const [what, status, type, body] of [
     const url = await dashboardFor(t, (request, response) => {
       response.writeHead(status, { "Content-Type": type, Location: "/elsewhere" }).end(body);
     });
-    const answer = await postChat(url);
+    const answer = await postResponse(url);
     assert.equal(answer.status, 502);
     assert.equal((await errorOf(answer)).code, "bad_upstream_response");
   });
@@ -219,7 +197,7 @@ test("a stream that breaks inside an event ends with whole events and an error",
     beginStream(response);
     response.write('data: 1\n\ndata: {"choi', () => response.destroy());
   });
-  const text = await (await postChat(url)).text();
+  const text = await (await postResponse(url)).text();
   assert.ok(text.startsWith("data: 1\n\ndata: {"), text);
   assert.equal(text.trimEnd().split("\n\n").length, 2);
   assert.equal(errorEvent(text).code, "stream_interrupted");
@@ -232,8 +210,8 @@ test("a stream that falls silent ends with an error, and the call with it", asyn
     beginStream(response);
     response.write("data: 1\n\n");
   };
-  const url = await dashboardFor(t, script, { silence: 50 });
-  const text = await (await postChat(url)).text();
+  const url = await dashboardFor(t, script, { limits: { silence: 50 } });
+  const text = await (await postResponse(url)).text();
   assert.equal(errorEvent(text).code, "stream_interrupted");
   await closed.made;
 });
@@ -241,7 +219,7 @@ test("a stream that falls silent ends with an error, and the call with it", asyn
 test("a server that never answers: a 504, and the call ends", async (t) => {
   const closed = promise();
   const script = (request, response) => response.on("close", closed.resolve);
-  const answer = await postChat(await dashboardFor(t, script, { headers: 50 }));
+  const answer = await postResponse(await dashboardFor(t, script, { limits: { headers: 50 } }));
   assert.equal(answer.status, 504);
   assert.equal((await errorOf(answer)).code, "upstream_timeout");
   await closed.made;
@@ -255,8 +233,7 @@ for (const [what, body, options, status, code] of [
   ["5 MiB", `"${"x".repeat(5 << 20)}"`, {}, 413, "request_too_large"],
 ]) {
   test(`a body that is ${what}: a ${status}, and nobody is asked`, async (t) => {
-    const script = () => assert.fail("the LLM server was asked");
-    const answer = await postChat(await dashboardFor(t, script), body, options);
+    const answer = await postResponse(await dashboardFor(t), body, options);
     assert.equal(answer.status, status);
     assert.equal((await errorOf(answer)).code, code);
   });
@@ -266,7 +243,7 @@ test("a browser that goes away while it sends its body does no harm", async (t) 
   const url = await dashboardFor(t, (request, response) => response.end());
   const { connect } = await import("node:net");
   const socket = connect(new URL(url).port, "127.0.0.1");
-  socket.write("POST /api/chat HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n");
+  socket.write("POST /api/responses HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n");
   socket.write("Content-Length: 100\r\n\r\n{");
   await once(socket, "connect");
   socket.destroy();
