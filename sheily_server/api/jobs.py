@@ -7,7 +7,8 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import contextmanager
 
 from ..budget import Budget
 from ..errors import InvalidRequestError, QueueFullError
@@ -131,12 +132,27 @@ class Jobs:
         """Those that ended and could not be stored: the newest are kept for their owners, with no
         more events together than one may have."""
         self._threads: set[threading.Thread] = set()
+        self._begun = threading.Condition()
+        self._beginning: set[str] = set()
         self._readers = threading.BoundedSemaphore(max(1, most))
 
     @property
     def running(self) -> int:
         """How many run in the background."""
         return len(self._threads)
+
+    @contextmanager
+    def alone(self, key: str) -> Iterator[None]:
+        """Lets one caller at a time look whether a job with this key is there, and begin it."""
+        with self._begun:
+            self._begun.wait_for(lambda: key not in self._beginning)
+            self._beginning.add(key)
+        try:
+            yield
+        finally:
+            with self._begun:
+                self._beginning.discard(key)
+                self._begun.notify_all()
 
     def find(self, id: str, owner: str) -> Job | None:
         with self._lock:
@@ -146,8 +162,8 @@ class Jobs:
     def forget(self, job: Job) -> None:
         """Removes a job that has ended or is erased."""
         with self._lock:
-            self._jobs.pop(job.id, None)
-            self._lost.pop(job.id, None)
+            for table in (self._jobs, self._lost):
+                _drop(table, job)
             if job.ended.is_set():
                 self._release(job)
 
@@ -218,7 +234,7 @@ class Jobs:
             job.log.end()
         with self._lock:
             self._threads.discard(thread)
-            self._jobs.pop(job.id, None)
+            _drop(self._jobs, job)
             self.budget.give_back(job.n_bytes)
             if job.kept or job.erased:
                 self._release(job)
@@ -235,3 +251,9 @@ class Jobs:
     def _release(self, job: Job) -> None:
         if job.log is not None:
             job.log.release()
+
+
+def _drop(table: MutableMapping[str, Job], job: Job) -> None:
+    """Removes a job from a table, though not one that was begun anew under its id."""
+    if table.get(job.id) is job:
+        del table[job.id]

@@ -13,8 +13,9 @@ import pytest
 
 from tests.browser import dashboard
 from tests.browser.dashboard import Dashboard
-from tests.support import models
+from tests.support import models, scripted_llm
 from tests.support.real_server import RealServer
+from tests.support.scripted_llm import ScriptedLlm
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
@@ -86,11 +87,20 @@ def open_dashboard(node: None, open_page: OpenPage) -> Iterator[OpenDashboard]:
     """Opens the page of a backend of its own, for the LLM server at a URL."""
     with ExitStack() as backends:
 
-        def open_dashboard(llm_url: str, **options: Any) -> Dashboard:
-            url = backends.enter_context(dashboard.running(llm_url))
+        def open_dashboard(
+            llm_url: str, settings: dict[str, str] | None = None, **options: Any
+        ) -> Dashboard:
+            url = backends.enter_context(dashboard.serving(llm_url, **(settings or {})))
             return Dashboard(open_page(**options), url)
 
         yield open_dashboard
+
+
+@pytest.fixture
+def llm() -> Iterator[ScriptedLlm]:
+    """An LLM server whose answers the test writes."""
+    with scripted_llm.running() as llm:
+        yield llm
 
 
 @pytest.fixture(scope="session")

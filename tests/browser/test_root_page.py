@@ -14,7 +14,7 @@ import pytest
 
 from tests.browser.conftest import FOREIGN_HOST, OpenPage
 from tests.browser.dashboard import WAIT_MS
-from tests.browser.test_page import POOR_CONTRAST
+from tests.browser.pages import POOR_CONTRAST
 from tests.support import models
 from tests.support.real_server import RealServer
 

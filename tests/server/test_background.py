@@ -262,21 +262,22 @@ def test_another_key_cannot_follow_or_cancel(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize(
-    ("order", "code"),
+    ("order", "code", "own"),
     [
-        ("fail engine_error", "server_error"),
-        ("crash", "server_error"),
-        ("fail-early timeout", "server_error"),
-        ("too-long 300 1", "invalid_prompt"),
-        ("refuse text.format No.", "invalid_prompt"),
+        ("fail engine_error", "server_error", "engine_error"),
+        ("crash", "server_error", "engine_crashed"),
+        ("fail-early timeout", "server_error", "timeout"),
+        ("too-long 300 1", "invalid_prompt", "context_length_exceeded"),
+        ("refuse text.format No.", "invalid_prompt", "invalid_value"),
     ],
 )
-def test_failures_are_kept(serve: Serve, order: str, code: str) -> None:
+def test_failures_are_kept(serve: Serve, order: str, code: str, own: str) -> None:
     server = serve()
     server.wait_for("ready")
     id = begin(server, order)
     body = ended(server, id)
     assert (body["status"], body["error"]["code"]) == ("failed", code)
+    assert body["sheily"]["error_code"] == own
     assert body["error"]["message"]
     events = replayed(server, id)
     assert (events[-1]["type"], events[-1]["response"]) == ("response.failed", body)

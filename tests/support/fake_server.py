@@ -41,6 +41,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self._run()
 
+    def do_DELETE(self) -> None:
+        self._run()
+
     def _run(self) -> None:
         self.close_connection = True
         body = b""

@@ -44,10 +44,13 @@ class ResponseUsage(Struct, frozen=True, kw_only=True):
 
 class ResponseExtension(Extension, frozen=True, omit_defaults=True, kw_only=True):
     """The field `sheily` of responses. Besides what other answers have: `stored` is false for a
-    response that was to be kept and could not be, and `not_stored_because` is the reason."""
+    response that was to be kept and could not be, and `not_stored_because` is the reason.
+    `error_code` is the code of the error that failed it, as the other routes have it, since `error`
+    has only OpenAI's few."""
 
     stored: bool = True
     not_stored_because: str = ""
+    error_code: str = ""
 
 
 class OutputText(Struct, tag_field="type", tag="output_text", frozen=True, kw_only=True):
@@ -183,6 +186,16 @@ class ResponseFailed(_About, tag="response.failed", frozen=True):
     """The last event of an answer that could not be given; `response.error` says why."""
 
 
+class PromptProgressed(_Event, tag="response.prompt_progress", frozen=True, kw_only=True):
+    """How far a response without a token is, where `return_progress` asks for it: not one of
+    OpenAI's events. The fields are those of `prompt_progress` on the chat routes."""
+
+    total: int
+    cache: int
+    processed: int
+    queue_place: int | None
+
+
 class OutputItemAdded(_Event, tag="response.output_item.added", frozen=True, kw_only=True):
     output_index: int
     item: OutputItem
@@ -247,6 +260,7 @@ Event = (
     ResponseCreated
     | ResponseQueued
     | ResponseInProgress
+    | PromptProgressed
     | OutputItemAdded
     | ContentPartAdded
     | OutputTextDelta

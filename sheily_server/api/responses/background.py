@@ -10,7 +10,6 @@ from contextlib import suppress
 
 import msgspec
 
-from ...chat.reader import Piece
 from ...chat.turn import Caller, ClientGoneError, TimeLimit
 from ...errors import InvalidRequestError, ServiceError, StoreError
 from ...store.base import Record
@@ -60,7 +59,7 @@ def _make(service: Service, work: Work, caller: Caller) -> None:
         for each in writer.in_progress():
             _add(job.log, each)
         for piece in service.chat.pieces(turn, caller):
-            for each in writer.take(piece) if isinstance(piece, Piece) else ():
+            for each in writer.take(piece) if piece is not None else ():
                 _add(job.log, each)
         for each in writer.close():
             _add(job.log, each)
@@ -68,11 +67,11 @@ def _make(service: Service, work: Work, caller: Caller) -> None:
     except ClientGoneError:
         response = writer.response("cancelled")
     except ServiceError as error:
-        response = writer.failed(encode.error_of(work.place(error)))
+        response = writer.failed(encode.error_of(work.place(error)), error.code)
     except Exception:
         log.exception("%s failed", job.id)
         problem = f"The server made an error; its log has it under {job.id}."
-        response = writer.failed(answer.ResponseError("server_error", problem))
+        response = writer.failed(answer.ResponseError("server_error", problem), "internal_error")
     last = msgspec.json.encode(writer.last(response))
     before, full = job.log.all() if job.log is not None else ([], True)
     told = work.keeper.end(response, before if full else [*before, last])

@@ -13,7 +13,12 @@ from .. import body
 from ..nesting import check_schema_depth
 from ..offers import Choice, offered
 from ..openai_chat.bias import read_bias
-from ..openai_chat.decode import check_options, check_stream_options, sampling
+from ..openai_chat.decode import (
+    check_options,
+    check_stream_options,
+    continues,
+    sampling,
+)
 from ..openai_chat.forms import of_object, of_schema
 from ..openai_chat.protocol import JsonObjectFormat
 from . import items
@@ -73,6 +78,8 @@ def _unheard(request: wire.ResponseRequest) -> list[str]:
     ]
     if request.text is not None and request.text.verbosity not in (None, "medium"):
         places.append("text.verbosity")
+    if request.return_progress and not request.is_streamed:
+        places.append("return_progress")
     if any(isinstance(item, wire.ReasoningItem) for item in items.items_of(request)):
         places.append(items.UNHEARD)
     return places
@@ -87,6 +94,8 @@ def generation(
     bias = read_bias(options.logit_bias)
     return Generation(
         messages=messages,
+        continues=bool(request.continue_final_message) and continues(messages, request),
+        progress=bool(request.return_progress and request.is_streamed),
         sampling=sampling(options, bias.ids),
         bias_texts=bias.texts,
         max_tokens=request.max_output_tokens,

@@ -12,7 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from ...backend.sampling import Values
-from ...chat.reader import Piece
+from ...chat.reader import Piece, Progress
 from ...chat.turn import Turn
 from ...errors import InvalidRequestError, QueueFullError, ServiceError
 from ...protocol.events import TokenLogprob
@@ -39,7 +39,7 @@ def blank(
     id, `sampling` what it is sampled with."""
     form = request.text.format if request.text is not None else None
     return answer.Response(
-        id=f"resp_{key}",
+        id=id_of(key),
         created_at=int(time.time()),
         status="queued" if request.background else "in_progress",
         model=model,
@@ -62,6 +62,11 @@ def blank(
         truncation=request.truncation or "disabled",
         user=request.user,
     )
+
+
+def id_of(key: str) -> str:
+    """Returns the id of the response with this key."""
+    return f"resp_{key}"
 
 
 def _format(form: object) -> dict[str, Any]:
@@ -179,9 +184,12 @@ class Writer:
         response = self.response("in_progress")
         yield answer.ResponseInProgress(sequence_number=self._next(), response=response)
 
-    def take(self, piece: Piece) -> Iterator[answer.Event]:
+    def take(self, piece: Piece | Progress) -> Iterator[answer.Event]:
         """Yields the events of a piece. The end of an item comes with what follows it, as only then
         it is known whether it was cut off."""
+        if isinstance(piece, Progress):
+            yield self._progress(piece)
+            return
         for part in piece.parts:
             yield from self._call(part)
         if piece.text or (piece.logprobs and not piece.parts):
@@ -215,8 +223,10 @@ class Writer:
             sheily=replace(self._base.sheily, timed_out=turn.timed_out),
         )
 
-    def failed(self, error: answer.ResponseError) -> answer.Response:
-        return replace(self.response("failed"), error=error)
+    def failed(self, error: answer.ResponseError, code: str | None) -> answer.Response:
+        """Returns the response after an error, which has this code on the other routes."""
+        told = replace(self._base.sheily, error_code=code or "")
+        return replace(self.response("failed"), error=error, sheily=told)
 
     def last(self, response: answer.Response) -> answer.Event:
         """Returns the last event of the stream, for a response that has ended."""
@@ -225,6 +235,15 @@ class Writer:
     def _next(self) -> int:
         self._number += 1
         return self._number - 1
+
+    def _progress(self, found: Progress) -> answer.Event:
+        return answer.PromptProgressed(
+            sequence_number=self._next(),
+            total=found.prompt_tokens,
+            cache=found.cached_tokens,
+            processed=found.computed_tokens,
+            queue_place=found.queue_place,
+        )
 
     def _text(self, text: str, tokens: tuple[TokenLogprob, ...]) -> Iterator[answer.Event]:
         if not isinstance(self._open, _Text):

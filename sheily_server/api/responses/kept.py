@@ -190,4 +190,5 @@ def interrupted(record: Record) -> Record:
     body["status"] = "failed"
     body["incomplete_details"] = None
     body["error"] = {"code": "server_error", "message": INTERRUPTED}
+    body["sheily"] = {**body.get("sheily", {}), "error_code": "interrupted"}
     return with_fields(record, status="failed", body=msgspec.json.encode(body))

@@ -246,6 +246,8 @@ class ResponseRequest(Struct, frozen=True, kw_only=True):
     repeat_penalty: RepeatPenalty | None = None
     repetition_penalty: RepeatPenalty | None = None
     ignore_eos: bool | None = None
+    return_progress: bool | None = None
+    continue_final_message: bool | None = None
 
     def options(self) -> Options:
         """Returns what the chat routes have too, as their options."""
@@ -263,6 +265,16 @@ class ResponseRequest(Struct, frozen=True, kw_only=True):
             repetition_penalty=self.repetition_penalty,
             ignore_eos=self.ignore_eos,
         )
+
+    @property
+    def add_generation_prompt(self) -> None:
+        """Always None: `continue_final_message` alone says whether the answer goes on."""
+        return None
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether somebody may read its events."""
+        return bool(self.stream or self.background)
 
     def wanted_logprobs(self) -> int | None:
         """Returns how many alternatives of each token are wanted; None for no logprobs."""

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
 from ...errors import InvalidRequestError, ServiceError, UnknownResponseError
 from ...store.base import Record
-from ..body import QueryReader
+from ..body import QueryReader, Read
 from ..openai_chat.routes import CITY
 from ..route import WORK, Asked, Follow, Reply, Route, Service, Stream, Whole, collect, whole
-from . import answer, background, decode, encode, kept, work
+from . import answer, background, decode, encode, kept, once, work
 from . import protocol as wire
 from .dialect import RESPONSES
 
@@ -22,16 +23,21 @@ CANCEL_S = 10.0
 
 
 def create(service: Service, asked: Asked) -> Reply:
-    found = asked.read(service.reads(decode.read))
+    found, digest = asked.read(_with_digest(service.reads(decode.read)))
     request = found.request
     service.chat.check_model(request.model)
     if request.background:
-        service.jobs.check_room()
+        stream, owner = bool(request.stream), service.store.owner(asked.caller.scope)
+        key = once.key_of(asked.header("Idempotency-Key"), owner, digest)
+        if key is None:
+            return _in_background(service, asked, found, stream)
+        with service.jobs.alone(key):
+            if once.is_there(service, key, owner, asked.hold):
+                return _again(service, asked, encode.id_of(key), stream)
+            return _in_background(service, asked, found, stream, key)
     made = work.begin(service, found, asked.caller.scope, asked.hold)
-    stream, in_background = bool(request.stream), bool(request.background)
+    stream = bool(request.stream)
     del found, request  # a bias of a whole vocabulary is large, and the request may wait
-    if in_background:
-        return _in_background(service, asked, made, stream)
     try:
         turn = service.chat.begin(made.generation, asked.caller)
     except ServiceError as error:
@@ -50,13 +56,28 @@ def create(service: Service, asked: Asked) -> Reply:
     try:
         return whole(live.whole(collect(service, turn, asked.caller)), turn)
     except ServiceError as error:
-        live.fail(encode.error_of(error))
+        live.fail(encode.error_of(error), error.code)
         raise
     finally:
         close()
 
 
-def _in_background(service: Service, asked: Asked, made: work.Work, stream: bool) -> Reply:
+def _with_digest(
+    read: Callable[[bytes], Read[wire.ResponseRequest]],
+) -> Callable[[bytes], tuple[Read[wire.ResponseRequest], bytes]]:
+    """Returns what reads a body, and gives what tells it from others."""
+    return lambda data: (read(data), once.digest(data))
+
+
+def _in_background(
+    service: Service,
+    asked: Asked,
+    found: Read[wire.ResponseRequest],
+    stream: bool,
+    key: str | None = None,
+) -> Reply:
+    service.jobs.check_room()
+    made = work.begin(service, found, asked.caller.scope, asked.hold, key)
     queued = background.start(service, made, asked.caller.scope)
     if stream and made.job.log is not None:
         return Follow(background.follow(made.job.log, -1))
@@ -68,9 +89,14 @@ def retrieve(service: Service, asked: Asked) -> Reply:
     if query.starting_after is not None and not query.stream:
         raise InvalidRequestError("starting_after needs stream to be true.", "starting_after")
     after = -1 if query.starting_after is None else query.starting_after
-    id, owner = asked.arguments["id"], service.store.owner(asked.caller.scope)
+    return _again(service, asked, asked.arguments["id"], query.stream, after)
+
+
+def _again(service: Service, asked: Asked, id: str, stream: bool, after: int = -1) -> Reply:
+    """Returns a response that was begun before: as it is, or its events behind number `after`."""
+    owner = service.store.owner(asked.caller.scope)
     job = service.jobs.find(id, owner)
-    if not query.stream:
+    if not stream:
         return Whole(_record(service, asked, id, owner).body if job is None else job.body)
     if job is None:
         events = background.replay(_record(service, asked, id, owner), after)

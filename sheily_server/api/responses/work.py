@@ -45,9 +45,15 @@ class Work:
         return error
 
 
-def begin(service: Service, found: Read[wire.ResponseRequest], scope: str, hold: kept.Hold) -> Work:
-    """Prepares the response that a body asks for. `scope` is its caller's. Raises
-    ServiceError."""
+def begin(
+    service: Service,
+    found: Read[wire.ResponseRequest],
+    scope: str,
+    hold: kept.Hold,
+    key: str | None = None,
+) -> Work:
+    """Prepares the response that a body asks for. `scope` is its caller's; `key` is what is unique
+    in its id, drawn if there is none. Raises ServiceError."""
     request = found.request
     owner = service.store.owner(scope)
     past = kept.conversation(service.store, owner, request.previous_response_id, hold)
@@ -59,7 +65,7 @@ def begin(service: Service, found: Read[wire.ResponseRequest], scope: str, hold:
     if not system and not talk:  # reasoning alone
         raise InvalidRequestError("The input has no message.", "input")
     wanted = decode.generation(found, [*system, *talk], service.config.max_history)
-    key = secrets.token_hex(16)
+    key = key or secrets.token_hex(16)
     blank = encode.blank(
         request,
         key=key,
@@ -110,8 +116,7 @@ class Live:
         yield from map(_sse, self._writer.in_progress())
 
     def of(self, piece: Piece | Progress) -> Iterator[bytes]:
-        if isinstance(piece, Piece):
-            yield from map(_sse, self._writer.take(piece))
+        yield from map(_sse, self._writer.take(piece))
 
     def last(self) -> Iterator[bytes]:
         yield from map(_sse, self._writer.close())
@@ -123,7 +128,8 @@ class Live:
         code = "rate_limit_exceeded" if found["type"] == "rate_limit_error" else "server_error"
         if found["type"] == "invalid_request_error":
             code = "invalid_prompt"
-        return _sse(self._writer.last(self.fail(answer.ResponseError(code, found["message"]))))
+        error = answer.ResponseError(code, found["message"])
+        return _sse(self._writer.last(self.fail(error, found.get("code"))))
 
     def whole(self, pieces: Sequence[Piece]) -> answer.Response:
         """Returns the response of a finished turn."""
@@ -139,9 +145,9 @@ class Live:
         self._ended = True
         return self._keeper.end(self._writer.finished(self._turn))
 
-    def fail(self, error: answer.ResponseError) -> answer.Response:
+    def fail(self, error: answer.ResponseError, code: str | None) -> answer.Response:
         self._ended = True
-        return self._keeper.end(self._writer.failed(error))
+        return self._keeper.end(self._writer.failed(error, code))
 
     def close(self) -> None:
         """Keeps the response as cancelled, unless it has ended."""

@@ -11,7 +11,7 @@ from tests.support.models import ROOT
 STUMBLES: dict[str, list[str]] = {
     "1: a full context in the dashboard is a dead end": [
         "tests/browser/test_chat.py::test_a_full_context_is_trimmed_and_said",
-        "tests/browser/test_page.py::test_an_error_has_a_way_out",
+        "tests/browser/test_errors.py::test_an_error_has_a_way_out",
         "tests/server/test_completions.py::test_a_prompt_that_is_too_long",
     ],
     "2: a server without a model names no way to one, and does not see the file that appears": [

@@ -1,0 +1,2 @@
+export class ImportError extends Error {}
+export function exportJson(){} export function exportMarkdown(){} export function importConversations(){}

@@ -1,0 +1,238 @@
+// Where conversations are kept: IndexedDB in the browser, or memory where that keeps nothing. Knows
+// records and transactions; nothing of what is in a message beside its id and its text.
+
+import { searchIn } from "./search.js";
+
+const VERSION = 1;
+const CHANNEL = "sheily-data";
+
+/** What the browser's storage cannot do; `code` says what. */
+export class StoreError extends Error {
+  constructor(code, message = code) {
+    super(message);
+    this.code = code;
+  }
+}
+
+/** Opens the store. Throws StoreError: `storage_unavailable`, or `storage_newer` where a newer
+ * version of the page has written it. */
+export async function openStore({ name = "sheily", indexedDB = globalThis.indexedDB } = {}) {
+  if (!indexedDB) throw new StoreError("storage_unavailable");
+  let request;
+  try {
+    request = indexedDB.open(name, VERSION);
+  } catch (error) {
+    throw new StoreError("storage_unavailable", error.message);
+  }
+  request.onupgradeneeded = ({ oldVersion }) => upgrade(request.result, oldVersion);
+  try {
+    return new Store(await resultOf(request));
+  } catch (error) {
+    const code = error.name === "VersionError" ? "storage_newer" : "storage_unavailable";
+    throw new StoreError(code, error.message);
+  }
+}
+
+/** Each version's part; a store of any earlier one comes to the newest. */
+function upgrade(db, from) {
+  if (from < 1) {
+    db.createObjectStore("conversations", { keyPath: "id" });
+    db.createObjectStore("messages", { keyPath: "id" }).createIndex("conversation", "conversation");
+    db.createObjectStore("settings");
+  }
+}
+
+/** What both stores have; `_read` and `_change` are theirs. */
+class Base {
+  constructor() {
+    this._channel = globalThis.BroadcastChannel ? new BroadcastChannel(CHANNEL) : null;
+    // A channel keeps a program alive that is no page.
+    this._channel?.unref?.();
+  }
+
+  /** Has `callback` called with `{ ids }` of conversations that another tab has changed. */
+  onChange(callback) {
+    this._channel?.addEventListener("message", ({ data }) => callback(data));
+  }
+
+  _tell(ids) {
+    if (ids.length > 0) this._channel?.postMessage({ ids: [...new Set(ids)] });
+  }
+
+  /** Yields `{ conversation, message, snippet }` of titles and texts with `query` in them. */
+  search(query, { signal, limit = 50 } = {}) {
+    return searchIn(this, query, { signal, limit });
+  }
+
+  async usage() {
+    const found = await globalThis.navigator?.storage?.estimate?.();
+    return { used: found?.usage ?? 0, quota: found?.quota ?? 0 };
+  }
+}
+
+class Store extends Base {
+  constructor(db) {
+    super();
+    this._db = db;
+    this._lost = false;
+    this.kept = true;
+    db.onclose = () => (this._lost = true);
+    // Another tab wants to upgrade or delete the database: it must not wait for this one.
+    db.onversionchange = () => {
+      this._lost = true;
+      db.close();
+    };
+  }
+
+  async conversations() {
+    const found = await this._read("conversations", (store) => store.getAll());
+    return found.sort((a, b) => b.updated - a.updated);
+  }
+
+  async conversation(id) {
+    return this._read("conversations", (store) => store.get(id));
+  }
+
+  async messages(conversation) {
+    return this._read("messages", (store) => store.index("conversation").getAll(conversation));
+  }
+
+  /** Writes and removes all of it, or nothing. */
+  async write({ conversations = [], messages = [], removed = [] }) {
+    await this._change(["conversations", "messages"], (of) => {
+      for (const each of conversations) of("conversations").put(each);
+      for (const each of messages) of("messages").put(each);
+      for (const id of removed) of("messages").delete(id);
+    });
+    // A growing answer alone is nothing that other tabs have to read again.
+    this._tell(conversations.map(({ id }) => id));
+  }
+
+  async deleteConversation(id) {
+    await this._change(["conversations", "messages"], (of) => {
+      of("conversations").delete(id);
+      const keys = of("messages").index("conversation").getAllKeys(id);
+      keys.onsuccess = () => {
+        for (const key of keys.result) of("messages").delete(key);
+      };
+    });
+    this._tell([id]);
+  }
+
+  async deleteAll() {
+    const ids = await this._read("conversations", (store) => store.getAllKeys());
+    await this._change(["conversations", "messages"], (of) => {
+      of("conversations").clear();
+      of("messages").clear();
+    });
+    this._tell(ids);
+  }
+
+  async setting(key) {
+    return this._read("settings", (store) => store.get(key));
+  }
+
+  async writeSetting(key, value) {
+    await this._change(["settings"], (of) => of("settings").put(value, key));
+  }
+
+  close() {
+    this._db.close();
+    this._channel?.close();
+  }
+
+  async _read(name, request) {
+    return this._guarded(async () => {
+      const transaction = this._db.transaction(name, "readonly");
+      return resultOf(request(transaction.objectStore(name)));
+    });
+  }
+
+  async _change(names, change) {
+    return this._guarded(async () => {
+      const transaction = this._db.transaction(names, "readwrite");
+      const ended = endOf(transaction);
+      change((name) => transaction.objectStore(name));
+      await ended;
+    });
+  }
+
+  async _guarded(work) {
+    try {
+      return await work();
+    } catch (error) {
+      if (error.name === "QuotaExceededError") throw new StoreError("storage_full", error.message);
+      if (this._lost || error.name === "InvalidStateError") {
+        throw new StoreError("storage_lost", error.message);
+      }
+      throw new StoreError("storage_failed", `${error.name}: ${error.message}`);
+    }
+  }
+}
+
+/** The same for a page whose browser keeps nothing: all is gone with the page. */
+export class MemoryStore extends Base {
+  constructor() {
+    super();
+    this.kept = false;
+    this._channel?.close();
+    this._channel = null; // other tabs cannot see what is here
+    this._conversations = new Map();
+    this._messages = new Map();
+    this._settings = new Map();
+  }
+
+  async conversations() {
+    return [...this._conversations.values()].sort((a, b) => b.updated - a.updated);
+  }
+
+  async conversation(id) {
+    return this._conversations.get(id);
+  }
+
+  async messages(conversation) {
+    return [...this._messages.values()].filter((each) => each.conversation === conversation);
+  }
+
+  async write({ conversations = [], messages = [], removed = [] }) {
+    for (const each of conversations) this._conversations.set(each.id, each);
+    for (const each of messages) this._messages.set(each.id, each);
+    for (const id of removed) this._messages.delete(id);
+  }
+
+  async deleteConversation(id) {
+    this._conversations.delete(id);
+    for (const each of await this.messages(id)) this._messages.delete(each.id);
+  }
+
+  async deleteAll() {
+    this._conversations.clear();
+    this._messages.clear();
+  }
+
+  async setting(key) {
+    return this._settings.get(key);
+  }
+
+  async writeSetting(key, value) {
+    this._settings.set(key, value);
+  }
+
+  close() {}
+}
+
+function resultOf(request) {
+  return new Promise((resolve, reject) => {
+    request.onsuccess = () => resolve(request.result);
+    request.onerror = () => reject(request.error);
+    // Another tab has the database open in an older version.
+    request.onblocked = () => reject(new DOMException("blocked", "VersionError"));
+  });
+}
+
+function endOf(transaction) {
+  return new Promise((resolve, reject) => {
+    transaction.oncomplete = () => resolve();
+    transaction.onabort = () => reject(transaction.error ?? new DOMException("", "AbortError"));
+  });
+}

@@ -1,0 +1,2 @@
+export async function fitDocuments(){ return []; }
+export function documentsPrompt(f,q){ return q; }

@@ -1,0 +1,2 @@
+export class DocumentError extends Error {}
+export async function readDocument(){ throw new DocumentError(); }
