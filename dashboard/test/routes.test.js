@@ -55,11 +55,10 @@ test("the page and its files", async (t) => {
   for (const [path, type] of [
     ["/", "text/html; charset=utf-8"],
     ["/?anything", "text/html; charset=utf-8"],
-    ["/main.js", "text/javascript; charset=utf-8"],
-    ["/frame.css", "text/css; charset=utf-8"],
-    ["/panel.css", "text/css; charset=utf-8"],
-    ["/conversation.css", "text/css; charset=utf-8"],
-    ["/wide.css", "text/css; charset=utf-8"],
+    ["/chat/main.js", "text/javascript; charset=utf-8"],
+    ["/css/base.css", "text/css; charset=utf-8"],
+    ["/css/chat.css", "text/css; charset=utf-8"],
+    ["/vendor/uplot.css", "text/css; charset=utf-8"],
     ["/icon.svg", "image/svg+xml"],
   ]) {
     const answer = await fetch(url + path);
@@ -80,7 +79,7 @@ test("no path leads out of the folder", async (t) => {
     "/%2e%2e/server.js",
     "/..%2fserver.js",
     "//etc/passwd",
-    "/public/main.js",
+    "/public/chat/main.js",
     "/no-such-file",
     "/index.html/",
     "/__proto__",
