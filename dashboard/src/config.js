@@ -58,7 +58,7 @@ function readHosts(text) {
     } catch {
       // undefined is refused below
     }
-    if (url?.href !== `http://${url?.host}/`) {
+    if (!/^[\w.:[\]-]+$/.test(each) || url === undefined) {
       throw new ConfigError(
         `DASHBOARD_ALLOWED_HOSTS has ${JSON.stringify(each)}, not a name such as box.lan:3000.`,
       );

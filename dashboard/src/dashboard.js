@@ -14,10 +14,9 @@ import { SignIn } from "./sign-in.js";
 import { call, fetchHealth, LIMITS } from "./upstream.js";
 
 const RESPONSE = /^\/api\/responses\/([^/]+)(\/events|\/cancel)?$/;
-const PAGES = new Set(["/", "/index.html", "/metrics.html"]);
-const LOGIN = "/login.html";
+const PAGES = new Set(["/", "/index.html", "/metrics.html", "/login.html"]);
 
-/** A server that does not listen yet, with the settings of config.js. Who calls it has `sampler` run. */
+/** A server that does not listen yet, with config.js's settings. The caller has `sampler` run. */
 export function createDashboard(settings, limits = {}, sampler = new Sampler(settings)) {
   const context = {
     llm: settings,
@@ -108,20 +107,12 @@ async function respondFile({ signIn }, path, request, response) {
   const file = await fileOf(path);
   if (!file) throw notFound(path);
   allow(request, "GET", "HEAD");
-  if (PAGES.has(path) || path === LOGIN) {
-    const session = signIn.found(request, response);
-    if (signIn.password === null) signIn.sessions.give(request, response, session);
-    const signedIn = signIn.password === null || session !== undefined;
-    if (signedIn === (path === LOGIN)) {
-      redirect(response, signedIn ? "/" : LOGIN);
-      return;
-    }
+  const elsewhere = PAGES.has(path) ? signIn.elsewhere(path, request, response) : undefined;
+  if (elsewhere === undefined) {
+    sendFile(file, request, response);
+  } else {
+    response.writeHead(302, { Location: elsewhere, "Cache-Control": "no-store" }).end();
   }
-  sendFile(file, request, response);
-}
-
-function redirect(response, place) {
-  response.writeHead(302, { Location: place, "Cache-Control": "no-store" }).end();
 }
 
 function sendFile({ type, bytes, tag }, request, response) {

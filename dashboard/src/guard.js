@@ -24,8 +24,8 @@ export function ownAddresses() {
 }
 
 /**
- * A foreign page whose name was made to point at this machine must not get through: Host has to be a
- * name that is this machine's, or one of `allowed`. Addresses cannot be made to point elsewhere.
+ * A foreign page whose name was made to point at this machine must not get through: Host has to be
+ * a name of this machine, or one of `allowed`. Addresses cannot be made to point elsewhere.
  */
 export class Guard {
   constructor(host, allowed = []) {
@@ -41,15 +41,15 @@ export class Guard {
       throw new Problem(
         403,
         "forbidden_host",
-        "This dashboard does not answer to the name in the address. DASHBOARD_ALLOWED_HOSTS adds it.",
+        "The dashboard does not know this name as its own. DASHBOARD_ALLOWED_HOSTS adds one.",
       );
     }
     checkSite(request, host);
   }
 
   answersTo({ host, hostname }) {
-    if (this.names.has(hostname) || this.allowed.has(hostname) || this.allowed.has(host)) return true;
-    return this.open && ownAddresses().includes(hostname);
+    const known = this.names.has(hostname) || this.allowed.has(hostname) || this.allowed.has(host);
+    return known || (this.open && ownAddresses().includes(hostname));
   }
 }
 

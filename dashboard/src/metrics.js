@@ -1,11 +1,11 @@
-// What the LLM server did in the last hour, for the page's charts: samples of its /metrics, in memory.
+// What the LLM server did in the last hour, for the page's charts: samples of its /metrics.
 //
 // GET /api/metrics?after=T, where T is the `t` of the last sample that the page has:
 //
 //   {
 //     "interval_s": 2,
 //     "now": 1795808510000,              this machine's clock, in ms since 1970, as every time here
-//     "first_token_le": [0.01, …, 300],  the upper bounds in seconds of the buckets of `first_token`
+//     "first_token_le": [0.01, …, 300],  the upper bounds, in s, of the buckets of `first_token`
 //     "samples": [ … ]                   the oldest first; without `after`, of the whole last hour
 //   }
 //
@@ -13,7 +13,7 @@
 //
 //   "t", "up": true
 //   "state"        "loading", "ready", "restarting", "draining" or "failed"
-//   "version", "fingerprint"   of the server, and of its model and settings ("" before it is loaded)
+//   "version", "fingerprint"   of the server, and of its model and settings ("" until loaded)
 // Counts that grow while the server process lives, and begin at 0 when it starts again: where one
 // is less than in the sample before, the server was started anew.
 //   "tokens"       tokens as they come; tokens drafted ahead of the model come several at once,
@@ -29,7 +29,7 @@
 // What is now; null where the server does not know it:
 //   "running", "queued"             requests with a slot, and waiting for one
 //   "background"                    responses that are made in the background
-//   "cells", "cells_used", "cells_cached"   places for tokens in the KV cache: all of them, those of
+//   "cells", "cells_used", "cells_cached"   places for tokens in the KV cache: all, those of
 //                                   running requests, those that only keep a prefix
 
 import { Problem } from "./problem.js";

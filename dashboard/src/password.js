@@ -34,7 +34,10 @@ export class Password {
 
 function derived(guess) {
   return new Promise((resolve, reject) => {
-    scrypt(normal(guess), SALT, BYTES, COST, (error, key) => (error ? reject(error) : resolve(key)));
+    scrypt(normal(guess), SALT, BYTES, COST, (error, key) => {
+      if (error) reject(error);
+      else resolve(key);
+    });
   });
 }
 

@@ -1,8 +1,10 @@
 // What goes wrong, in the LLM server's own shape of an error; knows nothing of HTTP messages.
 
-/** An error with its HTTP status and its code; a person reads `message`. `headers` go with it. */
+/** An error with its HTTP status and its code; a person reads `message`. `more` may have `param`,
+ * the place in the request, `type` and `headers`. */
 export class Problem extends Error {
-  constructor(status, code, message, { param = null, type = "dashboard_error", headers = {} } = {}) {
+  constructor(status, code, message, more = {}) {
+    const { param = null, type = "dashboard_error", headers = {} } = more;
     super(message);
     this.status = status;
     this.code = code;

@@ -42,9 +42,10 @@ async function passOn(stream, limits, controller, response) {
     }
   } catch (error) {
     if (response.destroyed) return;
+    const why = error.cause?.code ?? error.message;
     const problem = signal.aborted
       ? signal.reason
-      : interrupted(`the connection to the LLM server broke (${error.cause?.code ?? error.message})`);
+      : interrupted(`the connection to the LLM server broke (${why})`);
     response.write(event(problem.body()));
   }
   response.end();

@@ -1,5 +1,5 @@
-// The page's answers, which the LLM server makes in the background; knows whose they are, and what a
-// page may ask for. It keeps none: the LLM server has them.
+// The page's answers, which the LLM server makes in the background and keeps; knows whose they are,
+// and what a page may ask for. Keeps none itself.
 
 import { createHash } from "node:crypto";
 

@@ -1,4 +1,4 @@
-// Whose a request is: a session's cookie, its id and the name that the LLM server hears. Keeps none.
+// Whose a request is: a session's cookie, its id, and the name that the LLM server hears.
 
 import { createHash, createHmac, randomBytes, timingSafeEqual } from "node:crypto";
 

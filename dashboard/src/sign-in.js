@@ -1,4 +1,4 @@
-// /api/session: who is signed in, signing in and out. Knows no route but its own.
+// /api/session: who is signed in, signing in and out. Knows no other route.
 
 import { Guesses } from "./guesses.js";
 import { allow, readJson, sendJson } from "./http.js";
@@ -7,6 +7,8 @@ import { invalid, Problem } from "./problem.js";
 import { Sessions } from "./sessions.js";
 
 const MAX_BODY_BYTES = 4096;
+const LOGIN = "/login.html";
+const METRICS = "/metrics.html";
 
 /** Without a password everybody is signed in, each browser as itself. */
 export class SignIn {
@@ -28,6 +30,16 @@ export class SignIn {
   found(request, response) {
     const session = this.sessions.of(request);
     return session?.stale ? this.sessions.give(request, response, session) : session;
+  }
+
+  /** Where a browser that asks for a page has to go first; undefined for nowhere else. */
+  elsewhere(page, request, response) {
+    const session = this.found(request, response);
+    if (this.password === null) this.sessions.give(request, response, session);
+    const signedIn = this.password === null || session !== undefined;
+    if (page === LOGIN) return signedIn ? "/" : undefined;
+    if (signedIn) return undefined;
+    return page === METRICS ? `${LOGIN}?to=${METRICS}` : LOGIN;
   }
 
   async handle(request, response) {

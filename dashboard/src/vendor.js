@@ -1,4 +1,4 @@
-// The packages' files that the page loads; knows where they lie in node_modules, and gives no others.
+// The packages' files that the page loads; knows where they lie in node_modules.
 
 import { existsSync } from "node:fs";
 

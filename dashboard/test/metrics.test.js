@@ -106,7 +106,8 @@ test("a time that is none: a 400", async (t) => {
 });
 
 test("labels may have every character", () => {
-  const text = '# HELP a b\n\na{b="x,\\"y}\\\\\\n",c="d"} 1e3 1395066363000\na -0.5\nx +Inf\ny NaN\n';
+  const escaped = 'a{b="x,\\"y}\\\\\\n",c="d"} 1e3 1395066363000\n';
+  const text = `# HELP a b\n\n${escaped}a -0.5\nx +Inf\ny NaN\n`;
   const found = parseMetrics(text);
   assert.deepEqual(found.get("a"), [
     { labels: new Map([["b", 'x,"y}\\\n'], ["c", "d"]]), value: 1000 },
@@ -117,7 +118,8 @@ test("labels may have every character", () => {
 });
 
 test("what is no line of metrics is refused", () => {
-  for (const line of ["a", "a{b} 1", 'a{b="} 1', "a b", "{} 1", '<a href="x">', 'a{b="c" d="e"} 1']) {
+  const unclear = ['a{b="} 1', 'a{b="c" d="e"} 1'];
+  for (const line of ["a", "a{b} 1", "a b", "{} 1", '<a href="x">', ...unclear]) {
     assert.throws(() => parseMetrics(line), SyntaxError, line);
   }
 });

@@ -101,9 +101,11 @@ test("a server that hangs up without a word: a 502", async (t) => {
   assert.equal((await errorOf(answer)).code, "server_unreachable");
 });
 
-test("a browser that stops in the middle of a stream ends the call", async (t) => {
+test("a browser that stops in the middle of a stream ends the call alone", async (t) => {
   const closed = promise();
+  const asked = [];
   const url = await dashboardFor(t, (request, response) => {
+    asked.push(`${request.method} ${request.url}`);
     response.on("close", closed.resolve);
     beginStream(response);
     response.write("data: 1\n\n");
@@ -113,6 +115,7 @@ test("a browser that stops in the middle of a stream ends the call", async (t) =
   await answer.body.getReader().read();
   controller.abort();
   await closed.made;
+  assert.deepEqual(asked, ["POST /v1/responses"]); // and no cancel: the response goes on
 });
 
 test("a browser that stops while the request waits ends the call", async (t) => {
@@ -160,6 +163,23 @@ test("the stream waits for a browser that reads slowly", async (t) => {
   await relayed;
   clearInterval(drain);
   assert.deepEqual(written, ["data: 1\n\n", "data: 2\n\n"]);
+});
+
+test("a browser that takes nothing for a while is cut off", async (t) => {
+  const closed = promise();
+  const script = (request, response) => {
+    response.on("close", closed.resolve);
+    beginStream(response);
+    const more = () => {
+      while (response.write(`data: ${"x".repeat(60_000)}\n\n`));
+    };
+    response.on("drain", more);
+    more();
+  };
+  const url = await dashboardFor(t, script, { limits: { unread: 50 } });
+  const answer = await postResponse(url);
+  await closed.made;
+  await assert.rejects(answer.text());
 });
 
 test("the server's refusal comes as it is, with Retry-After", async (t) => {
@@ -243,8 +263,8 @@ test("a browser that goes away while it sends its body does no harm", async (t) 
   const url = await dashboardFor(t, (request, response) => response.end());
   const { connect } = await import("node:net");
   const socket = connect(new URL(url).port, "127.0.0.1");
-  socket.write("POST /api/responses HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n");
-  socket.write("Content-Length: 100\r\n\r\n{");
+  socket.write("POST /api/responses HTTP/1.1\r\nHost: localhost\r\n");
+  socket.write("Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{");
   await once(socket, "connect");
   socket.destroy();
   assert.equal((await fetch(url)).status, 200);

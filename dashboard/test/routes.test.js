@@ -1,10 +1,8 @@
-// The page's files, /api/health, settings, and who may call.
+// /api/health, and methods that a route does not take.
 
 import assert from "node:assert/strict";
-import { get } from "node:http";
 import { test } from "node:test";
 
-import { ConfigError, readConfig } from "../src/config.js";
 import { closedUrl, dashboardAt, dashboardFor } from "../testing/helpers.js";
 
 const HEALTH = { state: "loading", progress: 0.25, model: "m", context_size: 4096, reason: null };
@@ -15,18 +13,6 @@ function withHealth(status, body) {
     response.writeHead(found ? status : 404, { "Content-Type": "application/json" });
     response.end(found ? JSON.stringify(body) : "{}");
   };
-}
-
-/** A GET whose Host header and path are sent as they are. */
-function raw(url, path, host) {
-  return new Promise((resolve, reject) => {
-    const { port } = new URL(url);
-    const options = { host: "127.0.0.1", port, path, headers: host ? { Host: host } : {} };
-    get(options, (response) => {
-      response.resume();
-      resolve(response.statusCode);
-    }).on("error", reject);
-  });
 }
 
 test("the health comes with its status", async (t) => {
@@ -50,49 +36,17 @@ test("the health of a server that is not there, silent, or another one", async (
   }
 });
 
-test("the page and its files", async (t) => {
-  const url = await dashboardAt(t, await closedUrl());
-  for (const [path, type] of [
-    ["/", "text/html; charset=utf-8"],
-    ["/?anything", "text/html; charset=utf-8"],
-    ["/chat/main.js", "text/javascript; charset=utf-8"],
-    ["/css/base.css", "text/css; charset=utf-8"],
-    ["/css/chat.css", "text/css; charset=utf-8"],
-    ["/vendor/uplot.css", "text/css; charset=utf-8"],
-    ["/icon.svg", "image/svg+xml"],
-  ]) {
-    const answer = await fetch(url + path);
-    assert.equal(answer.status, 200);
-    assert.equal(answer.headers.get("content-type"), type);
-    assert.match(answer.headers.get("content-security-policy"), /default-src 'none'/);
-    assert.ok((await answer.text()).length > 100);
-  }
-  const head = await fetch(url, { method: "HEAD" });
-  assert.equal(head.status, 200);
-  assert.ok(Number(head.headers.get("content-length")) > 100);
-});
-
-test("no path leads out of the folder", async (t) => {
-  const url = await dashboardAt(t, await closedUrl());
-  for (const path of [
-    "/../server.js",
-    "/%2e%2e/server.js",
-    "/..%2fserver.js",
-    "//etc/passwd",
-    "/public/chat/main.js",
-    "/no-such-file",
-    "/index.html/",
-    "/__proto__",
-  ]) {
-    assert.equal(await raw(url, path), 404, path);
-  }
-});
-
 test("another method: a 405 that says which", async (t) => {
   const url = await dashboardAt(t, await closedUrl());
   for (const [path, method, allowed] of [
-    ["/api/chat", "GET", "POST"],
     ["/api/health", "DELETE", "GET"],
+    ["/api/session", "PUT", "GET, POST, DELETE"],
+    ["/api/metrics", "POST", "GET"],
+    ["/api/tokens", "GET", "POST"],
+    ["/api/responses", "GET", "POST"],
+    ["/api/responses/resp_1", "PUT", "GET, DELETE"],
+    ["/api/responses/resp_1/events", "POST", "GET"],
+    ["/api/responses/resp_1/cancel", "GET", "POST"],
     ["/", "PUT", "GET, HEAD"],
   ]) {
     const answer = await fetch(url + path, { method });
@@ -101,60 +55,11 @@ test("another method: a 405 that says which", async (t) => {
   }
 });
 
-test("a name that another site made point here is refused", async (t) => {
-  const url = await dashboardAt(t, await closedUrl());
-  for (const [host, status] of [
-    ["localhost:3000", 200],
-    ["127.0.0.1", 200],
-    ["[::1]:3000", 200],
-    ["foreign.example", 403],
-    ["127.0.0.1.foreign.example:3000", 403],
-    ["localhost@foreign.example", 403],
-    ["%", 403],
-  ]) {
-    assert.equal(await raw(url, "/", host), status, host);
-  }
-});
-
-test("settings have defaults, and LLM_URL may be what OpenAI's clients get", () => {
-  const { port, llmUrl, apiKey } = readConfig({});
-  assert.equal(port, 3000);
-  assert.equal(llmUrl.href, "http://127.0.0.1:8005/");
-  assert.equal(apiKey, "");
-  assert.equal(readConfig({ LLM_API_KEY: " first , second" }).apiKey, "first");
-  for (const [text, href] of [
-    ["http://10.0.0.5:9000", "http://10.0.0.5:9000/"],
-    ["http://127.0.0.1:8005/v1", "http://127.0.0.1:8005/"],
-    ["http://127.0.0.1:8005/v1/", "http://127.0.0.1:8005/"],
-    ["https://box.local/llm", "https://box.local/llm/"],
-    ["https://box.local/llm/v1", "https://box.local/llm/"],
-  ]) {
-    assert.equal(readConfig({ LLM_URL: text }).llmUrl.href, href);
-  }
-});
-
-test("a setting that cannot be used is named", () => {
-  for (const [name, text] of [
-    ["PORT", "http"],
-    ["PORT", "65536"],
-    ["PORT", "-1"],
-    ["PORT", "1e3"],
-    ["LLM_URL", "127.0.0.1:8005"],
-    ["LLM_URL", "localhost"],
-    ["LLM_URL", "ftp://127.0.0.1"],
-    ["LLM_URL", "http://user:word@127.0.0.1"],
-    ["LLM_URL", "http://127.0.0.1/?a=b"],
-  ]) {
-    assert.throws(
-      () => readConfig({ [name]: text }),
-      (error) => error instanceof ConfigError && error.message.startsWith(`${name} is "${text}"`),
-    );
-  }
-  // A key is in no message.
-  for (const text of ["two words", "señal"]) {
-    assert.throws(
-      () => readConfig({ LLM_API_KEY: text }),
-      (error) => error.message.startsWith("LLM_API_KEY has") && !error.message.includes(text),
-    );
+test("a route that is none: a 404", async (t) => {
+  const url = await dashboardFor(t);
+  for (const path of ["/api", "/api/", "/api/other", "/api/responses/a/b", "/api/responses/"]) {
+    const answer = await fetch(url + path);
+    assert.equal(answer.status, 404, path);
+    assert.equal((await answer.json()).error.code, "not_found");
   }
 });

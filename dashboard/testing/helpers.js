@@ -45,7 +45,7 @@ export async function closedUrl() {
   return `http://127.0.0.1:${port}/`;
 }
 
-/** A browser at a dashboard: it keeps its cookie, sends objects as JSON, and follows no redirect. */
+/** A browser at a dashboard: keeps its cookie, sends objects as JSON, follows no redirect. */
 export function browserAt(url) {
   const browser = { cookie: "", ask };
   return browser;
