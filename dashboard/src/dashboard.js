@@ -8,7 +8,6 @@ import { allow, readJson, sendJson, sendProblem } from "./http.js";
 import { Sampler } from "./metrics.js";
 import { policyOf, SECURITY_HEADERS } from "./policy.js";
 import { invalid, Problem } from "./problem.js";
-import { relay } from "./relay.js";
 import * as responses from "./responses.js";
 import { SignIn } from "./sign-in.js";
 import { call, fetchHealth, LIMITS } from "./upstream.js";
@@ -72,9 +71,6 @@ async function respondApi(context, path, query, request, response) {
     const erases = request.method === "DELETE";
     const work = erases ? responses.deleteResponse : responses.fetchResponse;
     sendJson(response, 200, await work(context, session, id));
-  } else if (path === "/api/chat") {
-    allow(request, "POST");
-    await chat(context, await readJson(request), response);
   } else {
     throw notFound(path);
   }
@@ -85,14 +81,6 @@ function timeIn(query) {
   const after = new URLSearchParams(query).get("after") ?? "0";
   if (!/^\d{1,15}$/.test(after)) throw invalid("after is a time in milliseconds.", "after");
   return Number(after);
-}
-
-/** The old page's way to an answer. */
-function chat(context, body, response) {
-  return relay(context, response, "v1/chat/completions", {
-    method: "POST",
-    body: { ...body, stream: true, stream_options: { include_usage: true } },
-  });
 }
 
 async function countTokens({ llm, limits }, { content }) {
