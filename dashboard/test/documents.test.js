@@ -130,7 +130,7 @@ function randomFrom(seed) {
 
 const pieces = (text, pattern = /\w{1,4}|\s+|[^\w\s]/gu) => text.match(pattern) ?? [];
 
-/** Counts pieces of up to four letters, and the calls for each document, by the name in its text. */
+/** Counts pieces of up to four letters, and the calls for each document by its name in the text. */
 function tokenizer(pattern) {
   const calls = new Map();
   const count = async (text) => {

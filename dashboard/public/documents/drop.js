@@ -1,5 +1,5 @@
-// How files get onto the page: dropped, pasted, chosen. Knows neither what is in them nor what they
-// are for.
+// How files get onto the page: dropped or pasted. Knows neither what is in them nor what they are
+// for.
 
 import { cleanName } from "./clean.js";
 import { DocumentError } from "./error.js";
@@ -7,39 +7,41 @@ import { DocumentError } from "./error.js";
 export const MAX_FILES = 10; // at a time
 
 /**
- * Calls `onFiles(files, errors)` when files come to `target`, which is the window or an element, or
- * are chosen in `input`, where there is one; `errors` are DocumentErrors for what is not among the
- * files. `onDrag(true)` says that files are held over the target, `onDrag(false)` that they are
- * gone. What else is dragged and pasted is left to the browser. Gives a function that ends it all.
+ * Calls `onFiles(files)` when files come to `target`, which is the window, the document or an
+ * element, and `onError(error)` with a DocumentError for what cannot be taken. `onDrag(true)` says
+ * that files are held over the target, `onDrag(false)` that they are gone. What else is dragged and
+ * pasted is left to the browser. Gives a function that ends it all.
  */
-export function acceptFiles({ target, input, onFiles, onDrag }) {
+export function acceptFiles({ target, onFiles, onError, onDrag }) {
   const listening = new AbortController();
-  const listen = (source, type, listener) =>
-    source.addEventListener(type, listener, { signal: listening.signal });
-  const take = (files, errors = []) => {
-    if (files.length + errors.length === 0) return;
-    if (files.length <= MAX_FILES) onFiles(files, errors);
-    else onFiles([], [new DocumentError("too_many_documents", { limit: MAX_FILES })]);
+  const listen = (type, listener) =>
+    target.addEventListener(type, listener, { signal: listening.signal });
+  const take = (files) => {
+    if (files.length > MAX_FILES) {
+      onError(new DocumentError("too_many_documents", { limit: MAX_FILES }));
+    } else if (files.length > 0) {
+      onFiles(files);
+    }
+  };
+  const drop = (data) => {
+    const { files, folders } = droppedFiles(data);
+    take(files);
+    for (const name of folders) {
+      onError(new DocumentError("document_unreadable", { name: cleanName(name) }));
+    }
   };
 
-  listenForDrags(target, listen, onDrag, take);
-  listen(target, "paste", (event) => {
+  listenForDrags(listen, onDrag, drop);
+  listen("paste", (event) => {
     const files = pastedFiles(event.clipboardData);
     if (files.length === 0) return;
     event.preventDefault();
     take(files);
   });
-  if (input) {
-    listen(input, "change", () => {
-      const files = [...input.files];
-      input.value = ""; // or the same file could not be chosen once more
-      take(files);
-    });
-  }
   return () => listening.abort();
 }
 
-function listenForDrags(target, listen, onDrag, take) {
+function listenForDrags(listen, onDrag, onDrop) {
   let ownDrag = false; // a picture of the page is a file to the browser
   let over = null; // the innermost element, as each one that is entered and left has its events
   const isOfFiles = (event) => !ownDrag && event.dataTransfer?.types.includes("Files");
@@ -48,29 +50,28 @@ function listenForDrags(target, listen, onDrag, take) {
     over = null;
     onDrag(false);
   };
-  listen(target, "dragstart", () => (ownDrag = true));
-  listen(target, "dragend", () => (ownDrag = false));
-  listen(target, "dragenter", (event) => {
+  listen("dragstart", () => (ownDrag = true));
+  listen("dragend", () => (ownDrag = false));
+  listen("dragenter", (event) => {
     if (!isOfFiles(event)) return;
     event.preventDefault();
     const before = over;
     over = event.target;
     if (before === null) onDrag(true);
   });
-  listen(target, "dragleave", (event) => {
+  listen("dragleave", (event) => {
     if (event.target === over) leave();
   });
-  listen(target, "dragover", (event) => {
+  listen("dragover", (event) => {
     if (!isOfFiles(event)) return;
     event.preventDefault(); // allows the drop
     event.dataTransfer.dropEffect = "copy";
   });
-  listen(target, "drop", (event) => {
+  listen("drop", (event) => {
     leave();
     if (!isOfFiles(event)) return;
     event.preventDefault();
-    const { files, folders } = droppedFiles(event.dataTransfer);
-    take(files, folders.map(folderError));
+    onDrop(event.dataTransfer);
   });
 }
 
@@ -84,10 +85,6 @@ function droppedFiles(data) {
     else files.push(item.getAsFile());
   }
   return { files, folders };
-}
-
-function folderError(name) {
-  return new DocumentError("document_unreadable", { name: cleanName(name) });
 }
 
 /** Rich text comes with a picture of itself, and is text all the same. */

@@ -26,10 +26,11 @@ export async function readPdf(bytes, { signal, onProgress, maxUnits, limits = LI
   signal?.throwIfAborted();
   const worker = new Worker(policy?.createScriptURL(WORKER) ?? WORKER, { type: "module" });
   const step = stepsOf(worker, signal, limits.stepMs);
+  const verbosity = VerbosityLevel.ERRORS;
   const task = getDocument({
     data: bytes,
-    worker: new PDFWorker({ port: worker }),
-    verbosity: VerbosityLevel.ERRORS,
+    worker: new PDFWorker({ port: worker, verbosity }),
+    verbosity,
     cMapUrl: "/vendor/cmaps/",
     cMapPacked: true,
     disableFontFace: true,
@@ -101,7 +102,7 @@ async function readPages(pdf, step, { onProgress, maxUnits, maxPages }) {
     if (text === undefined) broken++;
     pages.push(text ?? "");
     units += text?.length ?? 0;
-    onProgress?.(pages.length, pageCount);
+    onProgress?.(pages.length / pageCount);
   }
   if (broken === pages.length) throw new DocumentError("pdf_is_broken");
   return { pages, pageCount, cut: broken > 0 || pages.length < pageCount };

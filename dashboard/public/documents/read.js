@@ -15,8 +15,8 @@ const MARKDOWN = new Set(["md", "markdown", "mdown", "mkd"]);
 /**
  * `{ id, name, kind, bytes, pages, pageCount, cut }`: `kind` is "text", "markdown" or "pdf", and
  * anything but a PDF has one page. `pageCount` are the pages of the file, which `cut` says has more
- * than `pages` hold. `onProgress(done, all)` is called with a PDF's pages. Throws DocumentError, or
- * the signal's reason.
+ * than `pages` hold. `onProgress(share)` is called with how much of a PDF is read, from 0 to 1.
+ * Throws DocumentError, or the signal's reason.
  */
 export async function readDocument(file, { signal, onProgress } = {}) {
   const content = await contentOf(file, signal);

@@ -235,6 +235,8 @@ export const EN = {
     pdf_has_no_text: "This PDF has pictures of pages only, without text.",
     pdf_is_encrypted: "This PDF needs a password.",
     pdf_is_broken: "This PDF cannot be read.",
+    pdf_takes_too_long: "This PDF takes too long to read.",
+    pdf_reader_missing: "The PDF reader cannot be loaded: is the dashboard still running?",
     document_kind_unknown: "This kind of file cannot be read. Text, Markdown and PDF can.",
     document_unreadable: "The browser cannot read this.",
     too_many_documents: "At most 10 files at a time.",

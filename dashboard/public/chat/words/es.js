@@ -266,6 +266,8 @@ export const ES = {
     pdf_has_no_text: "Este PDF solo tiene imágenes de páginas, sin texto.",
     pdf_is_encrypted: "Este PDF necesita una contraseña.",
     pdf_is_broken: "No se puede leer este PDF.",
+    pdf_takes_too_long: "Leer este PDF lleva demasiado tiempo.",
+    pdf_reader_missing: "No se puede cargar el lector de PDF: ¿sigue en marcha el panel?",
     document_kind_unknown: "No se puede leer este tipo de archivo. Sí texto, Markdown y PDF.",
     document_unreadable: "El navegador no puede leer esto.",
     too_many_documents: "Como máximo 10 archivos a la vez.",
