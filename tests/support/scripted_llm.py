@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,13 +30,15 @@ HEALTH = {
 @dataclass
 class Say:
     """What is answered: pieces of text, and how it ends. `hold` is waited for before piece number
-    `hold_at`; a response that is held for ever ends when it is cancelled."""
+    `hold_at`; a response that is held for ever ends when it is cancelled. Each piece takes `pace`
+    seconds."""
 
     pieces: list[str] = field(default_factory=list)
     status: str = "completed"
     error: dict[str, Any] | None = None
     hold: threading.Event | None = None
     hold_at: int = 1
+    pace: float = 0.0
     progress: list[dict[str, Any]] = field(default_factory=list)
     fields: dict[str, Any] = field(default_factory=dict)
 
@@ -83,6 +86,7 @@ class Response:
         for i, piece in enumerate(self._say.pieces):
             if i == self._say.hold_at and not self._wait():
                 return
+            time.sleep(self._say.pace)
             self._text += piece
             self._add("response.output_text.delta", delta=piece, output_index=0, content_index=0)
         if self._say.hold_at >= len(self._say.pieces) and not self._wait():
@@ -142,7 +146,7 @@ class ScriptedLlm:
         self.count: Callable[[str], int] = lambda text: len(text) // 4
         self.responses: dict[str, Response] = {}
         self.deleted: list[str] = []
-        self._keys: dict[str, Response] = {}
+        self.keys: dict[str, Response] = {}
         self._lock = threading.Lock()
         self.drop_streams = threading.Event()
         """Set: streams break off, and nothing is told."""
@@ -206,11 +210,11 @@ class ScriptedLlm:
     def _begin(self, handler: Handler) -> Response:
         key = handler.request_seen.headers.get("idempotency-key", "")
         with self._lock:
-            if key and key in self._keys and self._keys[key].id in self.responses:
-                return self._keys[key]
-            id = f"resp_{len(self._keys):032x}"
+            if key and key in self.keys and self.keys[key].id in self.responses:
+                return self.keys[key]
+            id = f"resp_{len(self.keys):032x}"
             made = Response(id, handler.request_seen.json().get("user"), self.say)
-            self.responses[id] = self._keys[key or id] = made
+            self.responses[id] = self.keys[key or id] = made
         threading.Thread(target=made.make, daemon=True).start()
         return made
 

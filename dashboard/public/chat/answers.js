@@ -189,14 +189,22 @@ export class Answers {
   /** Once the answer is kept here, the server need not have it any longer. */
   async _finish(run) {
     clearTimeout(run.patience);
-    const { answer } = run;
-    await this._store.write({ messages: [answer] });
-    if (answer.response === null || answer.error?.code === "answer_lost") return;
+    await this._store.write({ messages: [run.answer] });
+    await this.forget(run.answer);
+  }
+
+  /** Has the server erase the response of an answer that has ended and is kept. */
+  async forget(answer) {
+    if (answer.response === null) return;
     try {
       await this._api.call(`api/responses/${answer.response}`, { method: "DELETE" });
     } catch (error) {
-      if (!(error instanceof ServerError)) throw error; // it goes by its age instead
+      if (!(error instanceof ServerError)) throw error;
+      if (error.status !== 404) return; // the next time, or by its age
     }
+    const forgotten = { ...answer, response: null };
+    await this._store.write({ messages: [forgotten] });
+    this._onChange(forgotten);
   }
 }
 

@@ -64,11 +64,16 @@ export class Chat {
   async _resume(conversation) {
     const messages = await this._store.messages(conversation.id);
     const tree = new Tree(messages);
-    const left = messages.filter((each) => each.role === "assistant" && isRunning(each));
+    const answers = messages.filter(({ role }) => role === "assistant");
+    const left = answers.filter(isRunning);
     for (const answer of left) {
       if (this._answers.has(answer.id)) continue;
       const request = answer.response === null ? this._request(tree, answer) : null;
       this._run(answer, request);
+    }
+    // What ended just before the page was closed.
+    for (const answer of answers) {
+      if (answer.response && !isRunning(answer)) await this._answers.forget(answer);
     }
     if (left.length === 0) await this._mark(conversation.id, false);
   }
