@@ -4,7 +4,7 @@ import process from "node:process";
 
 import { ConfigError, readConfig } from "./src/config.js";
 import { createDashboard } from "./src/dashboard.js";
-import { inUrl } from "./src/guard.js";
+import { inUrl, isEverywhere, ownAddresses } from "./src/guard.js";
 import { Sampler } from "./src/metrics.js";
 import { missingPackages } from "./src/vendor.js";
 
@@ -14,6 +14,7 @@ function main() {
   }
   const settings = readConfig(process.env);
   const { host, port, llmUrl } = settings;
+  const url = (name) => `http://${name}:${server.address().port}`;
   const sampler = new Sampler(settings);
   const server = createDashboard(settings, {}, sampler);
   server.on("error", (error) => {
@@ -22,7 +23,9 @@ function main() {
     fail(`cannot listen on ${place} (${error.code}). ${setting} chooses another.`);
   });
   server.listen(port, host, () => {
-    console.log(`dashboard on http://${inUrl(host)}:${server.address().port} for ${llmUrl.href}`);
+    console.log(`dashboard on ${url(inUrl(host))} for ${llmUrl.href}`);
+    const others = isEverywhere(host) ? ownAddresses(host).map(url) : [];
+    if (others.length > 0) console.log(`other machines open ${others.join(" or ")}`);
     sampler.start();
   });
   for (const signal of ["SIGINT", "SIGTERM"]) {

@@ -12,15 +12,24 @@ export function isLoopback(host) {
   return host === "localhost" || host === "::1" || (isIP(host) === 4 && host.startsWith("127."));
 }
 
+/** Whether what listens at a host can be reached at every address of this machine. */
+export function isEverywhere(host) {
+  return host === "0.0.0.0" || host === "::";
+}
+
 /** A host as a URL writes it. */
 export function inUrl(host) {
   return isIP(host) === 6 ? `[${host}]` : host;
 }
 
-/** The addresses under which other machines reach this one. */
-export function ownAddresses() {
+/** The addresses that other machines' browsers can have for what listens here at `host`. */
+export function ownAddresses(host = "::") {
   const found = Object.values(networkInterfaces()).flat();
-  return found.filter(({ internal }) => !internal).map(({ address }) => inUrl(address));
+  return found
+    .filter(({ internal }) => !internal)
+    .map(({ address }) => address)
+    .filter((address) => isIP(address) === 4 || (host === "::" && !/^fe80:/i.test(address)))
+    .map(inUrl);
 }
 
 /**

@@ -1,7 +1,6 @@
 // The login page: asks for the password and goes to the page that was wanted. It keeps nothing.
 
 import { firstLanguage, rememberLanguage } from "../shared/language.js";
-import { applyTheme } from "../shared/theme.js";
 import { problemText, WORDS } from "./words.js";
 
 const WANTED = new Set(["/metrics.html"]); // no other place, which a link to this page could name
@@ -74,5 +73,4 @@ for (const each of document.querySelectorAll("[data-language]")) {
     draw();
   });
 }
-applyTheme();
 draw();
