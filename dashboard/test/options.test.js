@@ -10,7 +10,7 @@ import {
   presetOf,
   readNumber,
   withPreset,
-} from "../public/chat/options.js";
+} from "../public/data/options.js";
 
 test("numbers are read as people write them, within bounds", () => {
   assert.equal(readNumber("temperature", "0,7"), 0.7);

@@ -8,7 +8,7 @@ import { inputOf, titleOf } from "../data/messages.js";
 import { Tree } from "../data/tree.js";
 import { documentsPrompt, fitDocuments } from "../documents/fit.js";
 import { Answers } from "./answers.js";
-import { fieldsOf } from "./options.js";
+import { fieldsOf } from "../data/options.js";
 import { contextOf, isRunning, newAnswer } from "./reading.js";
 
 const ANSWER_SHARE = 0.25; // of the context, which documents leave to the answer

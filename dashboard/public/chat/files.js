@@ -1,9 +1,8 @@
 // Conversations as files: saved by the browser, and read from one that a person chose.
 
-import { exportJson, exportMarkdown, ImportError, importConversations } from "../data/export.js";
+import { exportJson, exportMarkdown } from "../data/export.js";
+import { ImportError, importConversations, MAX_BYTES } from "../data/import.js";
 import { Tree } from "../data/tree.js";
-
-const MAX_BYTES = 64 * 1024 * 1024;
 
 /** Saves one conversation as `md` or `json`. */
 export async function saveConversation(chat, id, kind, ui) {

@@ -7,7 +7,7 @@ import { html } from "../../shared/html.js";
 import { LANGUAGES } from "../../shared/language.js";
 import { THEMES } from "../../shared/theme.js";
 import { load, saveAll } from "../files.js";
-import { MAX_SYSTEM, PRESETS, presetOf, readNumber, SAMPLING, withPreset } from "../options.js";
+import { MAX_SYSTEM, PRESETS, presetOf, readNumber, SAMPLING, withPreset } from "../../data/options.js";
 import { usePage } from "../ui.js";
 import { Dialog } from "./dialogs.js";
 
