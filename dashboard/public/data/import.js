@@ -39,6 +39,7 @@ function parsed(text) {
     // lines, perhaps
   }
   const lines = text.split("\n").filter((line) => line.trim() !== "");
+  if (lines.length === 0) throw new ImportError("import_is_not_json");
   try {
     return { lines: lines.map((line) => JSON.parse(line)) };
   } catch {
@@ -141,7 +142,7 @@ function ofLlamaServer({ conv, messages }) {
   return {
     title: conv.name,
     updated: conv.lastModified,
-    options: { system: [...nodes.values()].find(({ role }) => role === "system")?.content },
+    options: { system: [...nodes.values()].find(({ role, content }) => role === "system" && content)?.content },
     leaf: saidBefore(nodes, conv.currNode, isSaid),
     messages: [...nodes.values()].filter(isSaid).map((each) => ({
       id: each.id,
