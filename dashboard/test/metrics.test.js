@@ -7,7 +7,7 @@ import { test } from "node:test";
 
 import { Sampler } from "../src/metrics.js";
 import { parseMetrics } from "../src/prometheus.js";
-import { closedUrl, dashboardAt, dashboardFor, errorOf, listen } from "../testing/helpers.js";
+import { closedUrl, dashboardAt, dashboardFor, errorOf, listen, promise } from "../testing/helpers.js";
 
 // Of a server that has made one answer of 12 tokens and refused one request.
 const RECORDED = await readFile(new URL("../testing/metrics.txt", import.meta.url), "utf8");
@@ -81,6 +81,25 @@ for (const [what, script] of [
     assert.equal(logged.mock.callCount(), 0);
   });
 }
+
+test("while a server is silent, it is asked once", async (t) => {
+  const [arrived, goOn] = [promise(), promise()];
+  let asked = 0;
+  const script = async (request, response) => {
+    asked += 1;
+    arrived.resolve();
+    await goOn.made;
+    response.end(RECORDED);
+  };
+  const sampler = new Sampler({ llmUrl: new URL(await listen(t, createServer(script))) });
+  const first = sampler.sample();
+  await arrived.made;
+  await sampler.sample();
+  goOn.resolve();
+  await first;
+  assert.equal(asked, 1);
+  assert.equal(sampler.since(0).samples.length, 1);
+});
 
 test("an hour is kept, and the page gets what is behind its last sample", async (t) => {
   let now = 0;

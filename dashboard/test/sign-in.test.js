@@ -4,7 +4,9 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { Guesses } from "../src/guesses.js";
+import { Password } from "../src/password.js";
 import { Sessions } from "../src/sessions.js";
+import { SignIn } from "../src/sign-in.js";
 import { browserAt, dashboardFor, errorOf } from "../testing/helpers.js";
 
 const PASSWORD = "correct horse ñ";
@@ -105,6 +107,29 @@ test("after five wrong passwords the next one has to wait, the right one too", a
   assert.equal((await errorOf(answer)).code, "too_many_guesses");
   assert.ok(Number(answer.headers.get("retry-after")) >= 1);
   assert.equal(browser.cookie, "");
+});
+
+test("the page that was wanted is remembered, and no other place", () => {
+  const signIn = new SignIn(PASSWORD);
+  const request = { socket: { localPort: 3000 }, headers: {} };
+  assert.equal(signIn.elsewhere("/metrics.html", request), "/login.html?to=/metrics.html");
+  assert.equal(signIn.elsewhere("/", request), "/login.html");
+});
+
+test("guesses are compared one by one, and no more than eight wait", async () => {
+  const password = new Password(PASSWORD);
+  const compared = [];
+  const guesses = [..."abcdefg", PASSWORD];
+  const results = guesses.map(async (guess) => {
+    assert.equal(password.busy, false);
+    const right = await password.is(guess);
+    compared.push(guess);
+    return right;
+  });
+  assert.equal(password.busy, true);
+  assert.deepEqual(await Promise.all(results), guesses.map((guess) => guess === PASSWORD));
+  assert.deepEqual(compared, guesses);
+  assert.equal(password.busy, false);
 });
 
 /** How many milliseconds each of `n` guesses at once has to wait. */
@@ -218,6 +243,6 @@ test("signing in again goes on with the same session", async (t) => {
   const browser = browserAt(await dashboardFor(t, undefined, { password: PASSWORD }));
   await signIn(browser);
   const [id] = browser.cookie.split(".");
-  await signIn(browser);
+  for (let i = 0; i < 6; i++) assert.equal((await signIn(browser)).status, 204); // no guesses
   assert.equal(browser.cookie.split(".")[0], id);
 });
