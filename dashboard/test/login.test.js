@@ -23,7 +23,7 @@ test("each error is a sentence, and a wait is in seconds or minutes", () => {
       "Too many wrong passwords. Try again in 3 minutes.",
       "Demasiadas contraseñas incorrectas. Vuelve a intentarlo en 3 minutos.",
     ],
-    [{ code: "constructor" }, "That did not work (constructor).", "No ha funcionado (constructor)."],
+    [{ code: "valueOf" }, "That did not work (valueOf).", "No ha funcionado (valueOf)."],
   ]) {
     assert.equal(problemText("en", problem), english);
     assert.equal(problemText("es", problem), spanish);

@@ -7,8 +7,9 @@ import { test } from "node:test";
 
 import { Sampler } from "../src/metrics.js";
 import { parseMetrics } from "../src/prometheus.js";
-import { closedUrl, dashboardAt, dashboardFor, errorOf, listen, promise } from "../testing/helpers.js";
+import * as helpers from "../testing/helpers.js";
 
+const { closedUrl, dashboardAt, dashboardFor, errorOf, listen, promise } = helpers;
 // Of a server that has made one answer of 12 tokens and refused one request.
 const RECORDED = await readFile(new URL("../testing/metrics.txt", import.meta.url), "utf8");
 const HOUR = 60 * 60 * 1000;

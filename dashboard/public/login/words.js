@@ -21,7 +21,8 @@ export const WORDS = {
     show: "Mostrar la contraseña",
     signIn: "Entrar",
     wrong_password: () => "Esa no es la contraseña.",
-    too_many_guesses: (wait) => `Demasiadas contraseñas incorrectas. Vuelve a intentarlo en ${wait}.`,
+    too_many_guesses: (wait) =>
+      `Demasiadas contraseñas incorrectas. Vuelve a intentarlo en ${wait}.`,
     no_answer: () => "El panel no responde. ¿Está en marcha?",
     failed: (code) => `No ha funcionado (${code}).`,
     seconds: (n) => (n === 1 ? "1 segundo" : `${n} segundos`),
