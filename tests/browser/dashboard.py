@@ -97,17 +97,21 @@ class Dashboard:
         until(lambda: bool(self.page.evaluate(expression)), WAIT)
 
     def violations(self) -> list[dict[str, Any]]:
-        """What axe-core finds wrong with the page, by rule."""
-        self.page.evaluate(AXE.read_text("utf-8"))
-        found: list[dict[str, Any]] = self.page.evaluate(
-            """async () => {
-                const { violations } = await axe.run(document, {
-                    runOnly: [
-                        "wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice",
-                    ],
-                });
-                return violations.map(({ id, nodes }) => (
-                    { id, nodes: nodes.map((node) => node.html.slice(0, 200)) }));
-            }"""
-        )
-        return found
+        return violations(self.page)
+
+
+def violations(page: Page) -> list[dict[str, Any]]:
+    """What axe-core finds wrong with a page, by rule."""
+    page.evaluate(AXE.read_text("utf-8"))
+    found: list[dict[str, Any]] = page.evaluate(
+        """async () => {
+            const { violations } = await axe.run(document, {
+                runOnly: [
+                    "wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice",
+                ],
+            });
+            return violations.map(({ id, nodes }) => (
+                { id, nodes: nodes.map((node) => node.html.slice(0, 200)) }));
+        }"""
+    )
+    return found

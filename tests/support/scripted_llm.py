@@ -143,6 +143,8 @@ class ScriptedLlm:
         self.health: dict[str, Any] = dict(HEALTH)
         self.status = 200
         self.metrics = ""
+        self.away = False
+        """True: nothing that is asked for gets an answer."""
         self.count: Callable[[str], int] = lambda text: len(text) // 4
         self.responses: dict[str, Response] = {}
         self.deleted: list[str] = []
@@ -165,6 +167,8 @@ class ScriptedLlm:
         ]
 
     def _script(self, handler: Handler) -> None:
+        if self.away:
+            return
         url = urlsplit(handler.path)
         parts = url.path.strip("/").split("/")
         if url.path == "/health":
