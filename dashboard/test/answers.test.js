@@ -61,7 +61,10 @@ async function run(api, fields = {}, options = {}) {
   const seen = [];
   const answers = new Answers({
     api,
-    store: { write: async ({ messages }) => kept.push(...messages) },
+    store: {
+      write: async ({ messages }) => kept.push(...messages),
+      message: async () => options.keptElsewhere,
+    },
     onChange: (answer) => seen.push(answer),
     sleep: async () => {},
     ...options,
@@ -145,6 +148,14 @@ test("an answer that the server has lost says so, with the text that came", asyn
   assert.deepEqual([last.outcome, last.error.code], ["error", "answer_lost"]);
   assert.equal(last.text, "one two ");
   assert.equal(api.calls[1], "GET api/responses/resp_1/events?after=4");
+});
+
+test("an answer that another tab has had to its end is taken from there", async () => {
+  const fixed = { id: "a", key: "k", conversation: "c", parent: "q", options: {}, now: 0 };
+  const keptElsewhere = { ...newAnswer(fixed), text: TEXT, outcome: "done", sequence: 7 };
+  const api = scripted([5, error("not_found", 404)]);
+  const { last } = await run(api, {}, { keptElsewhere });
+  assert.deepEqual([last.text, last.outcome, last.error], [TEXT, "done", null]);
 });
 
 test("stopping has the server stop, and keeps what it says was written", async () => {

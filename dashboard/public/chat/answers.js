@@ -56,7 +56,9 @@ export class Answers {
     try {
       await this._follow(run);
     } catch (error) {
-      if (controller.signal.aborted) this._set(run, broken(run.answer, "stopped"));
+      const kept = await this._endedElsewhere(run, error);
+      if (kept) this._set(run, kept);
+      else if (controller.signal.aborted) this._set(run, broken(run.answer, "stopped"));
       else if (error instanceof ServerError) {
         this._set(run, broken(run.answer, "error", error.plain()));
       } else {
@@ -101,6 +103,13 @@ export class Answers {
       if (error instanceof ServerError) return false;
       throw error;
     }
+  }
+
+  /** The answer as another tab has kept it, which had the server forget it; null for none. */
+  async _endedElsewhere({ answer }, error) {
+    if (error.code !== "answer_lost") return null;
+    const kept = await this._store.message(answer.id);
+    return kept?.asked === answer.asked && !isRunning(kept) ? kept : null;
   }
 
   async _follow(run) {

@@ -65,17 +65,21 @@ export class Chat {
     const messages = await this._store.messages(conversation.id);
     const tree = new Tree(messages);
     const answers = messages.filter(({ role }) => role === "assistant");
-    const left = answers.filter(isRunning);
-    for (const answer of left) {
-      if (this._answers.has(answer.id)) continue;
-      const request = answer.response === null ? this._request(tree, answer) : null;
-      this._run(answer, request);
-    }
+    this._followAll(tree, messages);
     // What ended just before the page was closed.
     for (const answer of answers) {
       if (answer.response && !isRunning(answer)) await this._answers.forget(answer);
     }
-    if (left.length === 0) await this._mark(conversation.id, false);
+    if (!answers.some(isRunning)) await this._mark(conversation.id, false);
+  }
+
+  _followAll(tree, messages) {
+    for (const answer of messages) {
+      if (answer.role !== "assistant" || !isRunning(answer)) continue;
+      if (this._answers.has(answer.id)) continue;
+      const request = answer.response === null ? this._request(tree, answer) : null;
+      this._run(answer, request);
+    }
   }
 
   /** Shows a conversation; null shows an empty one that begins with its first question. */
@@ -92,6 +96,8 @@ export class Chat {
       conversation,
       messages.map((each) => this._answers.get(each.id) ?? each),
     );
+    // Another tab has asked: it is followed here too.
+    if (conversation.running) this._followAll(this._tree, messages);
     return true;
   }
 

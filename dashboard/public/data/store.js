@@ -93,15 +93,20 @@ class Store extends Base {
     return this._read("conversations", (store) => store.get(id));
   }
 
+  async message(id) {
+    return this._read("messages", (store) => store.get(id));
+  }
+
   async messages(conversation) {
     return this._read("messages", (store) => store.index("conversation").getAll(conversation));
   }
 
-  /** Writes and removes all of it, or nothing. */
+  /** Writes and removes all of it, or nothing. An answer that another tab follows too, and has
+   * further, is left as it is. */
   async write({ conversations = [], messages = [], removed = [] }) {
     await this._change(["conversations", "messages"], (of) => {
       for (const each of conversations) of("conversations").put(each);
-      for (const each of messages) of("messages").put(each);
+      for (const each of messages) putNewer(of("messages"), each);
       for (const id of removed) of("messages").delete(id);
     });
     // A growing answer alone is nothing that other tabs have to read again.
@@ -190,6 +195,10 @@ export class MemoryStore extends Base {
     return this._conversations.get(id);
   }
 
+  async message(id) {
+    return this._messages.get(id);
+  }
+
   async messages(conversation) {
     return [...this._messages.values()].filter((each) => each.conversation === conversation);
   }
@@ -219,6 +228,24 @@ export class MemoryStore extends Base {
   }
 
   close() {}
+}
+
+function putNewer(store, message) {
+  const found = store.get(message.id);
+  found.onsuccess = () => {
+    if (!isFurther(found.result, message)) store.put(message);
+  };
+}
+
+/** Whether `kept` is the same try of an answer as `given`, and has more of it. */
+function isFurther(kept, given) {
+  if (kept?.asked === undefined || kept.asked !== given.asked) return false;
+  if (kept.sequence !== given.sequence) return kept.sequence > given.sequence;
+  return !isRunning(kept) && isRunning(given);
+}
+
+function isRunning({ outcome }) {
+  return outcome === "waiting" || outcome === "streaming";
 }
 
 function resultOf(request) {

@@ -26,14 +26,14 @@ export class MarkdownView {
     const nodes = this._element.childNodes;
     blocks.forEach(({ key, make }, i) => {
       if (this._keys[i] === key) return;
-      const node = make(this._words, streaming);
+      // Code is coloured once it is whole, which the last block is not yet.
+      const node = make(this._words, streaming && i === blocks.length - 1);
       if (nodes[i]) nodes[i].replaceWith(node);
       else this._element.append(node);
     });
     while (nodes.length > blocks.length) this._element.lastChild.remove();
-    // Code is coloured once it is whole: the last block is made again at the end.
     this._keys = blocks.map(({ key }) => key);
-    if (streaming) this._keys.length = Math.max(0, blocks.length - 1);
+    if (streaming) this._keys.pop(); // the last block is made again, whatever comes
   }
 
   /** Says what buttons and code are called, in another language. */

@@ -20,6 +20,7 @@ export function Log() {
   const inner = useRef(null);
   const shown = useSignal(PAGE);
   const atEnd = useSignal(true);
+  const lastTop = useRef(0);
   const before = useRef(null); // the height under the first message, before earlier ones come
 
   const first = Math.max(0, path.length - shown.value);
@@ -56,7 +57,10 @@ export function Log() {
 
   function scrolled() {
     const { scrollTop, scrollHeight, clientHeight } = log.current;
-    atEnd.value = scrollHeight - scrollTop - clientHeight < NEAR_END_PX;
+    // What grows under the last line leaves it; only a person goes up.
+    if (scrollHeight - scrollTop - clientHeight < NEAR_END_PX) atEnd.value = true;
+    else if (scrollTop < lastTop.current) atEnd.value = false;
+    lastTop.current = scrollTop;
     if (scrollTop < clientHeight) earlier();
   }
 

@@ -1,7 +1,7 @@
 // The settings: what the model is told and how it draws, the page, and what is kept.
 
 import { useSignal } from "@preact/signals";
-import { useEffect, useRef } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 
 import { html } from "../../shared/html.js";
 import { LANGUAGES } from "../../shared/language.js";
@@ -26,7 +26,9 @@ function Options() {
   const given = chat.options();
   const options = useSignal(given);
   const wrong = useSignal({});
-  const forNew = useSignal(JSON.stringify(given) === JSON.stringify(chat.defaults.value));
+  const forNew = useSignal(
+    Object.keys(given).length > 0 && JSON.stringify(given) === JSON.stringify(chat.defaults.value),
+  );
 
   function set(next) {
     options.value = next;
@@ -99,7 +101,7 @@ function Field({ name, value, wrong, onChange }) {
   const served = chat.health.value.sampling?.[name];
   const field = useRef(null);
   // A person's own writing stays; what a preset sets is shown.
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (document.activeElement !== field.current) field.current.value = value ?? "";
   }, [value]);
   const says = (whole ? texts.invalidWhole : texts.invalid)(ui.number(min), ui.number(max));

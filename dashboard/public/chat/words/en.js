@@ -143,7 +143,7 @@ export const EN = {
     savePreset: "Save as preset…",
     presetName: "Name of the preset",
     deletePreset: "Delete preset",
-    byServer: "as the server sets it",
+    byServer: "default",
     invalid: (min, max) => `A number from ${min} to ${max}.`,
     invalidWhole: (min, max) => `A whole number from ${min} to ${max}.`,
     names: {

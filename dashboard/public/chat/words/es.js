@@ -146,7 +146,7 @@ export const ES = {
     savePreset: "Guardar como estilo…",
     presetName: "Nombre del estilo",
     deletePreset: "Eliminar estilo",
-    byServer: "lo que diga el servidor",
+    byServer: "por defecto",
     invalid: (min, max) => `Un número del ${min} al ${max}.`,
     invalidWhole: (min, max) => `Un número entero del ${min} al ${max}.`,
     names: {
