@@ -120,6 +120,23 @@ def test_a_conversation_goes_on(server: Server) -> None:
     assert "brief" not in prompt(respond(server, "show", previous_response_id=second["id"]))
 
 
+def test_an_answer_that_goes_on_is_one_message_of_the_conversation(server: Server) -> None:
+    begun = [
+        {"role": "user", "content": "one two"},
+        {"role": "assistant", "content": "I said "},
+    ]
+    rest = respond(server, begun, continue_final_message=True)
+    assert text_of(rest) == "one two"
+    more = respond(server, [], previous_response_id=rest["id"], continue_final_message=True)
+    last = respond(server, "show", previous_response_id=more["id"])
+    whole = [
+        begun[0],
+        {"role": "assistant", "content": "I said one twoone two"},
+        {"role": "user", "content": "show"},
+    ]
+    assert prompt(last) == prompt(respond(server, whole))
+
+
 def test_deleting_an_earlier_response_breaks_no_conversation(server: Server) -> None:
     first = respond(server, "one")
     second = respond(server, "two", previous_response_id=first["id"])

@@ -119,6 +119,17 @@ def answered(output: Sequence[answer.OutputItem]) -> list[Message]:
     return [Message("assistant", text, tool_calls=tuple(calls))] if text or calls else []
 
 
+def talk_with(
+    messages: Sequence[Message], output: Sequence[answer.OutputItem], *, continues: bool
+) -> list[Message]:
+    """Returns a conversation with an answer, which may be the rest of its last message."""
+    found = answered(output)
+    if not (continues and found):
+        return [*messages, *found]
+    text = messages[-1].text + found[0].text
+    return [*messages[:-1], replace(found[0], text=text)]
+
+
 def listed(items: Sequence[wire.Item], key: str) -> list[dict[str, Any]]:
     """Returns items as they are listed again, each with an id: its own, or one of the response with
     this `key`."""

@@ -36,13 +36,14 @@ def unbounded(n_bytes: int) -> None:
 
 @dataclass(slots=True, kw_only=True)
 class Keeper:
-    """Writes the record of one response. `messages` are the conversation with its input; `wanted`
-    is false if nothing is to be kept."""
+    """Writes the record of one response. `messages` are the conversation with its input, whose last
+    message the answer `continues` or not; `wanted` is false if nothing is to be kept."""
 
     store: Store
     job: Job
     messages: Sequence[Message]
     wanted: bool
+    continues: bool = False
 
     def begin(self, response: answer.Response) -> None:
         """Keeps a response that is being made, so that it is known if the server is killed."""
@@ -71,7 +72,9 @@ class Keeper:
             status=response.status,
             body=msgspec.json.encode(response),
             items=self.job.items,
-            context=items.packed([*self.messages, *items.answered(response.output)]),
+            context=items.packed(
+                items.talk_with(self.messages, response.output, continues=self.continues)
+            ),
             previous=response.previous_response_id,
             events=b"\n".join(events),
         )

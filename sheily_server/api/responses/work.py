@@ -90,6 +90,7 @@ def begin(
             ),
             messages=talk,
             wanted=request.stores,
+            continues=wanted.continues,
         ),
         places=[
             *("instructions" for _ in system),
