@@ -91,7 +91,7 @@ def _operation(route: Route, id: str) -> dict[str, Any]:
 
 
 def _parameters(route: Route) -> list[dict[str, Any]]:
-    """Returns the parts of the path that the route names, and the fields behind it."""
+    """Returns the parts of the path that the route names, the fields behind it, and headers."""
     found: list[dict[str, Any]] = []
     if "{id}" in route.path:
         schema: dict[str, Any] = {"type": "string", "minLength": 1}
@@ -99,6 +99,9 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
     if route.query is not None:
         for name, schema in _schemas([route.query])[route.query.__name__]["properties"].items():
             found.append({"name": name, "in": "query", "required": False, "schema": schema})
+    for name, does in route.reads.items():
+        header = {"name": name, "in": "header", "required": False, "schema": {"type": "string"}}
+        found.append({**header, "description": does})
     return found
 
 

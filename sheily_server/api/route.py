@@ -117,11 +117,12 @@ class Stream:
 class Follow:
     """A stream of what another thread makes: whole server-sent events, and None whenever there was
     none for a short while. `close` is called in any case, once the stream has ended or its reader
-    is gone."""
+    is gone. `headers` are others than those of every stream."""
 
     events: Iterator[bytes | None]
     _: KW_ONLY
     close: Callable[[], None] = lambda: None
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 Reply = Whole | Stream | Follow
@@ -151,10 +152,11 @@ class Route:
     too. `events` are the structs in a stream of its answer. `also` describes statuses besides 200
     with which it sends its answer. `errors` are statuses besides those that every route can answer
     with; the `dialect` says how they are written. `query` is the struct of the fields behind the
-    path. `text`: the answer is not JSON. `kinds` are other content types than JSON that it has,
-    instead of JSON where there is no `answer`. `open`: no key is needed. `page`: it is part of the
-    page that LLM_PAGE=off leaves out. `waits`: its handler may wait, for the disk or for events: it
-    counts with the POST requests, of which only so many are handled at a time.
+    path. `reads` are headers that it knows, and what they do. `text`: the answer is not JSON.
+    `kinds` are other content types than JSON that it has, instead of JSON where there is no
+    `answer`. `open`: no key is needed. `page`: it is part of the page that LLM_PAGE=off leaves out.
+    `waits`: its handler may wait, for the disk or for events: it counts with the POST requests, of
+    which only so many are handled at a time.
     """
 
     id: str
@@ -170,6 +172,7 @@ class Route:
     dialect: Dialect = OPENAI
     examples: Mapping[str, Any] = field(default_factory=dict)
     query: type[Struct] | None = None
+    reads: Mapping[str, str] = field(default_factory=dict)
     text: bool = False
     kinds: tuple[str, ...] = ()
     open: bool = False

@@ -176,7 +176,9 @@ class App:
         if isinstance(reply, Stream | Follow):
             response = _stream_response(self._events(route, reply, asked.caller, request_id))
             held.callback(reply.close)
-            if isinstance(reply, Stream):  # in case nobody asks for the first event
+            if isinstance(reply, Follow):
+                response.headers.update(reply.headers)
+            else:  # in case nobody asks for the first event
                 held.callback(reply.turn.ticket.cancel)
             return response
         if reply.turn is not None:

@@ -10,7 +10,7 @@ ALLOWED_METHODS = "GET, POST, DELETE, OPTIONS"
 # The star covers what the official clients add, such as x-api-key and anthropic-version, but never
 # Authorization.
 ALLOWED_HEADERS = "Authorization, Content-Type, *"
-EXPOSED_HEADERS = "X-Request-Id, Request-Id, Retry-After"
+EXPOSED_HEADERS = "X-Request-Id, Request-Id, Retry-After, Idempotent-Replayed"
 
 
 def allowed_origin(origin: str | None, configured: Sequence[str]) -> str | None:

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import json
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.server.conftest import Serve
+from tests.server.conftest import Serve, Start
 from tests.server.test_background import cancel, ended
 from tests.server.test_kept_responses import bearer
 from tests.support.responses import PATH, events_of, joined
-from tests.support.serving import Answer, Server
+from tests.support.serving import Answer, Endpoint, Server
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.http
 
 
 def ask(
-    server: Server,
+    server: Endpoint,
     input: str,
     key: str | None,
     headers: dict[str, str] | None = None,
@@ -40,12 +41,18 @@ def id_of(answer: Answer) -> str:
     return str(json.loads(answer.body)["id"])
 
 
+def is_replayed(answer: Answer) -> bool:
+    return answer.headers.get("idempotent-replayed") == "true"
+
+
 def test_the_same_key_and_body_is_the_same_response(server: Server) -> None:
-    first = id_of(ask(server, "one two", "a-key"))
-    assert id_of(ask(server, "one two", "a-key")) == first
+    answer = ask(server, "one two", "a-key")
+    first = id_of(answer)
+    assert not is_replayed(answer)
+    assert is_replayed(ask(server, "one two", "a-key"))
     ended(server, first)
     again = ask(server, "one two", "a-key")
-    assert id_of(again) == first
+    assert (id_of(again), is_replayed(again)) == (first, True)
     assert json.loads(again.body)["status"] == "completed"
     assert len(server.engine_lines("submit ")) == 1
     others = {
@@ -57,10 +64,11 @@ def test_the_same_key_and_body_is_the_same_response(server: Server) -> None:
 
 
 def test_a_repeated_stream_is_the_whole_stream(server: Server) -> None:
-    first = events_of(ask(server, "one two three", "stream", stream=True).body)
-    again = events_of(ask(server, "one two three", "stream", stream=True).body)
-    assert again == first
-    assert joined(again) == "one two three"
+    first = ask(server, "one two three", "stream", stream=True)
+    again = ask(server, "one two three", "stream", stream=True)
+    assert (is_replayed(first), is_replayed(again)) == (False, True)
+    assert again.body == first.body
+    assert joined(events_of(again.body)) == "one two three"
 
 
 def test_a_repeated_stream_follows_one_that_is_being_made(server: Server) -> None:
@@ -114,7 +122,7 @@ def test_what_was_deleted_is_made_anew(server: Server) -> None:
     until(lambda: server.engine_lines("submit "))
     assert server.ask("DELETE", f"{PATH}/{id}").status == 200
     again = ask(server, "hang", "anew")
-    assert id_of(again) == id
+    assert (id_of(again), is_replayed(again)) == (id, False)
     # The end of the first one takes nothing from the second.
     until(lambda: server.engine_lines("cancel "))
     assert json.loads(server.ask("GET", f"{PATH}/{id}").body)["status"] in ("queued", "in_progress")
@@ -133,6 +141,22 @@ def test_a_key_that_is_none(server: Server, key: str) -> None:
     answer = ask(server, "one", key)
     assert answer.status == 400, answer.body
     assert json.loads(answer.body)["error"]["param"] == "Idempotency-Key"
+
+
+def test_one_that_a_killed_server_made_has_failed_under_its_key(
+    start: Start, tmp_path: Path
+) -> None:
+    file = str(tmp_path / "responses.db")
+    first = start(LLM_STORE=file).listening()
+    id = id_of(ask(first, "hang-late", "killed"))
+    first.wait_for_engine("submit ")
+    first.process.kill()
+    first.ended()
+    second = start(LLM_STORE=file).listening()
+    again = ask(second, "hang-late", "killed")
+    assert (id_of(again), is_replayed(again)) == (id, True)
+    body = json.loads(again.body)
+    assert (body["status"], body["sheily"]["error_code"]) == ("failed", "interrupted")
 
 
 def test_without_the_background_it_has_no_effect(server: Server) -> None:

@@ -13,6 +13,12 @@ from .encode import id_of
 
 HEADER = "Idempotency-Key"
 MOST = 255
+REPLAYED = {"Idempotent-Replayed": "true"}
+"""The headers of a reply with a response that was there before; the name is Stripe's."""
+DOES = (
+    f"1 to {MOST} visible characters of ASCII. With background, the same key and body is the same "
+    "response, and a reply with one that was there has Idempotent-Replayed: true."
+)
 _KEY = re.compile(rf"[\x21-\x7e]{{1,{MOST}}}")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -28,12 +29,14 @@ def create(service: Service, asked: Asked) -> Reply:
     service.chat.check_model(request.model)
     if request.background:
         stream, owner = bool(request.stream), service.store.owner(asked.caller.scope)
-        key = once.key_of(asked.header("Idempotency-Key"), owner, digest)
+        key = once.key_of(asked.header(once.HEADER), owner, digest)
         if key is None:
             return _in_background(service, asked, found, stream)
         with service.jobs.alone(key):
             if once.is_there(service, key, owner, asked.hold):
-                return _again(service, asked, encode.id_of(key), stream)
+                return replace(
+                    _again(service, asked, encode.id_of(key), stream), headers=once.REPLAYED
+                )
             return _in_background(service, asked, found, stream, key)
     made = work.begin(service, found, asked.caller.scope, asked.hold)
     stream = bool(request.stream)
@@ -92,7 +95,9 @@ def retrieve(service: Service, asked: Asked) -> Reply:
     return _again(service, asked, asked.arguments["id"], query.stream, after)
 
 
-def _again(service: Service, asked: Asked, id: str, stream: bool, after: int = -1) -> Reply:
+def _again(
+    service: Service, asked: Asked, id: str, stream: bool, after: int = -1
+) -> Whole | Follow:
     """Returns a response that was begun before: as it is, or its events behind number `after`."""
     owner = service.store.owner(asked.caller.scope)
     job = service.jobs.find(id, owner)
@@ -183,6 +188,7 @@ ROUTES = (
         handle=create,
         answer=answer.Response,
         request=wire.ResponseRequest,
+        reads={once.HEADER: once.DOES},
         events=answer.EVENTS,
         errors=WORK,
         examples={
