@@ -102,31 +102,39 @@ class Store extends Base {
   }
 
   /** Writes and removes all of it, or nothing. An answer that another tab follows too, and has
-   * further, is left as it is. */
+   * further, is left as it is; a message of a conversation that has been deleted does not come
+   * back. */
   async write({ conversations = [], messages = [], removed = [] }) {
-    await this._change(["conversations", "messages"], (of) => {
+    await this._change(["conversations", "messages"], async (of) => {
       for (const each of conversations) of("conversations").put(each);
-      for (const each of messages) putNewer(of("messages"), each);
       for (const id of removed) of("messages").delete(id);
+      const homes = [...new Set(messages.map(({ conversation }) => conversation))];
+      const [there, kept] = await Promise.all([
+        Promise.all(homes.map(async (id) => resultOf(of("conversations").getKey(id)))),
+        Promise.all(messages.map(async ({ id }) => resultOf(of("messages").get(id)))),
+      ]);
+      const known = new Set(there);
+      for (const [i, each] of messages.entries()) {
+        if (known.has(each.conversation) && !isFurther(kept[i], each)) of("messages").put(each);
+      }
     });
     // A growing answer alone is nothing that other tabs have to read again.
     this._tell(conversations.map(({ id }) => id));
   }
 
   async deleteConversation(id) {
-    await this._change(["conversations", "messages"], (of) => {
+    await this._change(["conversations", "messages"], async (of) => {
       of("conversations").delete(id);
-      const keys = of("messages").index("conversation").getAllKeys(id);
-      keys.onsuccess = () => {
-        for (const key of keys.result) of("messages").delete(key);
-      };
+      const keys = await resultOf(of("messages").index("conversation").getAllKeys(id));
+      for (const key of keys) of("messages").delete(key);
     });
     this._tell([id]);
   }
 
   async deleteAll() {
-    const ids = await this._read("conversations", (store) => store.getAllKeys());
-    await this._change(["conversations", "messages"], (of) => {
+    let ids;
+    await this._change(["conversations", "messages"], async (of) => {
+      ids = await resultOf(of("conversations").getAllKeys());
       of("conversations").clear();
       of("messages").clear();
     });
@@ -138,7 +146,7 @@ class Store extends Base {
   }
 
   async writeSetting(key, value) {
-    await this._change(["settings"], (of) => of("settings").put(value, key));
+    await this._change(["settings"], async (of) => of("settings").put(value, key));
   }
 
   close() {
@@ -153,12 +161,16 @@ class Store extends Base {
     });
   }
 
+  /** Has `change` make its requests in one transaction. That is durable as the browser does it by
+   * itself, which is relaxed: a crash of the page loses nothing, only one of the machine might, and
+   * a growing answer is written too often to wait for the disk each time. */
   async _change(names, change) {
     return this._guarded(async () => {
       const transaction = this._db.transaction(names, "readwrite");
-      const ended = endOf(transaction);
-      change((name) => transaction.objectStore(name));
-      await ended;
+      const changed = change((name) => transaction.objectStore(name)).catch((error) => {
+        throw undo(transaction) ?? error;
+      });
+      await Promise.all([endOf(transaction), changed]);
     });
   }
 
@@ -205,7 +217,9 @@ export class MemoryStore extends Base {
 
   async write({ conversations = [], messages = [], removed = [] }) {
     for (const each of conversations) this._conversations.set(each.id, each);
-    for (const each of messages) this._messages.set(each.id, each);
+    for (const each of messages) {
+      if (this._conversations.has(each.conversation)) this._messages.set(each.id, each);
+    }
     for (const id of removed) this._messages.delete(id);
   }
 
@@ -230,13 +244,6 @@ export class MemoryStore extends Base {
   close() {}
 }
 
-function putNewer(store, message) {
-  const found = store.get(message.id);
-  found.onsuccess = () => {
-    if (!isFurther(found.result, message)) store.put(message);
-  };
-}
-
 /** Whether `kept` is the same try of an answer as `given`, and has more of it. */
 function isFurther(kept, given) {
   if (kept?.asked === undefined || kept.asked !== given.asked) return false;
@@ -252,9 +259,17 @@ function resultOf(request) {
   return new Promise((resolve, reject) => {
     request.onsuccess = () => resolve(request.result);
     request.onerror = () => reject(request.error);
-    // Another tab has the database open in an older version.
-    request.onblocked = () => reject(new DOMException("blocked", "VersionError"));
   });
+}
+
+/** Takes back what a transaction has written so far; why it had ended before, if it had. */
+function undo(transaction) {
+  try {
+    transaction.abort();
+    return null;
+  } catch {
+    return transaction.error;
+  }
 }
 
 function endOf(transaction) {

@@ -195,6 +195,7 @@ export const EN = {
   },
   notKept: "This browser keeps nothing for this page: conversations are lost when it is closed.",
   storage: {
+    storage_failed: "The browser failed to keep or to read conversations.",
     storage_full: "The browser's storage is full. Delete or export conversations.",
     storage_lost: "The browser's storage for this page is gone. Reload the page.",
     storage_newer: "The conversations were written by a newer version of this page. Update it.",

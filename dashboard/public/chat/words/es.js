@@ -198,6 +198,7 @@ export const ES = {
   },
   notKept: "Este navegador no guarda nada de esta página: al cerrarla se pierden las conversaciones.",
   storage: {
+    storage_failed: "El navegador no ha podido guardar o leer las conversaciones.",
     storage_full: "El almacenamiento del navegador está lleno. Elimina o exporta conversaciones.",
     storage_lost: "El almacenamiento de esta página ha desaparecido. Vuelve a cargarla.",
     storage_newer: "Las conversaciones son de una versión más nueva de esta página. Actualízala.",
