@@ -5,7 +5,7 @@ import { test } from "node:test";
 
 import { exportJson, exportMarkdown } from "../public/data/export.js";
 import { importConversations, ImportError } from "../public/data/import.js";
-import { inputOf, titleOf } from "../public/data/messages.js";
+import { cleanTitle, inputOf, titleOf } from "../public/data/messages.js";
 import { find, fold } from "../public/data/search.js";
 import { MemoryStore } from "../public/data/store.js";
 import { Tree } from "../public/data/tree.js";
@@ -41,6 +41,40 @@ test("a tree has paths, versions and newest leaves", () => {
   assert.equal(tree.size, 3);
   assert.deepEqual(tree.path("d"), []);
   assert.throws(() => tree.replace(message("nobody", null)), RangeError);
+  tree.remove("a2");
+  tree.add(message("a2", "b2"));
+  assert.deepEqual(ids(tree.path("a2")), ["a", "b2", "a2"]);
+  tree.add(message("own", "own"));
+  assert.deepEqual(ids(tree.path("own")), ["own"]);
+});
+
+test("any tree is whole: each message is on its path, and what is removed is gone", () => {
+  let seed = 1;
+  const below = (n) => {
+    seed = (seed * 48_271) % 2_147_483_647;
+    return seed % n;
+  };
+  for (let round = 0; round < 2_000; round += 1) {
+    const n = 1 + below(12);
+    const made = Array.from({ length: n }, () => {
+      const parent = below(5) ? `${below(n + 3)}` : null;
+      return message(`${below(n + 2)}`, parent, below(2) ? "user" : "assistant", { created: below(4) });
+    });
+    const tree = new Tree(made);
+    const ids = [...new Set(made.map(({ id }) => id))];
+    assert.equal(tree.size, ids.length);
+    for (const id of ids) {
+      assert.equal(tree.path(id).at(-1).id, id);
+      assert.ok(tree.siblings(id).some((each) => each.id === id));
+      assert.ok(tree.path(tree.newestLeaf(id)).some((each) => each.id === id));
+    }
+    const removed = tree.remove(ids[below(ids.length)]);
+    assert.equal(new Set(removed).size, removed.length);
+    assert.equal(tree.size, ids.length - removed.length);
+    for (const id of ids) {
+      assert.equal(tree.path(id).at(-1)?.id, removed.includes(id) ? undefined : id);
+    }
+  }
 });
 
 test("broken trees are whole again: missing parents, circles, doubles", () => {
@@ -120,14 +154,28 @@ test("a title is the first line, without marks, and not long", () => {
   assert.ok(long.length <= 60 && long.endsWith("word…"), long);
   assert.equal([...titleOf("😀".repeat(100))].length, 60);
   assert.equal(titleOf("a\u202Eb\u0000c"), "a b c");
+  assert.equal(titleOf("**fix** `get_user_name` in __init__, 2*3*4"), "fix get_user_name in __init__, 2*3*4");
+  assert.equal(titleOf("👨‍👩‍👧 family"), "👨‍👩‍👧 family");
+  assert.equal(cleanTitle("1. Plan *B*\n"), "1. Plan *B*");
+});
+
+test("a line of a megabyte is no title, and ends a search for marks soon", () => {
+  for (const piece of [" _x", "[", " **b", "`"]) {
+    const title = titleOf(piece.repeat(400_000));
+    assert.ok(title.length <= 60, title);
+  }
 });
 
 // --- search ---------------------------------------------------------------------------------------
 
 test("words are found with accents and without, where they are", () => {
-  assert.deepEqual(find("Un LEÓN ruge", fold("leon").text), ["Un ", "LEÓN", " ruge"]);
-  assert.deepEqual(find("straße", fold("STRASSE").text), null);
-  assert.deepEqual(find("😀😀 año nuevo", fold("ano").text), ["😀😀 ", "año", " nuevo"]);
+  assert.deepEqual(find("Un LEÓN ruge", fold("leon")), ["Un ", "LEÓN", " ruge"]);
+  assert.deepEqual(find("straße", fold("STRASSE")), null);
+  assert.deepEqual(find("😀😀 año nuevo", fold("ano")), ["😀😀 ", "año", " nuevo"]);
+  assert.deepEqual(find("an\u0303o", fold("an")), ["", "an\u0303", "o"]);
+  assert.deepEqual(find("각하, 한국어", fold("한")), ["각하, ", "한", "국어"]);
+  assert.deepEqual(find("각하", fold("가")), ["", "각", "하"]); // half of a letter finds all of it
+  assert.deepEqual(find("Η ΟΔΟΣ", fold("οδός")), ["Η ", "ΟΔΟΣ", ""]);
   assert.equal(find("nothing", "else"), null);
   const [before, match, after] = find(`${"x".repeat(500)} here ${"y".repeat(500)}`, "here");
   assert.equal(match, "here");

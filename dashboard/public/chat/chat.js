@@ -4,7 +4,7 @@
 import { batch, computed, signal } from "@preact/signals";
 
 import { newId } from "../data/ids.js";
-import { inputOf, titleOf } from "../data/messages.js";
+import { cleanTitle, inputOf, titleOf } from "../data/messages.js";
 import { Tree } from "../data/tree.js";
 import { documentsPrompt, fitDocuments } from "../documents/fit.js";
 import { Answers } from "./answers.js";
@@ -126,7 +126,7 @@ export class Chat {
   }
 
   async rename(id, title) {
-    const cleaned = titleOf(title);
+    const cleaned = cleanTitle(title);
     if (cleaned !== "") await this._change(id, { title: cleaned, named: true });
   }
 

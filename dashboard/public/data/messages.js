@@ -1,6 +1,9 @@
 // What is sent of a conversation, and what it is called. Pure.
 
 const TITLE_LENGTH = 60;
+const MAX_LINE = 500; // of which a title is made
+// Controls, and what turns the direction of text; what joins letters and emoji stays.
+const INVISIBLE = /[\p{Cc}\u061C\u200B\u200E\u200F\u202A-\u202E\u2060-\u206F\uFEFF]/gu;
 
 /**
  * The items for /v1/responses of a path whose last message is to be answered, or to be gone on with.
@@ -39,8 +42,17 @@ function sizeOf(item) {
 
 /** What a conversation that begins with this text is called: its first line, without marks. */
 export function titleOf(text) {
-  const lines = text.split("\n").filter((line) => !/^\s*(```|~~~)/.test(line));
-  const line = lines.map(plain).find((each) => each !== "") ?? "";
+  for (const line of text.split("\n")) {
+    if (/^\s*(```|~~~)/.test(line)) continue;
+    const title = cleanTitle(withoutMarks(line.slice(0, MAX_LINE)));
+    if (title !== "") return title;
+  }
+  return "";
+}
+
+/** A title as a person wrote it: on one line, and not long. */
+export function cleanTitle(text) {
+  const line = text.slice(0, MAX_LINE).replace(INVISIBLE, " ").replace(/\s+/g, " ").trim();
   const letters = [...line];
   if (letters.length <= TITLE_LENGTH) return line;
   const cut = letters.slice(0, TITLE_LENGTH - 1).join("");
@@ -48,12 +60,11 @@ export function titleOf(text) {
   return `${space > TITLE_LENGTH / 2 ? cut.slice(0, space) : cut}…`;
 }
 
-function plain(line) {
+/** Marks inside of words stay, and so do underscores: those are names of programs more often. */
+function withoutMarks(line) {
   return line
     .replace(/^\s*(#{1,6}|>+|[-*+]|\d+[.)])\s+/, "")
-    .replace(/\[([^\]]*)\]\([^)]*\)/g, "$1")
-    .replace(/[*_`~]{1,3}(\S(?:.*?\S)?)[*_`~]{1,3}/g, "$1")
-    .replace(/[\p{Cc}\p{Cf}]/gu, " ")
-    .replace(/\s+/g, " ")
-    .trim();
+    .replace(/\[([^\][]*)\]\([^)]*\)/g, "$1")
+    .replace(/`+([^`]+)`+/g, "$1")
+    .replace(/(^|[\s("'¿¡])(\*{1,3}|~~)(\S|\S.*?\S)\2(?=$|[\s).,:;!?"'])/g, "$1$3");
 }

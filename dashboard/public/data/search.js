@@ -7,7 +7,7 @@ const AFTER = 80;
 /** Yields `{ conversation, message, snippet: [before, match, after] }`, newest conversations first:
  * for each, its title (`message` is null) and then its messages. */
 export async function* searchIn(store, query, { signal, limit }) {
-  const wanted = fold(query).text;
+  const wanted = fold(query);
   if (wanted === "") return;
   let left = limit;
   let began = performance.now();
@@ -30,33 +30,35 @@ export async function* searchIn(store, query, { signal, limit }) {
 
 /** The first place of `wanted`, which is folded, in a text; null where it is not. */
 export function find(text, wanted) {
-  if (!folding(text).includes(wanted)) return null; // the places cost more than the answer
-  const { text: folded, at } = fold(text);
-  const i = folded.indexOf(wanted);
-  if (i === -1) return null;
-  const [begin, end] = [at[i], at[i + wanted.length] ?? text.length];
+  const at = fold(text).indexOf(wanted);
+  if (at === -1) return null;
+  const [begin, end] = placeOf(text, at, at + wanted.length);
   const from = begin - BEFORE > 0 ? begin - BEFORE : 0;
   const before = `${from > 0 ? "…" : ""}${whole(text.slice(from, begin))}`;
   const after = `${whole(text.slice(end, end + AFTER))}${end + AFTER < text.length ? "…" : ""}`;
   return [before, text.slice(begin, end), after];
 }
 
-/** A text without accents and capitals; `at` has where each of its units was in the original. */
+/** A text without accents and capitals. */
 export function fold(text) {
-  let folded = "";
-  const at = [];
-  let i = 0;
-  for (const letter of text) {
-    const plain = folding(letter);
-    for (let k = 0; k < plain.length; k += 1) at.push(i);
-    folded += plain;
-    i += letter.length;
-  }
-  return { text: folded, at };
+  return text.normalize("NFD").replace(/\p{M}/gu, "").toLowerCase().replaceAll("ς", "σ");
 }
 
-function folding(text) {
-  return text.normalize("NFD").replace(/\p{M}/gu, "").toLowerCase();
+/** Where in a text the letters begin and end that are its folded units from `from` to `to`. */
+function placeOf(text, from, to) {
+  let begin = 0;
+  let units = 0;
+  let place = 0;
+  while (place < text.length) {
+    const plain = text.charCodeAt(place) < 0x80;
+    const letter = plain ? null : String.fromCodePoint(text.codePointAt(place));
+    const size = plain ? 1 : fold(letter).length;
+    if (size > 0 && units >= to) return [begin, place];
+    if (units <= from && from < units + size) begin = place;
+    units += size;
+    place += plain ? 1 : letter.length;
+  }
+  return [begin, text.length];
 }
 
 /** A text without half a letter at either end. */

@@ -29,8 +29,9 @@ export class Tree {
 
   add(message) {
     if (this._byId.has(message.id)) throw new RangeError(`message ${message.id} is there already`);
+    const known = this._byId.has(message.parent); // and so is not the message itself
     this._byId.set(message.id, message);
-    this._attach(message, this._byId.has(message.parent) ? message.parent : null);
+    this._attach(message, known ? message.parent : null);
   }
 
   /** Puts a message in the place of the one with its id. */
@@ -56,6 +57,7 @@ export class Tree {
       left.push(...(this._children.get(next.id) ?? []));
       this._byId.delete(next.id);
       this._children.delete(next.id);
+      this._roots.delete(next.id);
     }
     return removed;
   }
