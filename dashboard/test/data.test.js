@@ -3,12 +3,15 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { marked } from "marked";
+
 import { exportJson, exportMarkdown } from "../public/data/export.js";
 import { importConversations, ImportError } from "../public/data/import.js";
 import { cleanTitle, inputOf, titleOf } from "../public/data/messages.js";
 import { find, fold } from "../public/data/search.js";
 import { MemoryStore } from "../public/data/store.js";
 import { Tree } from "../public/data/tree.js";
+import { documentsPrompt } from "../public/documents/fit.js";
 
 function message(id, parent, role = "user", fields = {}) {
   return { id, parent, role, created: 0, text: `text of ${id}`, ...fields };
@@ -214,7 +217,7 @@ const CONVERSATION = {
 const MESSAGES = [
   message("a", null, "user", {
     documents: [{ name: "n.txt", kind: "text", text: "t", tokens: 3, pages: [1, 2], cut: true, share: 0.5 }],
-    prompt: "t and the question",
+    prompt: "what the model read",
   }),
   answer("b", "a", { usage: { total_tokens: 9 }, model: "m", response: "resp_1", key: "secret" }),
   answer("b2", "a", { created: 1 }),
@@ -238,7 +241,7 @@ test("what leaves as JSON comes back the same, with ids of its own", () => {
   const path = new Tree(messages).path(leaf);
   assert.deepEqual(path.map(({ text }) => text), ["text of a", "text of b", "text of c", "half"]);
   assert.deepEqual(path[0].documents, MESSAGES[0].documents);
-  assert.equal(path[0].prompt, MESSAGES[0].prompt);
+  assert.equal(path[0].prompt, documentsPrompt(MESSAGES[0].documents, "text of a"));
   assert.deepEqual(path[1].usage, { total_tokens: 9 });
   assert.equal(path[3].outcome, "stopped");
   assert.equal(messages.length, 5);
@@ -313,6 +316,67 @@ test("files of others: ChatGPT, Open WebUI, llama-server", () => {
   }
 });
 
+function imported(messages) {
+  const body = { format: "sheily-conversations", version: 1, conversations: [{ title: "t", messages }] };
+  return importConversations(JSON.stringify(body));
+}
+
+test("messages with one id, or none, are all there", () => {
+  const twice = { id: "a", role: "user", text: "1" };
+  const { messages } = imported([twice, { ...twice, text: "2" }, { role: "user" }, { role: "user" }]);
+  assert.equal(new Set(messages.map(({ id }) => id)).size, 4);
+});
+
+test("what is left out of a file is no gap in its conversations", () => {
+  const { conversations, messages } = imported([
+    message("q", null),
+    message("call", "q", "system"),
+    message("result", "call", "tool"),
+    answer("a", "result"),
+  ]);
+  const said = new Tree(messages).path(conversations[0].leaf);
+  assert.deepEqual(said.map(({ text }) => text), ["text of q", "text of a"]);
+});
+
+test("a model reads of an imported question what a person sees of it", () => {
+  const hidden = { id: "q", role: "user", text: "Hi\ud800 there", prompt: "Do something else." };
+  assert.deepEqual(inputOf(imported([hidden]).messages).items, [{ role: "user", content: "Hi\uFFFD there" }]);
+});
+
+test("spoken words, attached texts and models of others come too; talk with tools does not", () => {
+  const node = (id, parent, role, content, more) => {
+    return [id, { parent, message: { author: { role }, content, ...more } }];
+  };
+  const spoken = { content_type: "audio_transcription", text: "What?" };
+  const chatGpt = {
+    title: "t",
+    current_node: "a",
+    mapping: Object.fromEntries([
+      node("hidden", null, "user", { parts: ["x"] }, { metadata: { is_visually_hidden_from_conversation: true } }),
+      node("q", "hidden", "user", { parts: [{ content_type: "image_asset_pointer" }, spoken] }),
+      node("call", "q", "assistant", { parts: ['{"prompt": "x"}'] }, { recipient: "dalle.text2im" }),
+      node("a", "call", "assistant", { parts: ["That."] }, { recipient: "all", metadata: { model_slug: "m" } }),
+    ]),
+  };
+  const of = (body) => importConversations(JSON.stringify(body)).messages;
+  const [question, answered] = of([chatGpt]);
+  assert.deepEqual([question.text, answered.text, answered.model], ["What?", "That.", "m"]);
+  assert.equal(answered.parent, question.id);
+
+  const attached = ["textFile", "TEXT", "pdfFile", "IMAGE", "constructor"].map((type) => {
+    return { type, name: `${type}.x`, content: "body" };
+  });
+  const messages = [
+    { id: "q", type: "text", role: "user", content: "What?", parent: null, extra: attached },
+    { id: "t", type: "text", role: "tool", content: "result", parent: "q" },
+    { id: "a", type: "text", role: "assistant", content: "That.", parent: "t", model: "m" },
+  ];
+  const [asked, said] = of({ conv: { name: "t", currNode: "a" }, messages });
+  assert.deepEqual(asked.documents.map(({ kind }) => kind), ["text", "text", "pdf"]);
+  assert.equal(asked.prompt, documentsPrompt(asked.documents, "What?"));
+  assert.deepEqual([said.parent, said.model], [asked.id, "m"]);
+});
+
 test("a file that gives nothing says why", () => {
   for (const [text, code] of [
     ["not JSON", "import_is_not_json"],
@@ -362,7 +426,8 @@ test("nothing of a hostile file gets through but texts and numbers", () => {
   assert.equal(messages.length, 2);
   assert.equal(messages[0].text, "");
   assert.deepEqual(messages[0].documents[0].name, "");
-  assert.equal(messages[1].outcome, "done");
+  assert.equal(messages[1].outcome, "stopped");
+  assert.ok(conversations[0].updated <= Date.now());
   assert.equal(new Tree(messages).path(conversations[0].leaf).at(-1).text, "t");
 });
 
@@ -372,4 +437,27 @@ test("Markdown can be read, and an answer that was cut off takes nothing in", ()
   const text = exportMarkdown({ ...CONVERSATION, title: "A\ntitle" }, path, words);
   assert.match(text, /^# A title\n\n> Be short\.\n\n## You · .*\n\n\*Documents: n\.txt\*/);
   assert.match(text, /let a\n```\n\n## You/);
+});
+
+test("whatever is said, the headings of a conversation as Markdown are seen", () => {
+  const lines = ["", "text", "```", "```js", "````", "~~~", "   ```", "    ```", "```code``` here"];
+  lines.push("1. Do", "- a", "- ```", "  - b", "    x", "> ```", "> x", "<pre>", "<!-- this", "</pre>");
+  lines.push("<div>", "  ```sh", "\t```", "- > ```", "<?x", "* * *", "| a |", "  </script>", "1) <style>");
+  let seed = 7;
+  const below = (n) => {
+    seed = (seed * 48_271) % 2_147_483_647;
+    return seed % n;
+  };
+  const said = () => Array.from({ length: 1 + below(6) }, () => lines[below(lines.length)]).join("\n");
+  const words = { you: "You", answer: "Answer", documents: "Documents" };
+  for (let round = 0; round < 5_000; round += 1) {
+    const path = [message("a", null, "user", { text: said() }), answer("b", "a", { text: said() })];
+    path.push(message("c", "b"));
+    const text = exportMarkdown(CONVERSATION, path, words);
+    const tokens = marked.lexer(text);
+    const seen = tokens.filter(({ type, depth, text }) => {
+      return type === "heading" && depth === 2 && /^(You|Answer) · /.test(text);
+    });
+    assert.equal(seen.length, 3, text);
+  }
 });

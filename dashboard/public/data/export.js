@@ -19,7 +19,7 @@ export function exportJson(conversations, messages, { now }) {
 
 /** A message without what only this browser and this server know of it. */
 function exported(message) {
-  const fields = ["id", "parent", "role", "created", "text", "prompt", "documents", "options"];
+  const fields = ["id", "parent", "role", "created", "text", "documents", "options"];
   const ended = ["outcome", "error", "finish", "timedOut", "dropped", "usage", "timings", "model"];
   const found = only(message, [...fields, ...ended]);
   if (["waiting", "streaming"].includes(found.outcome)) found.outcome = "stopped";
@@ -39,7 +39,7 @@ export function exportMarkdown(conversation, path, words) {
     parts.push(`## ${who} · ${new Date(message.created).toLocaleString()}`);
     const names = (message.documents ?? []).map(({ name }) => oneLine(name));
     if (names.length > 0) parts.push(`*${words.documents}: ${names.join(", ")}*`);
-    if (message.text !== "") parts.push(closed(message.text));
+    if (message.text !== "") parts.push(contained(message.text));
   }
   return `${parts.join("\n\n")}\n`;
 }
@@ -55,14 +55,42 @@ function quoted(text) {
     .join("\n");
 }
 
-/** A text whose fences are all closed: an answer that was cut off would take in what follows it. */
-function closed(text) {
+/**
+ * A text that takes in nothing of what follows it, though it was cut off or is no Markdown. A fence
+ * that is open is closed; a text of which that cannot be said is quoted, as nothing leads out of a
+ * quotation.
+ */
+function contained(text) {
+  const open = openFence(text);
+  if (open === null) return quoted(text);
+  return open === "" ? text : `${text}\n${open}`;
+}
+
+const FENCE = /^([ \t]*)(`{3,}(?=[^`]*$)|~{3,})(.*)$/;
+const FENCE_OF_LIST = /^[ \t]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)+(?:`{3}|~{3})/;
+const HTML = /^[ \t>*+\-\d.)]*<[a-z/]/i;
+const HTML_WITH_AN_END = /^[ \t>*+\-\d.)]*<(?:pre|script|style|textarea|[!?])/i;
+
+/** The fence that is open at the end of a text, or ""; null where that depends on lists or HTML. */
+function openFence(text) {
   let open = null;
+  let inHtml = false;
   for (const line of text.split("\n")) {
-    const fence = /^ {0,3}(`{3,}|~{3,})(.*)$/.exec(line);
-    if (!fence) continue;
-    if (open === null) open = fence[1];
-    else if (fence[1].startsWith(open) && fence[2].trim() === "") open = null;
+    const [, indent, marks, rest] = FENCE.exec(line) ?? [];
+    if (open === null) {
+      if (HTML_WITH_AN_END.test(line) || FENCE_OF_LIST.test(line)) return null;
+      if (line.trim() === "") inHtml = false; // which ends there, where nothing else ends it
+      else inHtml ||= HTML.test(line);
+      if (marks === undefined) continue;
+      if (inHtml) return null;
+      open = { indent, marks };
+    } else if (marks?.startsWith(open.marks) && rest.trim() === "") {
+      if (open.indent === "" ? /^ {0,3}$/.test(indent) : indent === open.indent) open = null;
+      else if (open.indent !== "") return null;
+    } else if (line.trim() !== "" && !line.startsWith(open.indent)) {
+      return null; // the end of a list is the end of its fences
+    }
   }
-  return open === null ? text : `${text}\n${open}`;
+  if (open === null) return "";
+  return open.indent === "" ? open.marks : null;
 }

@@ -1,10 +1,12 @@
 // Conversations from files of this page and of others. Pure: what a file has is checked and copied,
 // field by field, and gets ids of its own, so that nothing that is here is overwritten.
 
-import { cleanOptions } from "./options.js";
+import { documentsPrompt } from "../documents/fit.js";
 import { FORMAT, FORMAT_VERSION } from "./export.js";
+import { draftsOf, isObject, objectsIn } from "./formats.js";
 import { newId } from "./ids.js";
-import { titleOf } from "./messages.js";
+import { cleanTitle } from "./messages.js";
+import { cleanOptions } from "./options.js";
 
 export const MAX_BYTES = 64 * 1024 * 1024;
 const MAX_TEXT = 4_000_000; // characters of a message
@@ -24,7 +26,12 @@ export class ImportError extends Error {
  */
 export function importConversations(text) {
   if (text.length > MAX_BYTES) throw new ImportError("import_too_large");
-  const found = readerOf(parsed(text));
+  const body = parsed(text);
+  if (body?.format === FORMAT && body.version > FORMAT_VERSION) {
+    throw new ImportError("import_newer_version");
+  }
+  const found = draftsOf(body);
+  if (found === undefined) throw new ImportError("import_unknown_format");
   const result = { conversations: [], messages: [], skipped: [] };
   for (const each of found) take(each, result);
   return result;
@@ -47,158 +54,55 @@ function parsed(text) {
   }
 }
 
-// --- the formats ----------------------------------------------------------------------------------
-//
-// Each is read as drafts: { title, created, updated, options, leaf, messages: [{ id, parent, role,
-// text, created, extra }] } with the file's own ids. Times are in milliseconds.
-
-function readerOf(body) {
-  if (isObject(body) && body.format === FORMAT) return ofOurs(body);
-  const lines = isObject(body) && Array.isArray(body.lines) ? body.lines : null;
-  if (lines !== null) return ofSessions(lines);
-  const list = Array.isArray(body) ? body : [body];
-  if (list.length > 0 && list.every((each) => isObject(each?.mapping))) return list.map(ofChatGpt);
-  if (list.length > 0 && list.every((each) => isObject(each?.chat))) return list.map(ofOpenWebUi);
-  if (list.length > 0 && list.every((each) => isObject(each?.conv))) return list.map(ofLlamaServer);
-  throw new ImportError("import_unknown_format");
-}
-
-function ofOurs({ version, conversations }) {
-  if (typeof version === "number" && version > FORMAT_VERSION) {
-    throw new ImportError("import_newer_version");
-  }
-  if (!Array.isArray(conversations)) throw new ImportError("import_unknown_format");
-  return conversations.filter(isObject).map((each) => ({
-    ...each,
-    messages: objectsIn(each.messages).map((message) => ({ ...message, extra: message })),
-  }));
-}
-
-/** ChatGPT's conversations.json: a tree of nodes, with times in seconds. */
-function ofChatGpt({ title, create_time: created, update_time: updated, mapping, current_node }) {
-  const nodes = new Map(Object.entries(mapping).filter(([, node]) => isObject(node)));
-  const messages = [...nodes.values()].filter(isSaidInChatGpt).map((node) => ({
-    id: node.id,
-    parent: saidBefore(nodes, node.parent, isSaidInChatGpt),
-    role: node.message.author.role,
-    text: textIn(node.message.content),
-    created: 1000 * node.message.create_time,
-  }));
-  const leaf = saidBefore(nodes, current_node, isSaidInChatGpt);
-  return { title, created: 1000 * created, updated: 1000 * updated, leaf, messages };
-}
-
-function isSaidInChatGpt(node) {
-  const role = node?.message?.author?.role;
-  return (role === "user" || role === "assistant") && textIn(node.message.content) !== "";
-}
-
-function textIn(content) {
-  const parts = Array.isArray(content?.parts) ? content.parts : [];
-  return parts.filter((part) => typeof part === "string").join("\n");
-}
-
-/** The id of the nearest node above, or of this one, that is shown; null where there is none. */
-function saidBefore(nodes, id, isSaid) {
-  const walked = new Set();
-  while (nodes.has(id) && !walked.has(id)) {
-    if (isSaid(nodes.get(id))) return id;
-    walked.add(id);
-    id = nodes.get(id).parent;
-  }
-  return null;
-}
-
-/** Open WebUI's export: a tree, with times in seconds; older ones have a list alone. */
-function ofOpenWebUi({ title, chat, created_at: created, updated_at: updated }) {
-  const history = chat.history ?? {};
-  const tree = isObject(history.messages) ? Object.values(history.messages) : null;
-  const list = tree ?? chained(objectsIn(chat.messages));
-  return {
-    title: title ?? chat.title,
-    created: 1000 * created,
-    updated: 1000 * updated,
-    options: { system: chat.params?.system ?? chat.system },
-    leaf: history.currentId ?? null,
-    messages: objectsIn(list).map((each) => ({
-      id: each.id,
-      parent: each.parentId,
-      role: each.role,
-      text: each.content,
-      created: 1000 * each.timestamp,
-    })),
-  };
-}
-
-/** A list whose messages follow each other. */
-function chained(list) {
-  return list.map((each, i) => ({ ...each, id: `${i}`, parentId: i === 0 ? null : `${i - 1}` }));
-}
-
-/** The export of llama-server's page: conversations with their messages, times in milliseconds. */
-function ofLlamaServer({ conv, messages }) {
-  const nodes = new Map(objectsIn(messages).map((each) => [each.id, each]));
-  const isSaid = ({ type, role }) => type !== "root" && role !== "system";
-  return {
-    title: conv.name,
-    updated: conv.lastModified,
-    options: { system: [...nodes.values()].find(({ role, content }) => role === "system" && content)?.content },
-    leaf: saidBefore(nodes, conv.currNode, isSaid),
-    messages: [...nodes.values()].filter(isSaid).map((each) => ({
-      id: each.id,
-      parent: saidBefore(nodes, each.parent, isSaid),
-      role: each.role,
-      text: each.content,
-      created: each.timestamp,
-    })),
-  };
-}
-
-/** Its newer export has a line for the conversation and one for each message. */
-function ofSessions(lines) {
-  const found = [];
-  for (const line of lines.filter(isObject)) {
-    if (line.type === "session") found.push({ conv: line, messages: [] });
-    else if (line.type === "message") found.at(-1)?.messages.push(line.message ?? line);
-  }
-  if (found.length === 0) throw new ImportError("import_unknown_format");
-  return found.map(ofLlamaServer);
-}
-
-// --- what is taken over ---------------------------------------------------------------------------
-
 function take(draft, result) {
-  const title = titleOf(asText(draft.title, 1000)) || "…";
+  const title = cleanTitle(asText(draft.title, 1000)) || "…";
   const said = draft.messages.filter(({ role }) => role === "user" || role === "assistant");
   if (said.length === 0) return result.skipped.push({ title, why: "empty" });
   if (said.length > MAX_MESSAGES) return result.skipped.push({ title, why: "too_long" });
   const now = Date.now();
-  const created = asTime(draft.created) ?? asTime(said[0].created) ?? now;
-  const ids = new Map(said.map(({ id }) => [id, newId()]));
+  const created = asTime(draft.created, now) ?? asTime(said[0].created, now) ?? now;
+  const own = said.map(() => newId()); // also of two messages with one id, or with none
+  const ids = new Map(said.map(({ id }, i) => [id, own[i]]));
+  const parentOf = parentsIn(draft.messages, ids);
   const conversation = {
     id: newId(),
     title,
     named: draft.named === true,
     created,
-    updated: asTime(draft.updated) ?? created,
-    leaf: ids.get(draft.leaf) ?? ids.get(said.at(-1).id),
+    updated: asTime(draft.updated, now) ?? created,
+    leaf: ids.get(draft.leaf) ?? own.at(-1),
     options: cleanOptions(draft.options),
   };
   const messages = said.map((each, i) => ({
-    id: ids.get(each.id),
+    id: own[i],
     conversation: conversation.id,
-    parent: ids.get(each.parent) ?? null,
+    parent: parentOf(each),
     role: each.role,
-    created: asTime(each.created) ?? created + i,
+    created: asTime(each.created, now) ?? created + i,
     text: asText(each.text, MAX_TEXT),
-    ...(each.role === "user" ? ofQuestion(each.extra) : ofAnswer(each.extra)),
+    ...(each.role === "user" ? ofQuestion(each) : ofAnswer(each.extra)),
   }));
   result.conversations.push(conversation);
-  result.messages.push(...messages);
+  for (const each of messages) result.messages.push(each);
   return undefined;
 }
 
-function ofQuestion(extra = {}) {
+/** A function for the new id of a message's parent: the nearest above it that is taken over. */
+function parentsIn(messages, ids) {
+  const all = new Map(messages.map((each) => [each.id, each]));
+  return ({ parent }) => {
+    const walked = new Set();
+    let id = parent;
+    while (!ids.has(id) && all.has(id) && !walked.has(id)) {
+      walked.add(id);
+      id = all.get(id).parent;
+    }
+    return ids.get(id) ?? null;
+  };
+}
+
+/** The documents of a question; what the model reads is made of what a person sees of them. */
+function ofQuestion({ text, extra = {} }) {
   const documents = objectsIn(extra.documents)
     .slice(0, 100)
     .map((each) => ({
@@ -210,12 +114,18 @@ function ofQuestion(extra = {}) {
       cut: each.cut === true,
       share: asNumber(each.share) ?? 1,
     }));
-  const found = documents.length > 0 ? { documents } : {};
-  if (typeof extra.prompt === "string") found.prompt = asText(extra.prompt, MAX_TEXT);
-  return found;
+  if (documents.length === 0) return {};
+  return { documents, prompt: documentsPrompt(documents, asText(text, MAX_TEXT)) };
 }
 
-const OUTCOMES = new Set(["done", "stopped", "error"]);
+/** What was being made when a file was written came to no end. */
+const OUTCOMES = {
+  __proto__: null,
+  waiting: "stopped",
+  streaming: "stopped",
+  stopped: "stopped",
+  error: "error",
+};
 
 function ofAnswer(extra = {}) {
   const error = isObject(extra.error)
@@ -226,7 +136,7 @@ function ofAnswer(extra = {}) {
     key: null,
     response: null,
     sequence: -1,
-    outcome: OUTCOMES.has(extra.outcome) ? extra.outcome : "done",
+    outcome: OUTCOMES[extra.outcome] ?? "done",
     error: extra.outcome === "error" ? (error ?? { message: "", code: null }) : null,
     finish: extra.finish === "length" ? "length" : null,
     timedOut: extra.timedOut === true,
@@ -244,17 +154,19 @@ function ofAnswer(extra = {}) {
 }
 
 function asText(value, most) {
-  return typeof value === "string" ? value.slice(0, most).replace(/[\uD800-\uDBFF]$/, "") : "";
+  if (typeof value !== "string") return "";
+  const cut = value.slice(0, most).replace(/[\uD800-\uDBFF]$/, "");
+  return cut.replace(/\p{Cs}/gu, "\uFFFD"); // half letters, which no server takes
 }
 
 function asNumber(value) {
   return typeof value === "number" && Number.isFinite(value) ? value : undefined;
 }
 
-/** A time in milliseconds, if it is one of this age of the world. */
-function asTime(value) {
+/** A time in milliseconds that has been. */
+function asTime(value, now) {
   const time = asNumber(value);
-  return time !== undefined && time > 0 && time < 8.64e15 ? time : undefined;
+  return time !== undefined && time > 0 ? Math.min(time, now) : undefined;
 }
 
 /** An object with only its numbers; null where there are none. */
@@ -262,12 +174,4 @@ function numbersIn(value) {
   if (!isObject(value)) return null;
   const found = Object.entries(value).filter(([, each]) => asNumber(each) !== undefined);
   return found.length > 0 ? Object.fromEntries(found.slice(0, 50)) : null;
-}
-
-function objectsIn(value) {
-  return Array.isArray(value) ? value.filter(isObject) : [];
-}
-
-function isObject(value) {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }
