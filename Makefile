@@ -30,8 +30,8 @@ endif
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: help serve develop wheel test test-optimized test-browser test-clients test-clients-light \
-	sanitize build-arm64 test-arm64 test-container fuzz soak torture nightly check lint types format \
+.PHONY: help serve develop wheel test test-optimized test-browser torture-browser test-clients \
+	test-clients-light sanitize build-arm64 test-arm64 test-container fuzz soak torture nightly check lint types format \
 	format-check test-packaging test-userlands clean FORCE
 
 help:
@@ -39,6 +39,7 @@ help:
 	@echo 'make test            build, run every quick test'
 	@echo 'make test-optimized  the unit tests with python -O, which leaves asserts out'
 	@echo 'make test-browser    the dashboard in Chromium, Node and a real model behind it'
+	@echo 'make torture-browser interrupts answers of the dashboard, fifty times each way (half an hour)'
 	@echo 'make test-clients    programs of others, untouched: installs agents and frameworks (1.2 GB)'
 	@echo 'make test-clients-light  the smaller half of them'
 	@echo 'make sanitize        the tests of the native library under sanitizers (gcc)'
@@ -73,7 +74,7 @@ MODULES := $(shell find sheily_native sheily_server -name '*.py' | sort | cksum)
 # The packages that the goals need. What is there already is kept: a larger set has all of a smaller.
 FOR_TESTS := test test-optimized test-clients test-clients-light sanitize fuzz fuzz-% soak torture \
 	test-arm64 test-container nightly
-FOR_BROWSER := test-browser
+FOR_BROWSER := test-browser torture-browser
 FOR_DEVELOPERS := develop wheel build-arm64 check lint types format format-check test-packaging \
 	test-userlands
 HAD := $(shell sed -n 1p '$(STAMP)' 2>/dev/null)
@@ -138,8 +139,18 @@ test-optimized: $(STAMP)
 	$(BIN)/python -O -m pytest -W 'ignore:assertions not in test modules:pytest.PytestConfigWarning' \
 		tests/unit
 
-test-browser: $(STAMP) $(SMOLLM2)
+# The packages of the page; npm has none to install where the list is as it was.
+PAGE := dashboard/node_modules/.package-lock.json
+$(PAGE): dashboard/package-lock.json
+	@command -v npm >/dev/null || { echo 'no npm: the tests of the dashboard will be skipped' >&2; exit 0; }; \
+		npm --prefix dashboard ci && touch $@
+
+test-browser: $(STAMP) $(SMOLLM2) $(PAGE)
 	$(BIN)/python -m pytest -m browser tests/browser
+
+# Fifty interruptions of each kind instead of a few (half an hour).
+torture-browser: $(STAMP) $(SMOLLM2) $(PAGE)
+	SHEILY_TORTURE=1 $(BIN)/python -m pytest tests/browser/test_interruptions.py
 
 # Agents, frameworks and coding agents, from PyPI and npm, in the versions that
 # tests/clients/programs pins. They are installed once, under build/clients.
@@ -204,7 +215,7 @@ test-container: $(STAMP) $(SMOLLM2)
 
 # One after the other, whether one fails or not.
 nightly: $(STAMP) $(SMOLLM2)
-	@$(MAKE) --no-print-directory --keep-going --jobs=1 fuzz soak torture test-arm64 \
+	@$(MAKE) --no-print-directory --keep-going --jobs=1 fuzz soak torture torture-browser test-arm64 \
 		test-container test-userlands
 
 # --- for developers -------------------------------------------------------------------------------

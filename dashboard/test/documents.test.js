@@ -1,6 +1,7 @@
 // Documents, as far as they need no browser: what is text, and what of it fits.
 
 import assert from "node:assert/strict";
+import { File } from "node:buffer";
 import { test } from "node:test";
 
 import { isPdf, textOf } from "../public/documents/bytes.js";

@@ -46,7 +46,7 @@ test("a code is no property of something else", () => {
 });
 
 test("numbers are written as the language does", () => {
-  assert.equal(number("en", 4096), "4,096");
-  assert.equal(number("es", 4096), "4.096");
+  assert.equal(number("en", 40960), "40,960");
+  assert.equal(number("es", 40960), "40.960");
   assert.equal(number("es", 3.25, 1), "3,3");
 });

@@ -48,6 +48,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def node() -> None:
     if shutil.which("node") is None:
         pytest.skip("no node: apt install nodejs")
+    if not (dashboard.FOLDER / "node_modules").is_dir():
+        pytest.skip("no packages of the page: npm --prefix dashboard ci")
 
 
 @pytest.fixture(scope="session")

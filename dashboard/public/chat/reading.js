@@ -105,6 +105,7 @@ function end(next, response) {
   if (text.length > next.text.length - next.base.length) next.text = next.base + text;
   next.progress = null;
   next.stopping = false;
+  next.key = null; // asked for again, it is another response
   next.usage = response.usage ?? null;
   next.timings = response.timings ?? null;
   next.outcome = "done";

@@ -10,6 +10,7 @@ import { Icon } from "./icons.js";
 import { Message } from "./message.js";
 
 const PAGE = 40; // messages that are added at a time
+const MOST = 200; // that are kept once somebody is at the end again
 const NEAR_END_PX = 80;
 
 export function Log() {
@@ -36,14 +37,16 @@ export function Log() {
   useLayoutEffect(() => {
     if (chat.running.peek() === null) return;
     atEnd.value = true;
+    shown.value = PAGE;
     log.current.scrollTop = log.current.scrollHeight;
   }, [path]);
 
   // Earlier messages push nothing away: what was read stays where it was.
   useLayoutEffect(() => {
-    if (before.current === null) return;
-    log.current.scrollTop = log.current.scrollHeight - before.current;
-    before.current = null;
+    if (before.current !== null) {
+      log.current.scrollTop = log.current.scrollHeight - before.current;
+      before.current = null;
+    } else if (atEnd.peek()) log.current.scrollTop = log.current.scrollHeight;
   }, [first]);
 
   useEffect(() => {
@@ -61,6 +64,8 @@ export function Log() {
     if (scrollHeight - scrollTop - clientHeight < NEAR_END_PX) atEnd.value = true;
     else if (scrollTop < lastTop.current) atEnd.value = false;
     lastTop.current = scrollTop;
+    // Who is back at the end needs no longer what they have read above.
+    if (atEnd.value && shown.value > MOST) shown.value = PAGE;
     if (scrollTop < clientHeight) earlier();
   }
 
