@@ -13,6 +13,7 @@ import pytest
 
 from tests.browser import dashboard
 from tests.browser.dashboard import Dashboard
+from tests.browser.markdown_page import MarkdownPage
 from tests.support import models, scripted_llm
 from tests.support.real_server import RealServer
 from tests.support.scripted_llm import ScriptedLlm
@@ -124,3 +125,19 @@ def endless_server() -> Iterator[RealServer]:
     ) as server:
         server.wait_for_state("ready")
         yield server
+
+
+@pytest.fixture(scope="session")
+def quiet_url(node: None) -> Iterator[str]:
+    """A backend whose LLM server is not there, for what needs its files and its policy alone."""
+    allowed = {"DASHBOARD_ALLOWED_HOSTS": FOREIGN_HOST}
+    with dashboard.serving("http://127.0.0.1:9", **allowed) as url:
+        yield url.rstrip("/")
+
+
+@pytest.fixture
+def markdown(open_page: OpenPage, quiet_url: str) -> Iterator[MarkdownPage]:
+    """Nothing that is shown asks for anything, and nothing has to be stopped by the policy."""
+    page = MarkdownPage(open_page(), quiet_url)
+    yield page
+    page.check()

@@ -4,13 +4,18 @@ import hljs from "/vendor/highlight.js";
 import DOMPurify from "/vendor/purify.js";
 
 const LONGEST = 50_000; // characters
-const CLEAN = { ALLOWED_TAGS: ["span"], ALLOWED_ATTR: ["class"], RETURN_DOM_FRAGMENT: true };
+const CLEAN = {
+  ALLOWED_TAGS: ["span"],
+  ALLOWED_ATTR: ["class"],
+  ALLOW_DATA_ATTR: false,
+  ALLOW_ARIA_ATTR: false,
+  RETURN_DOM_FRAGMENT: true,
+};
 
-/** A text as nodes, in colours where its language is known. */
+/** A text as nodes in colours; null where its language is not known or it is too long. */
 export function highlighted(text, language) {
-  if (text.length > LONGEST || !hljs.getLanguage(language)) return document.createTextNode(text);
+  if (text.length > LONGEST || !hljs.getLanguage(language)) return null;
   const { value } = hljs.highlight(text, { language, ignoreIllegals: true });
   const nodes = DOMPurify.sanitize(value, CLEAN);
-  // The library has changed the text or the cleaning has: the text counts.
-  return nodes.textContent === text ? nodes : document.createTextNode(text);
+  return nodes.textContent === text ? nodes : null; // the text counts, not the colours
 }

@@ -1,74 +1,79 @@
-// What of a text that is still being written is better left for later, and which texts are no
-// Markdown at all. Pure.
+// What of a text that is still being written is better left for later: what would be shown as
+// something else a moment later. Pure.
 
-const LONGEST = 200_000; // characters that are read as Markdown
-const DEEPEST = 60; // quotes or lists inside each other
-const FENCE = /^ {0,3}(`{3,}|~{3,})/;
+import { settledInline } from "./unfinished-inline.js";
 
-/** Whether reading a text as Markdown would take too long, or more than the stack. */
-export function isTooDeep(source) {
-  if (source.length > LONGEST) return true;
-  if (/[[\]()*_~`<!]{400}/.test(source)) return true;
-  return /^(?:[ \t]*(?:>|[-*+]|\d{1,9}[.)])){60}/m.test(source) || isIndentedDeep(source);
-}
+const LONGEST = 20_000; // characters of a block that are looked through
+const BEFORE = String.raw`^[ \t>]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)*`; // quotes and items around a line
+const FENCE = new RegExp(`${BEFORE}(\`{3,}(?=[^\`]*$)|~{3,})`);
+const ITEM = new RegExp(String.raw`^[ \t>]*(?:[-*+]|\d{1,9}[.)]|#{1,6})[ \t]+`);
+const DELIMITER = /^[|:\- \t]*$/;
+/** A line that may become a rule, an item, a heading, an underline, a fence, a row or a definition. */
+const HALF_LINE =
+  /^(?:[-*_=+]+|[-*_][-*_ ]*|#{1,6}|\d{1,3}[.)]?|`+|~+|\||\[[^\]\n]{1,200}\]:.*|[-*+] +\[[ xX]\])[ \t]*$/;
 
-function isIndentedDeep(source) {
-  return new RegExp(`^ {${4 * DEEPEST}}`, "m").test(source) && /^ *[-*+] /m.test(source);
-}
-
-/**
- * The text without what would be shown as something else a moment later: half a link, a line that
- * may become a rule or underline a heading, and with what is open closed.
- */
+/** The text without what is half, and with what is open closed. */
 export function settled(source) {
-  const begin = lastBlock(source);
-  if (begin === null) return source; // inside code, which is shown as it is
+  const { begin, fence } = lastBlock(source);
+  if (source.length - begin > LONGEST) return source;
   const before = source.slice(0, begin);
-  return before + closed(withoutHalves(source.slice(begin)));
+  if (fence) return before + withoutHalfFence(source.slice(begin), fence);
+  const lines = withoutHalfTable(withoutHalfLine(source.slice(begin)).split("\n"));
+  const at = lines.findLastIndex((line) => ITEM.test(line));
+  const head = lines.slice(0, Math.max(at, 0));
+  const last = lines.slice(Math.max(at, 0)).join("\n");
+  const marker = inlineBegin(last);
+  const text = last.slice(0, marker) + settledInline(last.slice(marker));
+  return before + [...head, text].join("\n");
 }
 
-/** Where the last block begins; null inside a fence. */
+/** Where the last block begins, and the fence that is open in it. */
 function lastBlock(source) {
-  let open = null;
+  let fence = "";
   let begin = 0;
   let at = 0;
   for (const line of source.split("\n")) {
-    const fence = FENCE.exec(line)?.[1];
-    if (open === null && fence) open = fence;
-    else if (open !== null && fence?.startsWith(open) && line.trim() === fence) {
-      open = null;
+    if (at === source.length) break; // a line that has not begun
+    const run = FENCE.exec(line)?.[1] ?? "";
+    if (fence === "" && run) {
+      fence = run;
+      begin = at;
+    } else if (fence && run.startsWith(fence) && line.replace(/[> \t]/g, "") === run) {
+      fence = "";
       begin = at + line.length;
-    } else if (open === null && line.trim() === "") begin = at + line.length;
+    } else if (fence === "" && line.trim() === "") begin = at + line.length;
     at += line.length + 1;
   }
-  return open === null ? Math.min(begin, source.length) : null;
+  return { begin: Math.min(begin, source.length), fence };
 }
 
-function withoutHalves(block) {
-  const i = block.lastIndexOf("\n");
-  const last = block.slice(i + 1);
-  if (i > 0 && /^\s*(-{1,3}|={1,}|[*+]|\d{1,9}[.)]?|#{1,6}|`{1,2}|~{1,2})\s*$/.test(last)) {
-    return block.slice(0, i);
-  }
-  // A link is shown once it leads somewhere.
-  return block.replace(/!?\[[^\][\n]{0,300}(?:\](?:\([^()\n]{0,2000})?)?$/, "");
+/** A block of code without its first line while that is half, or a last line that may end it. */
+function withoutHalfFence(block, fence) {
+  const at = block.lastIndexOf("\n");
+  if (at < 0) return "";
+  const last = block.slice(at + 1).trim();
+  return last !== "" && last === fence[0].repeat(last.length) ? block.slice(0, at) : block;
 }
 
-/** The block with code and strong text closed that are open. */
-function closed(block) {
-  const trimmed = block.replace(/(?<![*_`])[*_`]{1,2}$/, (mark) => (isOpening(block, mark) ? "" : mark));
-  let text = trimmed;
-  const withoutCode = text.replace(/`[^`\n]*`/g, "");
-  if ((withoutCode.match(/`/g) ?? []).length === 1) return `${text}\``;
-  for (const mark of ["**", "__", "~~"]) {
-    const count = withoutCode.split(mark).length - 1;
-    if (count % 2 === 1) text = `${text.trimEnd()}${mark}`;
-  }
-  return text;
+function withoutHalfLine(block) {
+  const at = block.lastIndexOf("\n") + 1;
+  const last = block.slice(at).replace(/^[ \t>]*/, "");
+  return HALF_LINE.test(last) ? block.slice(0, at) : block;
 }
 
-/** Whether marks at the very end begin something, rather than end it. */
-function isOpening(block, mark) {
-  const before = block.slice(0, block.length - mark.length);
-  return /(^|[\s(])$/.test(before);
+/** The lines without the first two of a table while it is not sure that they are. */
+function withoutHalfTable(lines) {
+  const ended = lines.at(-1).trim() === "";
+  const end = ended ? lines.length - 1 : lines.length;
+  let begin = end;
+  while (begin > 0 && /^[ \t>]*\|/.test(lines[begin - 1])) begin--;
+  const half = end - begin === 1 || (end - begin === 2 && !ended && DELIMITER.test(lines[end - 1]));
+  return half ? [...lines.slice(0, begin), ""] : lines;
+}
+
+/** Where the words begin behind an item's marker, or in the last cell of a row. */
+function inlineBegin(text) {
+  const line = text.lastIndexOf("\n") + 1;
+  if (/^[ \t>]*\|/.test(text.slice(line))) return text.lastIndexOf("|") + 1;
+  return ITEM.exec(text)?.[0].length ?? 0;
 }

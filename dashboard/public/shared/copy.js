@@ -24,11 +24,18 @@ function copyBySelection(text) {
   (activeElement?.closest("dialog") ?? document.body).append(field);
   field.select();
   let worked = false;
+  // A field that is not seen may give its text without tabs and double spaces.
+  const give = (event) => {
+    event.clipboardData.setData("text/plain", text);
+    event.preventDefault();
+  };
+  document.addEventListener("copy", give);
   try {
     worked = document.execCommand("copy");
   } catch {
     // false says it
   }
+  document.removeEventListener("copy", give);
   field.remove();
   selection.removeAllRanges();
   for (const range of ranges) selection.addRange(range);
