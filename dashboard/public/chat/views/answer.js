@@ -60,7 +60,7 @@ function Text({ message }) {
       draw();
     }
   }, [message.text, message.outcome]);
-  return html`<div class="text markdown" dir="auto" ref=${element}></div>`;
+  return html`<div class="text markdown" ref=${element}></div>`;
 }
 
 function Waiting({ message }) {
