@@ -58,7 +58,10 @@ def render(language: Language, *, origin: str, model: str, state: str, needs_key
         "state_words": STATES[language].get(state, state),
         "curl": curl(origin, model, QUESTION, needs_key),
         "python": python(origin, model, QUESTION, needs_key),
-        "npm": f"npm --prefix dashboard ci && LLM_URL={shlex.quote(origin)} npm --prefix dashboard start",
+        "npm": (
+            f"npm --prefix dashboard ci && LLM_URL={shlex.quote(origin)} "
+            "npm --prefix dashboard start"
+        ),
     }
     escaped = {name: html.escape(value) for name, value in values.items()}
     escaped["needs_key"] = f"<p>{escaped['needs_key']}</p>" if needs_key else ""
