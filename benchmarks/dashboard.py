@@ -8,6 +8,7 @@ is a scripted one. A new conversation is measured beside the long one, on the sa
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 import statistics
@@ -16,6 +17,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sheily_server.version import ShowVersion
 from tests.browser import dashboard
 from tests.browser.conftest import CHROMIUM_NAMES, FLAGS
 from tests.support import scripted_llm
@@ -121,6 +123,14 @@ def while_streaming(page: Page, llm: scripted_llm.ScriptedLlm, name: str) -> dic
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.dashboard",
+        description="Measures the dashboard's pages in Chromium: first paint, and a conversation "
+        "of 10,000 messages.",
+    )
+    parser.add_argument("--version", action=ShowVersion)
+    parser.parse_args()
+
     from playwright.sync_api import sync_playwright
 
     executable = next(filter(None, map(shutil.which, CHROMIUM_NAMES)))

@@ -16,7 +16,7 @@ from tests.support.markdown import LINK, QUOTED, ROOT, Section, numbers, section
 ENGLISH, SPANISH = "README.md", "README.es.md"
 BOTH = pytest.mark.parametrize("name", [ENGLISH, SPANISH])
 READMES = {name: sections(name) for name in (ENGLISH, SPANISH)}
-MOST_LINES = 175
+MOST_LINES = 180
 
 # Sections by their place: the title's is 0.
 FIRST, MAP, SETTINGS = 1, 2, 4
