@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { Answers } from "../public/chat/answers.js";
+import { StoreError } from "../public/data/store.js";
 import { newAnswer } from "../public/chat/reading.js";
 import { ServerError } from "../public/shared/api.js";
 
@@ -156,6 +157,27 @@ test("an answer that another tab has had to its end is taken from there", async 
   const api = scripted([5, error("not_found", 404)]);
   const { last } = await run(api, {}, { keptElsewhere });
   assert.deepEqual([last.text, last.outcome, last.error], [TEXT, "done", null]);
+});
+
+test("an answer that cannot be kept comes to its end, and stays with the server", async () => {
+  const api = scripted([null]);
+  let last = null;
+  const troubles = [];
+  const answers = new Answers({
+    api,
+    store: {
+      write: async () => {
+        throw new StoreError("storage_full");
+      },
+    },
+    onChange: (answer) => (last = answer),
+    onTrouble: ({ code }) => troubles.push(code),
+  });
+  const fixed = { id: "a", key: "k", conversation: "c", parent: "q", options: {}, now: 0 };
+  await answers.run(newAnswer(fixed), {});
+  assert.deepEqual([last.text, last.outcome, last.error], [TEXT, "done", null]);
+  assert.ok(troubles.length > 0 && troubles.every((code) => code === "storage_full"));
+  assert.deepEqual(api.calls, ["POST k"]);
 });
 
 test("stopping has the server stop, and keeps what it says was written", async () => {

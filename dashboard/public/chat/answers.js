@@ -1,6 +1,7 @@
 // Answers that are being made: asked for, followed, found again after a lost connection, stopped,
 // kept. Knows the backend's routes and the store; nothing of the page.
 
+import { StoreError } from "../data/store.js";
 import { ServerError } from "../shared/api.js";
 import { broken, isRunning, take, takeWhole } from "./reading.js";
 
@@ -24,12 +25,14 @@ const NOT_YET = new Set(["loading", "restarting"]);
 export class Answers {
   /**
    * `api` has `events(path, options)` and `call(path, options)`; `store` has `write`;
-   * `onChange(answer)` is called with each new state of an answer.
+   * `onChange(answer)` is called with each new state of an answer, `onTrouble(error)` where it
+   * cannot be kept: it goes on all the same.
    */
-  constructor({ api, store, onChange, now = Date.now, sleep = sleepFor }) {
+  constructor({ api, store, onChange, onTrouble = () => {}, now = Date.now, sleep = sleepFor }) {
     this._api = api;
     this._store = store;
     this._onChange = onChange;
+    this._onTrouble = onTrouble;
     this._now = now;
     this._sleep = sleep;
     this._running = new Map();
@@ -192,14 +195,25 @@ export class Answers {
     if (!began && now - run.kept < KEEP_MS) return;
     run.kept = now;
     run.keptResponse = run.answer.response !== null;
-    await this._store.write({ messages: [run.answer] });
+    await this._write(run.answer);
+  }
+
+  /** Whether the store has it now. */
+  async _write(answer) {
+    try {
+      await this._store.write({ messages: [answer] });
+      return true;
+    } catch (error) {
+      if (!(error instanceof StoreError)) throw error;
+      this._onTrouble(error);
+      return false;
+    }
   }
 
   /** Once the answer is kept here, the server need not have it any longer. */
   async _finish(run) {
     clearTimeout(run.patience);
-    await this._store.write({ messages: [run.answer] });
-    await this.forget(run.answer);
+    if (await this._write(run.answer)) await this.forget(run.answer);
   }
 
   /** Has the server erase the response of an answer that has ended and is kept. */
@@ -212,7 +226,7 @@ export class Answers {
       if (error.status !== 404) return; // the next time, or by its age
     }
     const forgotten = { ...answer, response: null };
-    await this._store.write({ messages: [forgotten] });
+    await this._write(forgotten);
     this._onChange(forgotten);
   }
 }

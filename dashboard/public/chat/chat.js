@@ -25,7 +25,13 @@ export class Chat {
     this._changing = Promise.resolve();
     this._messages = new Map(); // of the open conversation: id -> signal
     this._tree = new Tree([]);
-    this._answers = new Answers({ api, store, now, onChange: (answer) => this._answered(answer) });
+    this._answers = new Answers({
+      api,
+      store,
+      now,
+      onChange: (answer) => this._answered(answer),
+      onTrouble: ({ code, message }) => (this.notice.value = { code, message }),
+    });
     this.kept = store.kept !== false; // false where the browser keeps nothing
     this.health = signal({ state: "unknown" });
     this.conversations = signal([]);
