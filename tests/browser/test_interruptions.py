@@ -45,7 +45,7 @@ def interrupt_often(page: Dashboard, llm: ScriptedLlm, interrupt: Callable[[], N
         page.page.locator(f".asked:has-text('question {i}')").last.wait_for()
         page.wait_for_outcome("done")
         assert page.answer().split() == "".join(words(i)).split()
-    assert page.answers.count() == TIMES
+    assert page.answers.count() == min(TIMES, 20)  # of more, the newest are drawn
     # Each was asked for once, however often the question was sent.
     assert len(llm.keys) == TIMES
     until(lambda: len(llm.deleted) == TIMES)

@@ -57,9 +57,14 @@ export class Chat {
     this.defaults.value = (await this._store.setting("defaults")) ?? {};
     this.presets.value = (await this._store.setting("presets")) ?? {};
     await this._list();
-    // Only in conversations that say so: to read all messages of all would take long.
-    for (const each of this.conversations.value.filter(({ running }) => running)) {
-      await this._resume(each);
+    const left = await this._store.unfinished();
+    for (const id of new Set(left.map(({ conversation }) => conversation))) {
+      const messages = await this._store.messages(id);
+      this._followAll(new Tree(messages), messages);
+    }
+    // What ended just before the page was closed.
+    for (const answer of left) {
+      if (!isRunning(answer)) await this._answers.forget(answer);
     }
   }
 
@@ -67,22 +72,9 @@ export class Chat {
     this.conversations.value = await this._store.conversations();
   }
 
-  async _resume(conversation) {
-    const messages = await this._store.messages(conversation.id);
-    const tree = new Tree(messages);
-    const answers = messages.filter(({ role }) => role === "assistant");
-    this._followAll(tree, messages);
-    // What ended just before the page was closed.
-    for (const answer of answers) {
-      if (answer.response && !isRunning(answer)) await this._answers.forget(answer);
-    }
-    if (!answers.some(isRunning)) await this._mark(conversation.id, false);
-  }
-
   _followAll(tree, messages) {
     for (const answer of messages) {
       if (answer.role !== "assistant" || !isRunning(answer)) continue;
-      if (this._answers.has(answer.id)) continue;
       const request = answer.response === null ? this._request(tree, answer) : null;
       this._run(answer, request);
     }
@@ -103,7 +95,7 @@ export class Chat {
       messages.map((each) => this._answers.get(each.id) ?? each),
     );
     // Another tab has asked: it is followed here too.
-    if (conversation.running) this._followAll(this._tree, messages);
+    this._followAll(this._tree, messages);
     return true;
   }
 
@@ -296,18 +288,25 @@ export class Chat {
   /** Keeps what is asked before anybody is asked, so that a reload finds it. */
   async _answer(conversation, question, answer) {
     const messages = question ? [question, answer] : [answer];
+    const shown = this.current.value?.id ?? null;
     await this._alone(async () => {
       const kept = (await this._store.conversation(conversation.id)) ?? conversation;
-      const changed = { ...kept, leaf: answer.id, updated: this._now(), running: true };
+      const changed = { ...kept, leaf: answer.id, updated: this._now() };
       await this._store.write({ conversations: [changed], messages });
+      // Somebody may have turned to another conversation meanwhile.
+      if ((this.current.value?.id ?? null) !== shown) return;
       batch(() => {
         for (const message of messages) this._take(message);
         this.current.value = changed;
         this._showPath();
       });
     });
+    const tree =
+      this.current.value?.id === conversation.id
+        ? this._tree
+        : new Tree(await this._store.messages(conversation.id));
+    this._run(answer, this._request(tree, answer));
     await this._list();
-    this._run(answer, this._request(this._tree, answer));
   }
 
   _take(message) {
@@ -328,6 +327,7 @@ export class Chat {
 
   async _run(answer, request) {
     const { conversation } = answer;
+    if (this._answers.has(answer.id)) return;
     this._setRunning(conversation, answer.id, true);
     try {
       await this._answers.run(answer, request);
@@ -336,13 +336,7 @@ export class Chat {
       throw error;
     } finally {
       this._setRunning(conversation, answer.id, false);
-      if (this._runningOf(conversation).length === 0) await this._mark(conversation, false);
     }
-  }
-
-  async _mark(conversation, running) {
-    const found = await this._store.conversation(conversation);
-    if (found) await this._change(conversation, { running });
   }
 
   _runningOf(conversation) {

@@ -37,7 +37,8 @@ export async function openStore({ name = "sheily", indexedDB = globalThis.indexe
 function upgrade(db, from) {
   if (from < 1) {
     db.createObjectStore("conversations", { keyPath: "id" });
-    db.createObjectStore("messages", { keyPath: "id" }).createIndex("conversation", "conversation");
+    const messages = db.createObjectStore("messages", { keyPath: "id" });
+    for (const name of ["conversation", "outcome", "response"]) messages.createIndex(name, name);
     db.createObjectStore("settings");
   }
 }
@@ -99,6 +100,16 @@ class Store extends Base {
 
   async messages(conversation) {
     return this._read("messages", (store) => store.index("conversation").getAll(conversation));
+  }
+
+  /** The answers that are being made, and those that the server has still to forget. */
+  async unfinished() {
+    const found = await Promise.all([
+      this._read("messages", (store) => store.index("outcome").getAll("waiting")),
+      this._read("messages", (store) => store.index("outcome").getAll("streaming")),
+      this._read("messages", (store) => store.index("response").getAll()),
+    ]);
+    return [...new Map(found.flat().map((each) => [each.id, each])).values()];
   }
 
   /** Writes and removes all of it, or nothing. An answer that another tab follows too, and has
@@ -209,6 +220,10 @@ export class MemoryStore extends Base {
 
   async message(id) {
     return this._messages.get(id);
+  }
+
+  async unfinished() {
+    return [...this._messages.values()].filter((each) => isRunning(each) || each.response);
   }
 
   async messages(conversation) {

@@ -1,6 +1,6 @@
 // An answer: its text as Markdown while it comes, what it waits for, what went wrong, its figures.
 
-import { useEffect, useRef } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 
 import { MarkdownView } from "../../markdown/view.js";
 import { html } from "../../shared/html.js";
@@ -47,13 +47,14 @@ function Text({ message }) {
     view.current.update(text, { streaming: isRunning(latest.current) });
   }
 
-  useEffect(() => {
+  useLayoutEffect(() => {
     view.current = new MarkdownView(element.current, words.markdown);
     draw();
     return () => clearTimeout(timer.current);
   }, []);
   useEffect(() => view.current.setWords(words.markdown), [words]);
-  useEffect(() => {
+  // Who sees that an answer has ended sees all of it.
+  useLayoutEffect(() => {
     if (isRunning(message)) timer.current ??= setTimeout(draw, DRAW_MS);
     else {
       clearTimeout(timer.current);
