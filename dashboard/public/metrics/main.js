@@ -1,31 +1,29 @@
-// The page of metrics: asks the backend for samples, and shows them as charts and sentences.
+// The page of metrics: which time is shown, what is now, and the panels. Asks samples.js for data.
 
-import { call } from "../shared/api.js";
-import { firstLanguage, number } from "../shared/language.js";
+import { firstLanguage } from "../shared/language.js";
 import { applyTheme } from "../shared/theme.js";
-import { Chart } from "./chart.js";
-import { gaps, growth, restarts, window as windowOf } from "./figures.js";
-import { PANELS, secondsText, speedNow } from "./panels.js";
+import { gaps, growth, restarts, thin } from "./figures.js";
+import { speedNow } from "./panels/generated.js";
+import { PANELS } from "./panels.js";
+import { element, PanelView, setText } from "./panel-view.js";
+import { Samples } from "./samples.js";
+import { Text } from "./text.js";
 import { WORDS } from "./words.js";
 
-const POINTS = 240; // of a chart
-const KEPT_MS = 60 * 60 * 1000;
-const POLL_MS = 2_000;
+// What is shown, in seconds; how much of it is one point of a line, and one bar.
+const WINDOWS = [
+  { shown: 300, pointS: 2, binS: 10 },
+  { shown: 900, pointS: 6, binS: 30 },
+  { shown: 3600, pointS: 20, binS: 120 },
+];
 
 const language = firstLanguage();
 const words = WORDS[language];
-const write = (value, digits = 0) => number(language, value, digits);
+const text = new Text(language);
 const byId = (id) => document.getElementById(id);
-
-let samples = [];
-let bounds = [];
-let seconds = 300;
-let charts = new Map();
-let failed = false;
-let clock = 0; // of the backend
-let polling = null;
-
-// --- the page -------------------------------------------------------------------------------------
+const data = new Samples(() => show());
+const panels = PANELS.map((panel) => new PanelView(panel, words, text));
+let chosen = WINDOWS[0];
 
 function build() {
   document.documentElement.lang = language;
@@ -34,133 +32,101 @@ function build() {
     node.textContent = words[node.dataset.text];
   }
   byId("windows").setAttribute("aria-label", words.window);
-  for (const value of Object.keys(words.windows)) {
-    const button = element("button", "", words.windows[value]);
+  for (const each of WINDOWS) {
+    const button = element("button", "", words.windows[each.shown]);
     button.type = "button";
-    button.addEventListener("click", () => choose(Number(value)));
-    button.dataset.seconds = value;
+    button.setAttribute("aria-pressed", String(each === chosen));
+    button.addEventListener("click", () => choose(each));
     byId("windows").append(button);
   }
-  for (const { id } of PANELS) {
-    const panel = element("section", "panel");
-    panel.id = id;
-    const chart = element("div", "chart");
-    panel.append(element("h2", "", words.panels[id]), element("p", "says"), chart);
-    byId("panels").append(panel);
-    charts.set(id, new Chart(chart));
-  }
-  choose(seconds);
+  byId("panels").append(...panels.map((panel) => panel.element));
 }
 
-function choose(value) {
-  seconds = value;
-  for (const button of document.querySelectorAll("[data-seconds]")) {
-    button.setAttribute("aria-pressed", String(Number(button.dataset.seconds) === value));
+function choose(wanted) {
+  chosen = wanted;
+  for (const [i, button] of [...byId("windows").children].entries()) {
+    button.setAttribute("aria-pressed", String(WINDOWS[i] === wanted));
   }
   show();
 }
 
 function show() {
+  const { samples, failure } = data;
   const last = samples.at(-1);
-  byId("problem").hidden = !failed;
-  byId("empty").hidden = failed || last !== undefined;
-  byId("panels").hidden = last === undefined;
+  byId("problem").hidden = failure === null;
+  if (failure !== null) setText(byId("problem"), problemText(failure));
+  const seenUp = samples.some(({ up }) => up);
+  setText(byId("empty"), emptyText(samples, seenUp));
+  byId("empty").hidden = byId("empty").textContent === "" || failure !== null;
+  byId("panels").hidden = !seenUp;
   if (last === undefined) return;
-  const shown = windowOf(samples, clock, seconds, POINTS);
-  const all = samples.filter(({ t }) => t >= clock - 1000 * seconds);
-  showNow(last);
-  showEvents(all);
-  const marks = {
-    gaps: gaps(all),
-    restarts: restarts(all),
-    from: clock / 1000 - seconds,
-    to: clock / 1000,
-  };
-  for (const panel of PANELS) {
-    const seen = { samples: shown, bounds };
-    const drawn = panel.draw(seen);
-    const names = [words.series.time, ...drawn.series.map((each) => words.series[each.name] ?? "")];
-    charts.get(panel.id).show(drawn, marks, {
-      names,
-      time: timeText,
-      format: (value, whole) => (whole || value >= 100 ? write(value) : trim(value, 1)),
-      labelText: (bound) => secondsText(bound, words, trim),
-      key: `${document.documentElement.dataset.theme} ${isDark()}`,
-    });
-    setText(byId(panel.id).querySelector(".says"), panel.say(seen, { words, number: write }));
+  showNow(samples, last);
+  const [from, to] = [data.clock / 1000 - chosen.shown, data.clock / 1000];
+  const said = after(samples, from);
+  showEvents(said, from, to);
+  if (!seenUp) return;
+  const drawn = thin(after(samples, from - 2 * chosen.binS), chosen.pointS);
+  const seen = { samples: drawn, seen: said, bounds: data.bounds, binS: chosen.binS };
+  const marks = { gaps: gaps(said, { from, to }), restarts: restarts(said), from, to };
+  const look = `${document.documentElement.dataset.theme} ${isDark()}`;
+  for (const panel of panels) {
+    panel.show(seen, { samples: said, bounds: data.bounds }, marks, look);
   }
 }
 
-function showNow(last) {
+/** The samples from a time on, in seconds, and the one before: growth begins with that. */
+function after(samples, from) {
+  const first = samples.findIndex(({ t }) => t >= 1000 * from);
+  return first === -1 ? samples.slice(-1) : samples.slice(Math.max(0, first - 1));
+}
+
+function problemText({ code, message }) {
+  return code === "dashboard_unreachable" ? words.lost : words.wrong(message);
+}
+
+function emptyText(samples, seenUp) {
+  if (samples.length === 0) return words.none;
+  if (!seenUp) return words.neverUp;
+  const last = samples.at(-1);
+  const idle = last.up && last.tokens === 0 && Object.keys(last.requests).length === 0;
+  return idle && !last.running ? words.idle : "";
+}
+
+function showNow(samples, last) {
   const state = last.up ? last.state : "away";
   byId("state").dataset.state = state;
   setText(byId("state"), words.states[state] ?? state);
-  setText(byId("speed"), write(speedNow(samples) ?? 0, 1));
-  setText(byId("waiting"), last.up ? write(last.queued ?? 0) : "–");
-  const full = last.up && last.cells ? (100 * (last.cells_used ?? 0)) / last.cells : null;
-  setText(byId("cells-now"), full === null ? "–" : `${write(full)} %`);
-  setText(byId("restarts"), write(growth(samples, (each) => each.restarts)));
+  const speed = speedNow(samples);
+  setText(byId("speed"), speed === null ? "–" : text.rate(speed));
+  setText(byId("waiting"), Number.isFinite(last.queued) ? text.number(last.queued) : "–");
+  setText(byId("cells-now"), last.cells ? text.share((last.cells_used ?? 0) / last.cells) : "–");
+  setText(byId("restarts"), text.number(growth(samples, (each) => each.restarts)));
 }
 
-function showEvents(all) {
-  const away = gaps(all).reduce((sum, [begin, end]) => sum + end - begin, 0);
-  const n = restarts(all).length;
+/** What is shaded or marked in the charts, in words. */
+function showEvents(samples, from, to) {
+  const lasting = (whiles) => whiles.reduce((sum, [begin, end]) => sum + end - begin, 0);
+  const away = lasting(gaps(samples, { from, to }));
+  const unseen = lasting(gaps(samples, { from, to, unseen: true }));
+  const n = restarts(samples).length;
   const said = [];
-  if (away > 0) said.push(words.away(write(away)));
+  if (away > 0) said.push(words.away(text.number(away)));
+  if (unseen > 0) said.push(words.unseen(text.number(unseen)));
   if (n > 0) said.push(words.restarted(n));
   setText(byId("events"), said.join(" "));
-}
-
-function timeText(time, exact = false) {
-  const options = { hour: "2-digit", minute: "2-digit" };
-  if (exact || seconds <= 300) options.second = "2-digit";
-  return new Date(1000 * time).toLocaleTimeString(language, options);
-}
-
-/** A number without zeros behind it. */
-function trim(value, digits = 2) {
-  return value.toLocaleString(language, { maximumFractionDigits: digits });
 }
 
 function isDark() {
   return getComputedStyle(document.documentElement).colorScheme === "dark";
 }
 
-/** Only what changed is written: a status that is written again is read out again. */
-function setText(node, text) {
-  if (node.textContent !== text) node.textContent = text;
-}
-
-function element(name, className = "", text = "") {
-  const node = document.createElement(name);
-  if (className) node.className = className;
-  if (text) node.textContent = text;
-  return node;
-}
-
-// --- samples --------------------------------------------------------------------------------------
-
-async function poll() {
-  clearTimeout(polling);
-  const after = samples.length > 0 ? `?after=${samples.at(-1).t}` : "";
-  try {
-    const found = await call(`api/metrics${after}`);
-    failed = false;
-    clock = found.now;
-    bounds = found.first_token_le ?? bounds;
-    // A backend that was started again has what it saw since.
-    samples = [...samples, ...found.samples].filter(({ t }) => t >= clock - KEPT_MS);
-  } catch {
-    failed = true;
-  }
-  show();
-  if (!document.hidden) polling = setTimeout(poll, POLL_MS);
-}
-
 applyTheme();
 build();
-poll();
-document.addEventListener("visibilitychange", () => {
-  if (!document.hidden) poll();
-});
+data.follow();
 matchMedia("(prefers-color-scheme: dark)").addEventListener("change", show);
+addEventListener("storage", () => {
+  // The chat, in another tab, has the settings.
+  if (firstLanguage() !== language) location.reload();
+  applyTheme();
+  show();
+});
