@@ -149,7 +149,7 @@ export class Chart {
     return {
       ...this._axis(),
       size: SIDE_PX,
-      space: 36,
+      space: 30,
       incrs: drawn.whole ? WHOLE : undefined,
       values: (_, splits) => splits.map((each) => this._text.tick(each, splits.at(-1))),
     };
