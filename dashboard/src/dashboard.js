@@ -22,7 +22,7 @@ export function createDashboard(settings, limits = {}, sampler = new Sampler(set
     sampler,
     limits: { ...LIMITS, ...limits },
     guard: new Guard(settings.host, settings.allowedHosts),
-    signIn: new SignIn(settings.password),
+    signIn: new SignIn(settings.password, settings.now),
   };
   const server = createServer((request, response) => {
     response.on("error", () => {}); // the browser went away; "close" follows

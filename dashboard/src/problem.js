@@ -44,10 +44,24 @@ export function unknownResponse(id) {
   });
 }
 
-/** Why `fetch` failed: a refused connection, an unknown name, a reset. */
+/** Codes of connections that never came to be, so that nothing was asked. */
+const NOT_ASKED = new Set([
+  "EAI_AGAIN",
+  "ECONNREFUSED",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
+  "ENOTFOUND",
+  "UND_ERR_CONNECT_TIMEOUT",
+]);
+
+/** Why `fetch` failed. A connection that broke may have brought the request to the server: whoever
+ * asked cannot know, which is another error than that nothing could be asked. */
 export function unreachable(llmUrl, error) {
   const cause = error.cause ?? error;
   const why = cause.code ?? cause.message ?? String(cause);
+  if (!NOT_ASKED.has(cause.code) && !(cause.errors ?? []).some(({ code }) => NOT_ASKED.has(code))) {
+    return interrupted(`the connection to the LLM server broke (${why})`);
+  }
   return new Problem(
     502,
     "server_unreachable",

@@ -115,6 +115,13 @@ test("a question of which nobody knows whether it arrived is sent again under it
   assert.equal(last.lost, false);
 });
 
+test("also where the line behind the backend broke", async () => {
+  const api = scripted([error("stream_interrupted", 502), error("upstream_timeout", 504), null]);
+  const { last } = await run(api);
+  assert.equal(last.text, TEXT);
+  assert.deepEqual(api.calls.slice(0, 3), ["POST k", "POST k", "POST k"]);
+});
+
 test("but not for ever, and it keeps its key for the next try", async () => {
   const { last } = await run(scripted(Array(50).fill(error("dashboard_unreachable"))));
   assert.equal(last.outcome, "error");

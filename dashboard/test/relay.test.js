@@ -98,7 +98,7 @@ test("a server that hangs up without a word: a 502", async (t) => {
   const url = await dashboardFor(t, (request) => request.socket.destroy());
   const answer = await postResponse(url);
   assert.equal(answer.status, 502);
-  assert.equal((await errorOf(answer)).code, "server_unreachable");
+  assert.equal((await errorOf(answer)).code, "stream_interrupted");
 });
 
 test("a browser that stops in the middle of a stream ends the call alone", async (t) => {

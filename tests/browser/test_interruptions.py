@@ -48,6 +48,7 @@ def interrupt_often(page: Dashboard, llm: ScriptedLlm, interrupt: Callable[[], N
     assert page.answers.count() == min(TIMES, 20)  # of more, the newest are drawn
     # Each was asked for once, however often the question was sent.
     assert len(llm.keys) == TIMES
+    page.page.reload()  # what the server could not be told to forget, it is told now
     until(lambda: len(llm.deleted) == TIMES)
 
 

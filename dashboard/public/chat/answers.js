@@ -3,7 +3,7 @@
 
 import { StoreError } from "../data/store.js";
 import { ServerError } from "../shared/api.js";
-import { broken, isRunning, take, takeWhole } from "./reading.js";
+import { broken, isRunning, mayHaveBegun, take, takeWhole } from "./reading.js";
 
 const KEEP_MS = 400; // how often a growing answer is written to the store
 const RETRY_MS = [250, 500, 1_000, 2_000, 4_000];
@@ -156,7 +156,7 @@ export class Answers {
     if (!LOST.has(code)) return false;
     if (answer.response !== null) return true;
     if (request === null) return false;
-    return status === null && tries < BEGIN_TRIES;
+    return mayHaveBegun({ code, status }) && tries < BEGIN_TRIES;
   }
 
   /** The error to show: that a response is not known any more has a reason that helps. */

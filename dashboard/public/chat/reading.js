@@ -88,7 +88,12 @@ export function broken(answer, outcome, error = null) {
 
 /** An answer that may have been begun keeps its key: asked for again, it is not made twice. */
 function reusable(answer, error) {
-  return error && error.status === null ? answer.key : null;
+  return error && mayHaveBegun(error) ? answer.key : null;
+}
+
+/** Whether an error leaves open that the server was asked: somewhere, a connection broke. */
+export function mayHaveBegun({ code, status }) {
+  return status === null || code === "stream_interrupted" || code === "upstream_timeout";
 }
 
 function takeResponse(next, response) {
