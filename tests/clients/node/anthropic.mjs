@@ -13,7 +13,7 @@ const wordsModel = await only(wordsUrl);
 const toolsModel = await only(toolsUrl);
 
 const messages = [{ role: "user", content: "What is the capital of France?" }];
-const asked = { model: wordsModel, max_tokens: 8, messages };
+const asked = { model: wordsModel, max_tokens: 8, temperature: 0, messages };
 const weather = {
   name: "weather",
   description: "The weather in a city.",
