@@ -146,7 +146,7 @@ $(PAGE): dashboard/package-lock.json
 		npm --prefix dashboard ci && touch $@
 
 test-browser: $(STAMP) $(SMOLLM2) $(PAGE)
-	$(BIN)/python -m pytest -m browser tests/browser
+	$(BIN)/python -m pytest --timeout=600 -m browser tests/browser
 
 # Fifty interruptions of each kind instead of a few (half an hour).
 torture-browser: $(STAMP) $(SMOLLM2) $(PAGE)
