@@ -145,6 +145,33 @@ def test_code_is_coloured_while_it_comes(markdown: MarkdownPage) -> None:
     assert len(markdown.view.locator("code").text_content() or "") == 13 * 5_000 - 1
 
 
+def test_long_lines_of_code_have_no_colours(markdown: MarkdownPage) -> None:
+    markdown.show(f"```js\nconst a = '{'x' * 900}';\n```")
+    assert markdown.view.locator(".hljs-keyword").count() == 1
+    markdown.show(f"```js\nconst a = '{'x' * 1_100}';\n```")
+    assert markdown.view.locator(".hljs-keyword").count() == 0
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "\\!" * 2_000 + " **a**",
+        f"a{' ' * 10_000}b **a**",
+        f"**a** http://{'x' * 3_100}",
+        f"|{'**a**|' * 90}\n|{'-|' * 90}\n" + "|\n" * 2_000,
+    ],
+    ids=["stops", "gap", "address", "cells"],
+)
+def test_what_takes_the_square_of_its_length_stays_text(
+    markdown: MarkdownPage, source: str
+) -> None:
+    markdown.show(source)
+    assert "a" in markdown.view.inner_text()
+    assert markdown.view.locator("a, table").count() == 0
+    markdown.show("**a** http://x.example\n\n|a|\n|-|\n|1|")
+    assert markdown.view.locator("a, table, strong").count() == 3
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", FOREIGN_HOST])
 def test_code_is_copied(open_page: OpenPage, quiet_url: str, host: str) -> None:
     """A page of another host by http has no secure context, and so no clipboard of its own."""

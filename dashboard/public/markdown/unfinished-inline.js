@@ -90,7 +90,7 @@ class Scan {
       this._at = begin + close.index + run.length;
       return undefined;
     }
-    return this._closed(`${rest.endsWith("`") ? this._text.replace(/`+$/, "") : this._text}${run}`);
+    return this._closed(`${rest.endsWith("`") ? this._text.replace(/(?<!`)`+$/, "") : this._text}${run}`);
   }
 
   /** A bracket that closes: its words are shown as words until it is known where they lead. */

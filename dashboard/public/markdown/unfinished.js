@@ -10,7 +10,7 @@ const ITEM = new RegExp(String.raw`^[ \t>]*(?:[-*+]|\d{1,9}[.)]|#{1,6})[ \t]+`);
 const DELIMITER = /^[|:\- \t]*$/;
 /** A line that may become a rule, an item, a heading, an underline, a fence, a row or a definition. */
 const HALF_LINE =
-  /^(?:[-*_=+]+|[-*_][-*_ ]*|#{1,6}|\d{1,3}[.)]?|`+|~+|\||\[[^\]\n]{1,200}\]:.*|[-*+] +\[[ xX]\])[ \t]*$/;
+  /^(?:[-*_=+]+|[-*_](?:[-*_ ]*[-*_])?|#{1,6}|\d{1,3}[.)]?|`+|~+|\||\[[^\]\n]{1,200}\]:.*|[-*+] +\[[ xX]\])[ \t]*$/;
 
 /** The text without what is half, and with what is open closed. */
 export function settled(source) {
