@@ -198,6 +198,35 @@ class Context(Handle):
         """
         check(library()[1].sn_kv_share(self._owned(), source, target, begin, end))
 
+    def saved_size(self, n_cells: int) -> int:
+        """Returns how many bytes `save` makes of so many cells."""
+        return int(library()[1].sn_kv_saved_size(self._owned(), n_cells))
+
+    def save(
+        self, sequence: int, begin: int, end: int, out: npt.NDArray[np.uint8], *, scratch: int
+    ) -> None:
+        """Copies the cells of the sequence at positions `begin` to `end` - 1 into `out`, which has
+        `saved_size(end - begin)` bytes. They are good at these positions alone, for a context of
+        the same model and `kv_type`. `scratch` is a sequence without cells, and has none again.
+
+        Raises InvalidArgumentError, or NativeError for a model whose cells cannot be saved.
+        """
+        ffi, lib = library()
+        data = ffi.from_buffer("uint8_t[]", out, require_writable=True)
+        check(lib.sn_kv_save(self._owned(), sequence, scratch, begin, end, data, len(data)))
+
+    def load(
+        self, sequence: int, begin: int, end: int, data: npt.NDArray[np.uint8], *, scratch: int
+    ) -> None:
+        """Adds saved cells to the sequence: those behind its end, which is in `begin` to `end` - 1.
+
+        Raises InvalidArgumentError for bytes that are not those of the cells, and KVFullError when
+        there are not end - begin free cells; the sequence then has what it had.
+        """
+        ffi, lib = library()
+        view = ffi.from_buffer("uint8_t[]", data)
+        check(lib.sn_kv_load(self._owned(), sequence, scratch, begin, end, view, len(view)))
+
     def clear(self) -> None:
         """Frees the cells of every sequence."""
         library()[1].sn_kv_clear(self._owned())

@@ -200,6 +200,17 @@ int sn_kv_truncate(sn_context *context, int32_t sequence, int32_t length);
 /* Replaces the cells [begin, end) of `to` by those of `from`; both own them then. */
 int sn_kv_share(sn_context *context, int32_t from, int32_t to, int32_t begin, int32_t end);
 void sn_kv_clear(sn_context *context);
+/* Bytes of n cells as sn_kv_save has them. */
+uint64_t sn_kv_saved_size(const sn_context *context, int32_t n_cells);
+/* The cells [begin, end) of a sequence as bytes, of which there must be sn_kv_saved_size; rows
+ * carry their positions, and so are good there alone. `scratch` is a sequence without cells, which
+ * it has again behind the call. */
+int sn_kv_save(sn_context *context, int32_t sequence, int32_t scratch, int32_t begin, int32_t end,
+               uint8_t *out, uint64_t size);
+/* Takes those of the cells that lie behind the end of the sequence. SN_KV_FULL where there are not
+ * end - begin cells free. */
+int sn_kv_load(sn_context *context, int32_t sequence, int32_t scratch, int32_t begin, int32_t end,
+               const uint8_t *data, uint64_t size);
 void sn_context_abort(sn_context *context, int32_t on);
 /* CLOCK_MONOTONIC nanoseconds of the last sign of life from inside a step; 0 outside of one. */
 int64_t sn_context_heartbeat(const sn_context *context);
