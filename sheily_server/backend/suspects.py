@@ -36,11 +36,12 @@ class Suspects:
         self._deaths: OrderedDict[bytes, int] = OrderedDict()
 
     def fingerprint(self, command: Submit | Tokenize | Detokenize) -> bytes:
-        """Returns the same value for a repeated request: ignores its id, its times and its seed."""
+        """Returns the same value for a repeated request: ignores its id, its times,
+        its seed and who asks."""
         if isinstance(command, Submit):
             sampling = msgspec.structs.replace(command.sampling, seed=None)
             command = msgspec.structs.replace(
-                command, id=0, deadline=0.0, arrived=0.0, sampling=sampling
+                command, id=0, deadline=0.0, arrived=0.0, sampling=sampling, client=[]
             )
         elif isinstance(command, Tokenize):
             command = msgspec.structs.replace(command, id=0, deadline=0.0)

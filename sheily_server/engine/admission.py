@@ -277,6 +277,7 @@ class Admission:
                 min(self._context_size - len(prompt.ids), submit.max_tokens),
                 held=not submit.max_tokens,
                 scores=submit.scores,
+                client=tuple(submit.client),
             )
             for prompt in prompts
             for _ in range(submit.n)

@@ -135,7 +135,8 @@ class Submit(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     with its own seed. `top_logprobs` is the number of alternatives per token; None means no
     logprobs. `visible` lists control tokens whose text is part of the answer. `prediction` is a
     text that the answer may repeat. `scope` identifies the caller as far as callers are told apart:
-    one caller's text never affects another's.
+    one caller's text never affects another's. `client` is who asks, as a path in digests
+    (`clients.py`): the server's time is shared out among clients.
     `progress` asks for Prefilled events. `bias_texts` are texts with what is added to the logits of
     each of their tokens, in the place of what `sampling` has for them.
     """
@@ -156,6 +157,7 @@ class Submit(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     prediction: str | None = None
     arrived: float = 0.0
     scope: str = ""
+    client: list[str] = []
     room: int = 1
     progress: bool = False
     bias_texts: dict[str, float] = {}

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from ..kvcache.prefix_tree import Operation, PrefixTree, common_prefix
 from .drafts import MOST as MOST_DRAFTS
+from .fairness import Fairness
 from .pace import Pace
 from .sequence import TokenSequence
 
@@ -57,9 +58,10 @@ class Scheduler:
     `TOGETHER` chunks of prompts are computed whole, since that would take longer beside a stream;
     then all streams continue in one step.
 
-    The prompt with the least left goes first, but each second that a prompt has waited counts as a
-    second of computing it. So the longest is delayed by no more than its own length. Prompts with a
-    common beginning wait for the first of them to compute it, and share it.
+    The client that had least lately starts next (`Fairness`). Of its prompts, and of those that
+    run, the one with the least left goes first, but each second that a prompt has waited counts as
+    a second of computing it. So the longest is delayed by no more than its own length. Prompts with
+    a common beginning wait for the first of them to compute it, and share it.
 
     Time is the sum of the seconds that steps took.
     """
@@ -78,6 +80,7 @@ class Scheduler:
         self._chunk = chunk
         self._tree = PrefixTree(n_slots * context_size, n_sequences)
         self._pace = Pace(chunk)
+        self._fairness = Fairness()
         self._waiting: list[TokenSequence] = []
         self._running: list[TokenSequence] = []
         self._now = 0.0
@@ -175,7 +178,7 @@ class Scheduler:
     def _start(self) -> list[TokenSequence]:
         started: list[TokenSequence] = []
         while self._waiting and len(self._running) < self._n_slots:
-            sequence = min(self._waiting, key=self._urgency)
+            sequence = self._fairness.next(self._waiting, self._running, self._urgency, self._now)
             self._waiting.remove(sequence)
             sequence.slot = self._tree.begin()
             self._running.append(sequence)
@@ -275,6 +278,7 @@ class Scheduler:
         self._tree.extend(work.slot, work.tokens[:n_for_others])
         self._tree.grow(work.slot, len(work.tokens) - n_for_others + n_accepted)
         sequence.n_computed += len(work.tokens) + n_accepted
+        self._fairness.charge(sequence.client, len(work.tokens) + n_accepted, self._now)
         if tokens:
             sequence.generated += tokens
             if sequence.drafter is not None:

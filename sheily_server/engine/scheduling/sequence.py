@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import KW_ONLY, dataclass, field
 
+from ...clients import Client
 from .drafts import Drafter
 
 
@@ -17,7 +18,7 @@ class TokenSequence:
     computed. `arrived` is in the scheduler's time. While it is `held`, no token is sampled for it;
     its owner sets this while the mask for the next token is missing. With `scores` the
     log-probabilities of its prompt tokens are computed; it may then be held for good, with 0
-    `max_tokens`.
+    `max_tokens`. `client` is whose request it belongs to.
     """
 
     id: int
@@ -32,6 +33,7 @@ class TokenSequence:
     arrived: float = 0.0
     held: bool = False
     scores: bool = False
+    client: Client = ()
 
     @property
     def n_prompt_left(self) -> int:

@@ -56,7 +56,7 @@ def test_what_is_known_is_bounded_and_what_is_asked_again_stays() -> None:
 def test_a_repeated_request_has_the_same_fingerprint() -> None:
     suspects = Suspects()
     again = msgspec.structs.replace(
-        SUBMIT, id=8, deadline=20.0, arrived=15.0, sampling=Sampling(seed=2)
+        SUBMIT, id=8, deadline=20.0, arrived=15.0, sampling=Sampling(seed=2), client=["k", "p", "u"]
     )
     assert suspects.fingerprint(SUBMIT) == suspects.fingerprint(again)
     first, second = Tokenize(1, SUBMIT.segments, 5.0), Tokenize(2, SUBMIT.segments, 6.0)
