@@ -92,7 +92,7 @@ int check(const sn_context *context, int32_t sequence, int32_t scratch, int32_t 
     }
     if (begin < 0 || begin >= end ||
         static_cast<uint32_t>(end) > llama_n_ctx(context->context.get())) {
-        return fail(SN_INVALID_ARGUMENT, "%d to %d are no cells", begin, end);
+        return fail(SN_INVALID_ARGUMENT, "%d to %d is not a range of cells", begin, end);
     }
     return SN_OK;
 }
