@@ -35,8 +35,9 @@ def verdict_row(verdict: Verdict) -> list[str]:
     sign = ">=" if verdict.at_least else "<="
     outcome = "reached"
     if not verdict.reached:
-        percent = 100 * verdict.missed_by / verdict.asked
-        outcome = f"missed by {verdict.missed_by:.{max(digits, 2)}f}{unit} ({percent:.0f} %)"
+        outcome = f"missed by {verdict.missed_by:.{max(digits, 2)}f}{unit}"
+        if verdict.asked:
+            outcome += f" ({100 * verdict.missed_by / verdict.asked:.0f} %)"
     return [
         verdict.name,
         f"{sign} {verdict.asked:.{digits}f}{unit}",

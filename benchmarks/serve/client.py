@@ -21,12 +21,17 @@ TIMEOUT_S = 3600.0
 BURST_S = 0.001
 """Pieces that come sooner than this after another are of the same step: no gap is between them."""
 _CONNECT_TIMEOUT_S = 30.0
+_FULL = 429
 _HEADERS = {"Content-Type": "application/json"}
 
 Address = tuple[str, int]
 Message = dict[str, str]
 Arrival = tuple[float, bytes]
 """Bytes of a response's body, and the time when they came."""
+
+
+class RefusedError(BenchmarkError):
+    """The server has no place for a request now."""
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -126,10 +131,13 @@ class Stream(threading.Thread):
         ask: Ask,
         extra: Mapping[str, Any],
         start: threading.Barrier | None = None,
+        source: str = "",
     ) -> None:
-        """With `start` the request is sent when all that wait there have connected."""
+        """With `start` the request is sent when all that wait there have connected; `source` is
+        the address of this machine that it comes from."""
         super().__init__(daemon=True)
         self._address = address
+        self._source = (source, 0) if source else None
         self._ask = ask
         self._body = json.dumps(ask.body(extra))
         self._start_together = start
@@ -169,7 +177,9 @@ class Stream(threading.Thread):
             self._error = BenchmarkError(f"a request failed: {error!r}")
 
     def _run(self) -> None:
-        connection = http.client.HTTPConnection(*self._address, timeout=TIMEOUT_S)
+        connection = http.client.HTTPConnection(
+            *self._address, timeout=TIMEOUT_S, source_address=self._source
+        )
         try:
             connection.connect()
             if self._start_together is not None:
@@ -179,7 +189,8 @@ class Stream(threading.Thread):
             response = connection.getresponse()
             if response.status != 200:
                 words = response.read().decode("utf-8", "replace")
-                raise BenchmarkError(f"the server answered {response.status}: {words}")
+                kind = RefusedError if response.status == _FULL else BenchmarkError
+                raise kind(f"the server answered {response.status}: {words}")
             while not self._stopped.is_set() and (data := response.read1(1 << 16)):
                 self._arrivals.append((time.monotonic(), data))
         finally:

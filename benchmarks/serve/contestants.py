@@ -79,6 +79,13 @@ def ours(load: Load, speculation: bool | None = None, max_tokens: int | None = N
     return Recipe(name, command, extra=IGNORE_EOS)
 
 
+def ours_with(model: Path, **settings: object) -> Recipe:
+    """Our server with these settings, and the defaults of all others."""
+    flags = {"model-path": model, **settings}
+    words = _flags({name.replace("_", "-"): value for name, value in flags.items()})
+    return Recipe(OURS, (sys.executable, "-m", "sheily_server", *words), extra=IGNORE_EOS)
+
+
 def llama_server(program: Path, load: Load) -> Recipe:
     """llama.cpp's server with as many slots as ours has; all else is its default: the template of
     the file, mmap, a KV cache that is divided among the slots, prompts of idle slots kept."""
