@@ -29,11 +29,9 @@ from .web.binding import BindingError
 log = logging.getLogger("sheily_server")
 
 
+STOPS = (signal.SIGTERM, signal.SIGINT)
 TOGETHER_S = 0.2
 """Seconds within which two signals are one: nobody presses Ctrl-C twice so fast."""
-
-WAKE_S = 0.2
-"""Seconds after which the first thread wakes up for a signal that another thread got."""
 
 
 class LoadBar:
@@ -136,8 +134,7 @@ def _serve(config: Config, supervisor: Supervisor, store: Store, writer: logs.Wr
         return _refuse(writer, str(error), 1)
 
     signals = Signals()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda signum, frame: signals.came())
+    signals.listen()
     # A name with several addresses, as localhost may have, gets a server of another class.
     several = getattr(server, "effective_listen", None)
     for host, port in several or [(config.host, server.effective_port)]:
@@ -152,7 +149,7 @@ def _serve(config: Config, supervisor: Supervisor, store: Store, writer: logs.Wr
         )
     supervisor.start()
     http = _HttpLoop(server, signals.first)
-    _wait(signals.first)
+    signals.first.wait()
     if not http.failed:
         _drain(config, supervisor, signals.second)
     supervisor.stop()
@@ -173,19 +170,29 @@ class Signals:
         self._clock = clock
         self._began = 0.0
 
+    def listen(self) -> None:
+        """Hears SIGTERM and SIGINT from now on, on a thread of its own, whichever thread the system
+        gives them to. A handler in Python would run on the first thread, in the middle of what that
+        does: it could wait for ever for a lock that this thread has."""
+        heard, told = os.pipe()
+        os.set_blocking(told, False)
+        signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+        for number in STOPS:
+            signal.signal(number, lambda signum, frame: None)
+        threading.Thread(target=self._hear, args=(heard,), name="signals", daemon=True).start()
+
+    def _hear(self, fd: int) -> None:
+        while numbers := os.read(fd, 64):
+            for number in numbers:
+                if number in STOPS:
+                    self.came()
+
     def came(self) -> None:
         if not self.first.is_set():
             self._began = self._clock()
             self.first.set()
         elif self._clock() - self._began >= TOGETHER_S:
             self.second.set()
-
-
-def _wait(event: threading.Event) -> None:
-    """Waits for an event that a signal may set. The system gives a signal to any thread, and Python
-    runs its handler on this one, once it is awake."""
-    while not event.wait(WAKE_S):
-        pass
 
 
 def _reachable(host: str) -> str:
@@ -243,7 +250,7 @@ def _drain(config: Config, supervisor: Supervisor, stop: threading.Event) -> Non
     else:
         log.info("told to stop: no requests are running")
     threading.Thread(target=drain, name="drain", daemon=True).start()
-    _wait(stop)
+    stop.wait()
     if not done.is_set() and supervisor.busy:
         log.warning("told to stop again: ending %s now", _requests(supervisor))
 

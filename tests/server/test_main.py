@@ -250,6 +250,32 @@ def test_a_signal_that_another_thread_gets_is_heard(start: Start) -> None:
     assert log_lines(program, "told to stop")[-1] == "INFO stopped"
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_heard_whatever_the_first_thread_holds(
+    start: Start, number: signal.Signals
+) -> None:
+    """As when the engine is started again, and the machine is so busy that the first thread comes
+    to rest in the middle of its wait, with the lock of what it waits for."""
+    script = PROGRAM.replace(
+        "sys.exit(",
+        "import signal\n"
+        "class Signals(program.Signals):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        wait = self.first.wait\n"
+        "        def held(*seconds):\n"
+        "            with self.first._cond:\n"
+        f"                signal.raise_signal({int(number)})\n"
+        "            return wait(*seconds)\n"
+        "        self.first.wait = held\n"
+        "program.Signals = Signals\n"
+        "sys.exit(",
+    )
+    program = start("--port=0", program=script)
+    assert program.ended() == 0
+    assert log_lines(program, "told to stop")[-1] == "INFO stopped"
+
+
 def test_an_interrupt_in_the_middle_of_the_start_is_one_line(start: Start) -> None:
     script = PROGRAM.replace(
         "sys.exit(",
