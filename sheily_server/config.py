@@ -250,6 +250,11 @@ class Config:
         0, _integer(0, MOST_THREADS), "compute threads; 0: the CPUs this process may run on"
     )
     chunk: int = _setting(128, _integer(1, MOST_CHUNK), "most prompt tokens computed in one step")
+    stream_slowdown: float = _setting(
+        2.0,
+        _number(1.1, 100),
+        "times as long as usual that a stream may wait for its next token beside a prompt",
+    )
     kernel: str = _setting(
         "auto", _kernel, "kernel for Q8_0 weights: auto, off for llama.cpp's own, or a name"
     )

@@ -41,6 +41,7 @@ def start_of(config: Config) -> Start:
         kv_type=config.kv_type,
         tuned=config.tuned,
         speculation=config.speculation == "on",
+        stream_slowdown=config.stream_slowdown,
     )
 
 

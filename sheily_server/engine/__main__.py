@@ -141,6 +141,7 @@ def _serve(channel: Channel, start: Start) -> None:
         context_size=start.context_size,
         n_sequences=runner.n_sequences,
         chunk=start.chunk,
+        stream_slowdown=start.stream_slowdown,
     )
     Engine(
         channel=channel,

@@ -37,7 +37,8 @@ class Start(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     """The first command: which model to load, and how to compute.
 
     Sizes are in tokens. `threads` 0 means all CPUs. `kernel` "auto" means the native library's
-    default. `speculation` enables drafting. `tuned` is the file that some of the settings come
+    default. `speculation` enables drafting. `stream_slowdown` is how many times as long as an
+    ordinary step one beside streams may take. `tuned` is the file that some of the settings come
     from; they apply to one CPU only.
     """
 
@@ -51,6 +52,7 @@ class Start(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     kv_type: KVType = "f16"
     tuned: Tuned | None = None
     speculation: bool = True
+    stream_slowdown: float = 2.0
 
 
 class Bias(msgspec.Struct, frozen=True):

@@ -50,6 +50,7 @@ EXAMPLES = {
     "queue": ("0", 0),
     "threads": ("3", 3),
     "chunk": ("256", 256),
+    "stream_slowdown": ("1.5", 1.5),
     "kernel": ("AVX2", "avx2"),
     "kv_type": ("q8_0", "q8_0"),
     "tuned": (
@@ -95,6 +96,7 @@ REFUSED = {
     "queue": ["-1", "401", "x"],
     "threads": ["-1", "1025", "all"],
     "chunk": ["0", "4097", "all", ""],
+    "stream_slowdown": ["", "twice", "1.09", "100.5", "nan", "inf"],
     "kernel": ["", " ", "avx2 ", "a" * 41, "avx-512", "avx2\n", "núcleo"],
     "kv_type": ["", "f32", "q8", "f16,q8_0"],
     "tuned": ["", " ", "~nobody-has-this-name/t.json", "no-such-file.json", "/", __file__],

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-MOST_STRETCH = 1.3
-"""A step beside running streams may take at most this many times as long as an ordinary one. Less
-than the promised 1.5, since step times vary."""
+_AIM = 0.95
+"""Steps are planned for this share of the time that they may take, since step times vary."""
 REFRESH = 32
 """An ordinary step is measured again after this many longer ones."""
 _FIRST = 4
@@ -24,9 +23,13 @@ class Pace:
     now, and that number grows gradually.
     """
 
-    def __init__(self, most: int) -> None:
-        """`most` is the number of tokens that a step can hold besides the streams' own."""
+    def __init__(self, most: int, slowdown: float) -> None:
+        """`most` is the number of tokens that a step can hold besides the streams' own. A step
+        beside running streams may take `slowdown` times as long as an ordinary one."""
         self._most = most
+        self._slowdown = slowdown
+        self._room = _AIM * slowdown - 1
+        """What further tokens may add to a step, as a fraction of an ordinary one."""
         self._ordinary: dict[int, float] = {}
         self._since: dict[int, int] = {}
         self._added: float | None = None
@@ -44,7 +47,7 @@ class Pace:
             return 0
         if self._added is None:
             return min(_FIRST, self._most)
-        fits = (MOST_STRETCH - 1) * ordinary / self._added if self._added else self._most
+        fits = self._room * ordinary / self._added if self._added else self._most
         return max(1, int(min(fits, 1.2 * self._last + 1, self._most)))
 
     def cost(self, n_streams: int, n_further: int) -> float:
@@ -89,5 +92,5 @@ class Pace:
         else:
             rate = _RATE_UP if added > self._added else _RATE_DOWN
             self._added += rate * (added - self._added)
-        if n_further == 1 and seconds > MOST_STRETCH * ordinary:
+        if n_further == 1 and seconds > self._slowdown * ordinary:
             self._since[n_streams] += REFRESH // 4  # ordinary steps may have become longer

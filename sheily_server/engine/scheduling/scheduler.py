@@ -51,8 +51,9 @@ class Scheduler:
     """Continuous batching over `n_slots` running sequences and one pool of KV cells.
 
     Every running stream gets a token in every step. Prompts and drafts share what else fits without
-    making the step much longer than an ordinary one (`Pace`). Without streams, a step takes `chunk`
-    prompt tokens.
+    making the step longer than streams may wait (`Pace`); drafts get half of it at most, so that a
+    stream that repeats a text is not slowed down much more than others. Without streams, a step
+    takes `chunk` prompt tokens.
 
     Short prompts that arrive together start streaming together. Before the first stream, up to
     `TOGETHER` chunks of prompts are computed whole, since that would take longer beside a stream;
@@ -67,10 +68,17 @@ class Scheduler:
     """
 
     def __init__(
-        self, *, n_slots: int, context_size: int, n_sequences: int, chunk: int = 128
+        self,
+        *,
+        n_slots: int,
+        context_size: int,
+        n_sequences: int,
+        chunk: int = 128,
+        stream_slowdown: float = 2.0,
     ) -> None:
         """The pool holds n_slots * context_size cells. `n_sequences`, at least n_slots, is how many
-        sequence numbers its content may have."""
+        sequence numbers its content may have. A step beside streams is expected to take at most
+        `stream_slowdown` times as long as one without prompts and drafts."""
         if not 1 <= n_slots <= n_sequences:
             raise ValueError("there are fewer numbers than slots, or no slot")
         if chunk < 1:
@@ -79,7 +87,7 @@ class Scheduler:
         self._context_size = context_size
         self._chunk = chunk
         self._tree = PrefixTree(n_slots * context_size, n_sequences)
-        self._pace = Pace(chunk)
+        self._pace = Pace(chunk, stream_slowdown)
         self._fairness = Fairness()
         self._waiting: list[TokenSequence] = []
         self._running: list[TokenSequence] = []

@@ -19,6 +19,7 @@ from typing import Any
 
 import msgspec
 
+from sheily_server.config import Config
 from tests.robustness.faults.report import percentile
 from tests.robustness.fuzz import bodies, hostile, json_schemas
 from tests.robustness.fuzz.running import HangError, Target, UnplannedError
@@ -46,7 +47,7 @@ FARTHEST, MOST_MEAN, ENOUGH = 1.5, 0.25, 50
 average. 0.7 and 0.1 were seen."""
 MOST_KNOWN = 100
 """Answers of the victim that later ones are compared with."""
-MOST_RATIO = 1.6
+MOST_RATIO = 1.1 * Config().stream_slowdown
 """Of the time between two chunks that 1 % are longer than, beside ordinary and hostile requests."""
 LEAST_GAPS = 1000
 _MIB = 1 << 20

@@ -225,10 +225,10 @@ def test_a_long_prompt_goes_in_small_pieces_beside_a_stream() -> None:
         plan = run.step()
         assert plan.work[0].sequence is stream
         sizes.append(sum(len(work.tokens) for work in plan.work[1:]))
-    # An ordinary step takes 0.11 s, so 1.5 of them leave room for 5 tokens of 0.01 s.
-    assert max(sizes) <= 5
+    # An ordinary step takes 0.11 s, so twice that leaves room for 11 tokens of 0.01 s.
+    assert max(sizes) <= 11
     assert sum(sizes) == 800
-    assert len(sizes) <= 800 / 2  # and that room is used
+    assert len(sizes) <= 800 / 8  # and that room is used
 
 
 def test_prompts_alone_take_whole_chunks() -> None:
