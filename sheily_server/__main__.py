@@ -17,7 +17,7 @@ from . import heap, logs
 from .api.responses.kept import interrupted
 from .backend.kernels import check_kernel
 from .backend.supervisor import Supervisor
-from .config import PROGRAM, Config, ConfigError, doubts, load, open_doors, unknown_variables
+from .config import PROGRAM, Config, ConfigError, load, open_doors, unknown_variables
 from .errors import StoreError
 from .hosts import is_everywhere
 from .store.base import Store
@@ -99,7 +99,7 @@ def _run(config: Config, writer: logs.Writer) -> int:
     logging.getLogger("waitress.queue").setLevel(logging.ERROR)  # the app controls admission
     if config.log_level != "debug":  # the app's own line on a client that has left has the id
         logging.getLogger("waitress").setLevel(logging.WARNING)
-    for sentence in [*unknown_variables(os.environ), *doubts(config), *open_doors(config)]:
+    for sentence in [*unknown_variables(os.environ), *open_doors(config)]:
         log.warning("%s", sentence)
     try:
         check_kernel(config, os.environ)

@@ -247,7 +247,7 @@ class Config:
         "responses that may be made in the background at the same time; 0: none",
     )
     threads: int = _setting(
-        0, _integer(0, MOST_THREADS), "compute threads; 0: the CPUs this process may run on"
+        0, _integer(0, MOST_THREADS), "compute threads; 0: the CPUs this process may use"
     )
     chunk: int = _setting(128, _integer(1, MOST_CHUNK), "most prompt tokens computed in one step")
     stream_slowdown: float = _setting(
@@ -422,24 +422,6 @@ def unknown_variables(environment: Mapping[str, str]) -> list[str]:
             hint = f"; did you mean {near[0]}?" if near else "."
             sentences.append(f"{name} is not a setting of this server and has no effect{hint}")
     return sentences
-
-
-def doubts(config: Config) -> list[str]:
-    """Returns a sentence for each setting that can be used and hardly helps."""
-    n_cpus = usable_cpus()
-    if config.threads <= n_cpus:
-        return []
-    return [
-        f"{variable('threads')} is {config.threads}, and this process may use "
-        f"{n_cpus} CPU{'s' * (n_cpus != 1)}: more threads than that make it slower."
-    ]
-
-
-def usable_cpus() -> int:
-    """Returns how many CPUs this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def open_doors(config: Config) -> list[str]:

@@ -13,6 +13,7 @@ import threading
 
 import sheily_native
 from sheily_native import InvalidArgumentError, NativeError, kernels
+from sheily_native._threads import default_threads
 from sheily_native.cpu import current_cpu
 
 from ..heap import give_back_large_blocks, use_one_heap
@@ -76,7 +77,7 @@ def main(fd: int) -> None:
 def _serve(channel: Channel, start: Start) -> None:
     vitals = Vitals()
     threading.Thread(target=tell, args=(vitals, channel), name="vitals", daemon=True).start()
-    start, warnings = settled(start, current_cpu().model)
+    start, warnings = settled(start, current_cpu().model, default_threads())
     for sentence in warnings:
         log.warning("%s", sentence)
     compiling = Compiling(lexer_states(start.parallel))

@@ -9,8 +9,19 @@ import msgspec
 from ..protocol.commands import Start
 
 
-def settled(start: Start, cpu: str) -> tuple[Start, list[str]]:
-    """Returns the command with settings for `cpu`, and warnings."""
+def settled(start: Start, cpu: str, n_cpus: int) -> tuple[Start, list[str]]:
+    """Returns the command with settings for `cpu`, of which this process may use `n_cpus`, and
+    warnings."""
+    start, sentences = _for_cpu(start, cpu)
+    if start.threads > n_cpus:
+        sentences.append(
+            f"LLM_THREADS is {start.threads}, and this process may use "
+            f"{n_cpus} CPU{'s' * (n_cpus != 1)}: more threads than that make it slower."
+        )
+    return start, sentences
+
+
+def _for_cpu(start: Start, cpu: str) -> tuple[Start, list[str]]:
     tuned = start.tuned
     if tuned is None:
         return start, []

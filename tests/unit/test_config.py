@@ -10,11 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
-from sheily_server import config
 from sheily_server.config import (
     Config,
     ConfigError,
-    doubts,
     flag,
     load,
     open_doors,
@@ -304,14 +302,6 @@ def test_a_model_path_that_is_a_folder_names_the_models_in_it(tmp_path: Path) ->
     with pytest.raises(ConfigError) as caught:
         load([], {"LLM_MODEL_PATH": str(tmp_path)})
     assert str(caught.value).endswith("; there is 0.gguf, 1.gguf, 2.gguf, 3.gguf, 4.gguf in it.")
-
-
-def test_more_threads_than_cpus_are_doubted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(config, "usable_cpus", lambda: 2)
-    assert doubts(load([], {})) == doubts(load(["--threads=2"], {})) == []
-    assert doubts(load(["--threads=3"], {})) == [
-        "LLM_THREADS is 3, and this process may use 2 CPUs: more threads than that make it slower."
-    ]
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.9.9.9", "localhost", "::1"])

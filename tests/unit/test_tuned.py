@@ -135,24 +135,37 @@ def test_the_engine_is_told_both_what_was_tuned_and_what_holds_elsewhere() -> No
 
 
 def test_on_its_cpu_with_its_model_the_file_is_used_in_silence() -> None:
-    assert settled(start(), "A CPU of no machine") == (start(), [])
+    assert settled(start(), "A CPU of no machine", 64) == (start(), [])
     assert settled(
-        Start(model_path="m", context_size=1, parallel=1, threads=2, log_level="info"), "any"
+        Start(model_path="m", context_size=1, parallel=1, threads=2, log_level="info"), "any", 2
     ) == (Start(model_path="m", context_size=1, parallel=1, threads=2, log_level="info"), [])
 
 
 def test_another_model_is_warned_of_and_the_file_used() -> None:
-    found, [sentence] = settled(start("/models/other.gguf"), "A CPU of no machine")
+    found, [sentence] = settled(start("/models/other.gguf"), "A CPU of no machine", 64)
     assert settings(found) == SETTINGS
     for word in (str(tuned_files.EXAMPLE), "a-model.gguf", "other.gguf"):
         assert word in sentence
 
 
 def test_another_cpu_is_warned_of_and_the_file_not_used() -> None:
-    found, [sentence] = settled(start("/models/other.gguf", "--threads", "2"), "Another CPU")
+    found, [sentence] = settled(start("/models/other.gguf", "--threads", "2"), "Another CPU", 64)
     assert settings(found) == DEFAULTS | {"threads": 2}
     for word in (str(tuned_files.EXAMPLE), "A CPU of no machine", "Another CPU", "no effect"):
         assert word in sentence
+
+
+def test_more_threads_than_cpus_are_doubted() -> None:
+    three = msgspec.structs.replace(start(), tuned=None, threads=3)
+    assert settled(three, "any", 3) == (three, [])
+    for n, cpus in ((2, "2 CPUs"), (1, "1 CPU")):
+        assert settled(three, "any", n) == (
+            three,
+            [
+                f"LLM_THREADS is 3, and this process may use {cpus}: more threads than that make "
+                "it slower."
+            ],
+        )
 
 
 def test_defaults_are_the_same_on_both_sides_of_the_wire() -> None:

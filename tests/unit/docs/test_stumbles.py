@@ -38,7 +38,7 @@ STUMBLES: dict[str, list[str]] = {
         "tests/server/test_main.py::test_a_path_that_cannot_be_used_stops_the_start_and_names_its_variable",
         "tests/unit/test_config.py::test_a_model_path_that_is_a_folder_names_the_models_in_it",
         "tests/unit/test_config.py::test_an_address_is_told_from_what_people_put_around_it",
-        "tests/unit/test_config.py::test_more_threads_than_cpus_are_doubted",
+        "tests/unit/test_tuned.py::test_more_threads_than_cpus_are_doubted",
     ],
     "7: what the log says of Ctrl-C is not what happens": [
         "tests/server/test_main.py::test_a_second_signal_does_not_wait",
