@@ -46,7 +46,7 @@ help:
 	@echo 'make fuzz            every fuzz target in full (an hour or more); make fuzz CASES=1000'
 	@echo 'make fuzz-NAME       one of them: $(FUZZ)'
 	@echo 'make soak            a server under mixed traffic: MINUTES=60, MODEL=FILE'
-	@echo 'make torture         every fault in full (half an hour); MODEL_3B=FILE for a large model'
+	@echo 'make torture         every fault in full (an hour); MODEL_3B=FILE for a large model'
 	@echo 'make build-arm64     a wheel for Linux on ARM64, by a cross compiler (minutes)'
 	@echo 'make test-arm64      builds it and runs tests under qemu-user, as root (half an hour)'
 	@echo 'make test-container  runs the steps of Containerfile in chroots, as root (minutes)'
@@ -200,7 +200,7 @@ torture: $(STAMP) $(SMOLLM2)
 	$(HOOKS)
 	rm -f build/faults/report.jsonl
 	SHEILY_TORTURE=1 $(if $(MODEL_3B),MODEL_3B='$(abspath $(MODEL_3B))') $(WITH_HOOKS) \
-		$(BIN)/python -m pytest tests/robustness/faults; status=$$?; \
+		$(BIN)/python -m pytest tests/robustness/faults tests/robustness/kvstore; status=$$?; \
 		$(BIN)/python -m tests.robustness.faults.report; exit $$status
 
 # tools/arm64.py and tools/container.py say what each needs. Their caches are under build.
