@@ -103,7 +103,7 @@ def measure(model: Path, n_flood: int, n_alone: int, every_s: float) -> Findings
     """Raises BenchmarkError, also where a request of the person's is refused."""
     choose = random.Random(n_flood)
     threading.stack_size(_STACK)
-    with Server(ours_with(model, timeout=3600)) as server, token_counter(model) as count_tokens:
+    with Server(ours_with(model)) as server, token_counter(model) as count_tokens:
         address = server.address
         warm_up = Ask([user("Good morning.")], _FEW_TOKENS)
         ask_all(address, [warm_up], IGNORE_EOS)

@@ -80,8 +80,9 @@ def ours(load: Load, speculation: bool | None = None, max_tokens: int | None = N
 
 
 def ours_with(model: Path, **settings: object) -> Recipe:
-    """Our server with these settings, and the defaults of all others."""
-    flags = {"model-path": model, **settings}
+    """Our server with these settings, and the defaults of all others but the time limit, which a
+    slow machine would reach."""
+    flags = {"model-path": model, "timeout": _REQUEST_TIMEOUT_S, **settings}
     words = _flags({name.replace("_", "-"): value for name, value in flags.items()})
     return Recipe(OURS, (sys.executable, "-m", "sheily_server", *words), extra=IGNORE_EOS)
 
