@@ -45,6 +45,8 @@ CLOSE_S = 5.0
 """Seconds that responses in the background have to store that they were ended."""
 ARRIVED = "sheily.arrived"
 """Key in the environment of the time (time.monotonic()) at which the request was complete."""
+REFUSAL = "sheily.refusal"
+"""Key in the environment of the error that the request is to be answered with, if there is one."""
 
 SPARE_POSTS = 4
 """POST requests handled beyond those that run or wait: being read, or about to be refused. Others
@@ -88,6 +90,12 @@ class App:
             for route in routes
             for path in route.paths
         ]
+        self._reading = {
+            path
+            for route in routes
+            if route.method == "POST" and route.request is not None
+            for path in route.paths
+        }
         self._map = Map(rules, strict_slashes=False, merge_slashes=False, redirect_defaults=False)
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -124,6 +132,17 @@ class App:
             return False
         return True
 
+    def refusal(self, method: str, path: str) -> ServiceError | None:
+        """Returns the error for a request that would find no room now. With it as REFUSAL in its
+        environment the request is answered without waiting for anything."""
+        if method != "POST" or path not in self._reading:
+            return None
+        try:
+            self._supervisor.check_room()
+        except ServiceError as error:
+            return error
+        return None
+
     def _respond(self, request: Request, request_id: str, dialect: Dialect) -> Response:
         """Returns the response and counts its outcome, that of a stream when the stream ends."""
         label = metrics.OTHER_ROUTE
@@ -133,6 +152,9 @@ class App:
                 return Response(status=204, headers=cors.preflight_headers())
             found, arguments = self._map.bind_to_environ(request.environ).match()
             label = found.path
+            refusal: ServiceError | None = request.environ.get(REFUSAL)
+            if refusal is not None:
+                raise refusal
             response = self._work(found, request, request_id, arguments)
             if not response.is_streamed:
                 self._metrics.request(label, "ok" if response.status_code < 400 else "unavailable")

@@ -13,7 +13,7 @@ from typing import Any
 from waitress.channel import ClientDisconnected, HTTPChannel
 from waitress.task import WSGITask
 
-from .app import ARRIVED, App
+from .app import ARRIVED, REFUSAL, App
 from .parsing import Incomplete, Parser, RefusalTask
 
 PATIENT_THREADS = 2
@@ -57,6 +57,8 @@ class Task(WSGITask):  # type: ignore[misc]
     """A request that the app answers. Tells a client that only closed its sending side, having sent
     everything, from one that is gone."""
 
+    complete: bool
+    wrote_header: bool
     _probed = 0.0
 
     def service(self) -> None:
@@ -69,8 +71,20 @@ class Task(WSGITask):  # type: ignore[misc]
         environ: dict[str, Any] = super().get_environment()
         if self.request.arrived is not None:
             environ[ARRIVED] = self.request.arrived
+        if self.request.refusal is not None:
+            environ[REFUSAL] = self.request.refusal
         environ["waitress.client_disconnected"] = self.client_is_gone
         return environ
+
+    def write(self, data: bytes) -> None:
+        """Sends the head together with what follows it: each call of the system may wake the
+        client, which takes time from the engine."""
+        if self.complete and not self.wrote_header:
+            self.channel.head = self.build_response_header()
+            self.wrote_header = True
+        super().write(data)
+        if self.channel.head:
+            self.channel.write_soon(b"")
 
     def client_is_gone(self) -> bool:
         """Whether the client is gone. For the answering thread, between two parts of the answer."""
@@ -126,6 +140,12 @@ class Channel(HTTPChannel):  # type: ignore[misc]
     held = 0
     """Bytes held by the request being received."""
 
+    head = b""
+    """The head of an answer whose beginning is to follow at once."""
+
+    refusing = False
+    """Whether the HTTP thread is answering a request for which there is no room."""
+
     def parser_class(self, adj: Any) -> Parser:
         return Parser(adj, self.server.shared.app)
 
@@ -152,8 +172,21 @@ class Channel(HTTPChannel):  # type: ignore[misc]
             self._adapt(time.thread_time() - began)
             self._hold(0 if self.request is None else self.request.held)
             self._make_room()
+            self._refuse()
         else:
             self._end()
+
+    def _refuse(self) -> None:
+        """Answers the next request if there is no room for it, without a thread of its own: under
+        overload each turn of another thread takes time from the engine."""
+        request = next(iter(self.requests), None)  # another thread may just end the last one
+        if request is None or request.refusal is None:
+            return
+        self.refusing = True
+        try:
+            self.service()
+        finally:
+            self.refusing = False
 
     def _adapt(self, seconds: float) -> None:
         """Reads less at a time while parsing is slow, as with chunks of one byte: every other
@@ -211,6 +244,11 @@ class Channel(HTTPChannel):  # type: ignore[misc]
         except BaseException:  # waitress would log it and keep the request unanswered
             self.abandon()
             raise
+
+    def write_soon(self, data: bytes) -> int:
+        head, self.head = self.head, b""
+        super().write_soon(head + data)
+        return len(data)
 
     def has_said_all(self) -> bool:
         """Whether the client has closed its sending side. Polls the socket, because the loop

@@ -64,6 +64,24 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]
             self._say(f"no connection can be accepted for now: {error.strerror}")
             return None
 
+    def add_task(self, channel: Channel) -> None:
+        """Gives a connection's next request to a thread, unless there is no room for it: the
+        connection then answers it as soon as it has been read."""
+        if self._is_http_thread() and not channel.refusing:
+            request = channel.requests[0]
+            if request.error is None:
+                request.refusal = self.shared.app.refusal(request.command, request.path)
+            if request.refusal is not None:
+                return
+        super().add_task(channel)
+
+    def pull_trigger(self) -> None:
+        if not self._is_http_thread():  # which looks again by itself
+            super().pull_trigger()
+
+    def _is_http_thread(self) -> bool:
+        return threading.get_ident() == self.shared.thread
+
     def maintenance(self, now: float) -> None:
         try:
             close_overdue(self, now)

@@ -13,6 +13,7 @@ from waitress.task import ErrorTask
 from waitress.utilities import BadRequest, Error
 
 from ..api.routes import dialect_of
+from ..errors import ServiceError
 from . import errors
 from .app import MAX_BODY_BYTES, App
 from .errors import HttpError
@@ -79,6 +80,8 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
         self.first_byte = self.began = time.monotonic()
         """`began` is moved forward while a delay is not the client's fault."""
         self.arrived: float | None = None
+        self.refusal: ServiceError | None = None
+        """What the HTTP thread answers the complete request with, if there is no room for it."""
 
     @property
     def held(self) -> int:

@@ -59,10 +59,17 @@ CLASSES: dict[Any, set[str]] = {
         "in_connection_overflow",
         "maintenance",
         "next_channel_cleanup",
+        "pull_trigger",
         "readable",
     },
     server.MultiSocketServer: {"run"},
-    task.WSGITask: {"get_environment", "write", "wrote_header"},
+    task.WSGITask: {
+        "build_response_header",
+        "complete",
+        "get_environment",
+        "write",
+        "wrote_header",
+    },
     task.ErrorTask: {"execute", "set_close_on_finish", "status", "content_length"},
     receiver.ChunkedReceiver: {"control_line", "trailer"},
     trigger.trigger: {"pull_trigger"},
@@ -119,6 +126,9 @@ def test_how_methods_are_called() -> None:
         parser.HTTPRequestParser.parse_header: ["self", "header_plus"],
         server.TcpWSGIServer.maintenance: ["self", "now"],
         server.TcpWSGIServer.accept: ["self"],
+        server.TcpWSGIServer.add_task: ["self", "task"],
+        server.TcpWSGIServer.pull_trigger: ["self"],
+        channel.HTTPChannel.write_soon: ["self", "data"],
         trigger.trigger.pull_trigger: ["self", "thunk"],
         task.WSGITask.write: ["self", "data"],
     }
@@ -135,6 +145,7 @@ def test_where_classes_are_looked_up() -> None:
         server.BaseWSGIServer.handle_accept: ["self.accept()", "self.channel_class(self, "],
         parser.HTTPRequestParser.get_body_stream: [".getfile()"],
         task.WSGITask.execute: ["self.get_environment()"],
+        task.WSGITask.write: ["if not self.wrote_header:", "channel.write_soon(towrite)"],
         wasyncore.poll2: [".readable()", ".writable()"],
     }.items():
         source = inspect.getsource(owner)
