@@ -45,13 +45,13 @@ def giving_way(newcomer: Client, waiting: Sequence[Client]) -> Client | None:
 
     At each level, those with most give way to who has none, or would not have more afterwards. Else
     it is settled within the newcomer's own part. A newcomer whose path ends early may be any client
-    in it.
+    in it that has none; an empty path is a client too.
     """
     for depth in range(1, DEPTH + 1):
         counts = _sums([(client, 1) for client in waiting], depth)
         if not counts:
             return None
-        own = counts.get(newcomer[:depth], 0) if len(newcomer) >= depth else 0
+        own = counts.get(newcomer[:depth], 0)
         if not own or own + 1 < max(counts.values()):
             return having_most((client, 1) for client in waiting)
         waiting = [client for client in waiting if client[:depth] == newcomer[:depth]]

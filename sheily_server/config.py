@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from msgspec import structs
 
-from .hosts import is_loopback, parse_allowed
+from .hosts import Network, is_loopback, parse_allowed, parse_network
 from .keys import KeyFile, parse_keys, read_keys
 from .logs import LogFormat
 from .tuned import KERNEL_PATTERN, MOST_CHUNK, MOST_THREADS, KVType, Tuned, read
@@ -165,6 +165,18 @@ def _hosts(text: str) -> tuple[str, ...]:
     return names
 
 
+def _networks(text: str) -> tuple[Network, ...]:
+    found = []
+    for part in (part.strip() for part in text.split(",") if part.strip()):
+        network = parse_network(part)
+        if network is None:
+            raise ValueError(
+                f"has {part!r}, not an address such as 10.0.0.1 nor a network such as 10.0.0.0/8"
+            )
+        found.append(network)
+    return tuple(found)
+
+
 def _names(text: str) -> tuple[str, ...]:
     names = tuple(part.strip() for part in text.split(",") if part.strip())
     if not all(name.isprintable() and len(name) <= 256 for name in names):
@@ -295,6 +307,11 @@ class Config:
         _hosts,
         "host names that callers may use beside the loopback ones and, where others can reach the "
         "server, this machine's own, comma-separated, each with or without a port, or *",
+    )
+    trusted_proxies: tuple[Network, ...] = _setting(
+        (),
+        _networks,
+        "addresses and networks of proxies whose X-Forwarded-For says who calls, comma-separated",
     )
     api_key: tuple[str, ...] = _setting(
         (),

@@ -14,6 +14,10 @@ _HOST = re.compile(
 _MOST_PORT = 65_535
 
 
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
 class HostPort(NamedTuple):
     """A name or address in its one spelling, and the port behind it; None without one."""
 
@@ -78,6 +82,26 @@ def is_address(text: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def parse_address(text: str) -> Address | None:
+    """Parses an address as proxies write it: bare, or with a port, in brackets with one if it is an
+    IPv6 address. An IPv4 address in IPv6's form is the IPv4 one. Returns None for others."""
+    found = parse_host(text)
+    try:
+        address = ipaddress.ip_address(text if found is None else found.name)
+    except ValueError:
+        return None
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return mapped or address
+
+
+def parse_network(text: str) -> Network | None:
+    """Parses an address, or a network such as 10.0.0.0/8. Returns None for others."""
+    try:
+        return ipaddress.ip_network(text)
+    except ValueError:
+        return None
 
 
 def is_everywhere(host: str) -> bool:

@@ -11,7 +11,9 @@ from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 
 from ..budget import Budget
+from ..clients import Client
 from ..errors import InvalidRequestError, QueueFullError
+from ..shares import Shares
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +22,8 @@ MAX_EVENT_BYTES = 16 * 1024 * 1024
 AN_EVENT = 64
 """Bytes that an event takes besides its text."""
 RETRY_S = 2
+KEPT_SHARE = 4
+"""One part in so many of the places is for clients that have no job."""
 
 
 class EventLog:
@@ -102,6 +106,8 @@ class Job:
         self.items = items
         self.log = log
         self.n_bytes = n_bytes
+        self.client: Client = ()
+        """Who has it made in the background."""
         self.lock = threading.Lock()
         self.erased = False
         self.kept = True
@@ -132,6 +138,7 @@ class Jobs:
         """Those that ended and could not be stored: the newest are kept for their owners, with no
         more events together than one may have."""
         self._threads: set[threading.Thread] = set()
+        self._places = Shares(most, most // KEPT_SHARE)
         self._begun = threading.Condition()
         self._beginning: set[str] = set()
         self._readers = threading.BoundedSemaphore(max(1, most))
@@ -167,24 +174,24 @@ class Jobs:
             if job.ended.is_set():
                 self._release(job)
 
-    def check_room(self) -> None:
-        """Raises ServiceError if no further job may run in the background."""
+    def check_room(self, client: Client = ()) -> None:
+        """Raises ServiceError if no further job of a client may run in the background."""
         if not self._most:
             raise InvalidRequestError(
                 "This server makes no responses in the background (LLM_BACKGROUND is 0).",
                 "background",
                 "unsupported_parameter",
             )
-        with self._lock:
-            self._check_room()
+        if not self._places.has(client):
+            raise QueueFullError(self.running, 0, RETRY_S)
 
     def add(self, job: Job) -> None:
         """Has a job in the table whose caller waits for it, until `forget`."""
         with self._lock:
             self._jobs[job.id] = job
 
-    def start(self, job: Job, work: Callable[[], None]) -> None:
-        """Has a job worked on in a thread. Raises QueueFullError."""
+    def start(self, job: Job, work: Callable[[], None], client: Client = ()) -> None:
+        """Has a client's job worked on in a thread. Raises QueueFullError."""
 
         def run() -> None:
             try:
@@ -196,9 +203,12 @@ class Jobs:
 
         thread = threading.Thread(target=run, name="background", daemon=True)
         with self._lock:
-            self._check_room()
-            if not self.budget.take(job.n_bytes):
+            if not self._places.take(client):
                 raise QueueFullError(len(self._threads), 0, RETRY_S)
+            if not self.budget.take(job.n_bytes):
+                self._places.give_back(client)
+                raise QueueFullError(len(self._threads), 0, RETRY_S)
+            job.client = client
             self._jobs[job.id] = job
             self._threads.add(thread)
         try:
@@ -225,15 +235,12 @@ class Jobs:
             thread.join(max(0.0, end - time.monotonic()))
         return not any(thread.is_alive() for thread in threads)
 
-    def _check_room(self) -> None:
-        if len(self._threads) >= self._most:
-            raise QueueFullError(len(self._threads), 0, RETRY_S)
-
     def _end(self, job: Job, thread: threading.Thread) -> None:
         if job.log is not None:
             job.log.end()
         with self._lock:
             self._threads.discard(thread)
+            self._places.give_back(job.client)
             _drop(self._jobs, job)
             self.budget.give_back(job.n_bytes)
             if job.kept or job.erased:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from ..clients import Client
 from ..config import Config
 from ..errors import (
     EngineCrashedError,
@@ -78,7 +79,7 @@ class Supervisor:
         self._on_load = on_load
         self._command = command
         self._lock = threading.Lock()
-        self._tickets = Tickets(config.parallel, config.queue)
+        self._tickets = Tickets(config.parallel, config.queue, self._left)
         self._state = "loading"
         self._reason: str | None = None
         self._progress: float | None = 0.0
@@ -170,18 +171,20 @@ class Supervisor:
         with self._lock:
             return self._ready()
 
-    def check_room(self) -> None:
-        """Raises QueueFullError when there is no room, before any work is done for a request.
-        `submit` has the final say."""
-        self._tickets.check_room()
+    def check_room(self, client: Client) -> None:
+        """Raises QueueFullError when there is no room for a client, before any work is done for a
+        request. `submit` has the final say."""
+        self._tickets.check_room(client)
 
     def queue_place(self, ticket: Ticket) -> int | None:
         """Returns the place of a request among those that wait; None once it runs."""
         return self._tickets.queue_place(ticket.id)
 
-    def submit(self, command: Submit | Tokenize | Detokenize, trims: bool = False) -> Ticket:
-        """Sends a command to the engine under a new id. With `trims`, TooLong does not end the
-        ticket: follow it with `submit_again` or a cancel.
+    def submit(
+        self, command: Submit | Tokenize | Detokenize, trims: bool = False, client: Client = ()
+    ) -> Ticket:
+        """Sends a client's command to the engine under a new id. With `trims`, TooLong does not end
+        the ticket: follow it with `submit_again` or a cancel.
 
         Raises QueueFullError, NotReadyError while the model loads, ModelUnavailableError when it
         cannot be loaded, and InvalidRequestError for a command that cannot be sent or that the
@@ -190,7 +193,7 @@ class Supervisor:
         with self._lock:
             self._ready()
             choices = command.n_choices if isinstance(command, Submit) else 0
-            ticket = self._tickets.open(self._cancel, choices, trims)
+            ticket = self._tickets.open(self._cancel, choices, trims, client)
         self._send(ticket, command)
         return ticket
 
@@ -234,12 +237,17 @@ class Supervisor:
 
     def _cancel(self, id: int) -> None:
         with self._lock:
-            if not self._tickets.close(id) or self._process is None:
-                return
-            if not self._gate.is_inside(id) or self._process.outbox.cancel(id):
-                self._pass(self._gate.left(id))
-            else:
-                self._gate.cancelled(id, time.monotonic())
+            if self._tickets.close(id):
+                self._left(id)
+
+    def _left(self, id: int) -> None:
+        """Takes a request out of the engine whose ticket is closed. Call with the lock held."""
+        if self._process is None:
+            return
+        if not self._gate.is_inside(id) or self._process.outbox.cancel(id):
+            self._pass(self._gate.left(id))
+        else:
+            self._gate.cancelled(id, time.monotonic())
 
     def _pass(self, passed: Passed) -> None:
         """Sends what the gate lets through. Call with the lock held."""

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ..clients import Client, giving_way
 from ..errors import QueueFullError, ServiceError
 from ..protocol.events import LAST_EVENTS, ChoiceFinished, Finished, RequestEvent, Started, TooLong
 
@@ -34,14 +35,22 @@ class Counts:
 class Ticket:
     """A request's place in the engine, where its events arrive in order.
 
-    The last event is one of LAST_EVENTS, or a ServiceError when the engine dies. With `trims`,
+    The last event is one of LAST_EVENTS, or a ServiceError when the engine dies or the request
+    gives way to another client's. With `trims`,
     TooLong is not the last event, since the request may be sent again with a shorter prompt.
     """
 
     def __init__(
-        self, id: int, cancel: Callable[[int], None], *, choices: int = 1, trims: bool = False
+        self,
+        id: int,
+        cancel: Callable[[int], None],
+        *,
+        choices: int = 1,
+        trims: bool = False,
+        client: Client = (),
     ) -> None:
         self.id = id
+        self.client = client
         self.choices = choices
         self.trims = trims
         self.began = time.monotonic()
@@ -52,8 +61,8 @@ class Ticket:
         self._events.put(event)
 
     def next(self, timeout: float) -> RequestEvent | None:
-        """Returns the next event, or None after `timeout` seconds. Raises a dead engine's
-        ServiceError."""
+        """Returns the next event, or None after `timeout` seconds. Raises the ServiceError that
+        ended the request."""
         try:
             event = self._events.get(timeout=timeout)
         except queue.Empty:
@@ -92,10 +101,17 @@ class _Place:
 class Tickets:
     """The tickets of all requests: at most `parallel` that run and `queue` that wait.
 
+    When all places are taken, the newest waiting request of the client with most gives way to that
+    of a client with fewer (`clients.py`). It ends with a QueueFullError, and `shed` is called with
+    its id.
+
     One lock covers the decision to admit or refuse, so the bound always holds. Thread-safe.
     """
 
-    def __init__(self, parallel: int, queue: int) -> None:
+    def __init__(
+        self, parallel: int, queue: int, shed: Callable[[int], None] = lambda id: None
+    ) -> None:
+        self._shed = shed
         self._parallel = parallel
         self._queue = queue
         self._lock = threading.Lock()
@@ -113,11 +129,11 @@ class Tickets:
         with self._lock:
             return self._count()
 
-    def check_room(self) -> None:
-        """Raises QueueFullError when the table is full, with the estimated seconds until a place is
-        free; the estimate uses how long the last requests took."""
+    def check_room(self, client: Client = ()) -> None:
+        """Raises QueueFullError when there is no place for a client, with the estimated seconds
+        until one is free; the estimate uses how long the last requests took."""
         with self._lock:
-            self._check_room()
+            self._find_room(client)
 
     def queue_place(self, id: int) -> int | None:
         """Returns the place of a request among those that wait, 1 for the first one that came; None
@@ -126,13 +142,25 @@ class Tickets:
             waiting = [each for each, place in self._open.items() if not place.started]
         return waiting.index(id) + 1 if id in waiting else None
 
-    def open(self, cancel: Callable[[int], None], choices: int = 1, trims: bool = False) -> Ticket:
+    def open(
+        self,
+        cancel: Callable[[int], None],
+        choices: int = 1,
+        trims: bool = False,
+        client: Client = (),
+    ) -> Ticket:
         """Returns a ticket with a new id, for `cancel` to be called with. Raises QueueFullError."""
         with self._lock:
-            self._check_room()
-            ticket = Ticket(next(self._ids), cancel, choices=choices, trims=trims)
-            self._open[ticket.id] = _Place(ticket)
-            return ticket
+            loser = self._find_room(client)
+            if loser is not None:
+                loser.put(self._full())
+                del self._open[loser.id]
+            id = next(self._ids)
+            ticket = Ticket(id, cancel, choices=choices, trims=trims, client=client)
+            self._open[id] = _Place(ticket)
+        if loser is not None:
+            self._shed(loser.id)
+        return ticket
 
     def close(self, id: int) -> bool:
         """Removes a ticket; returns whether it was there."""
@@ -174,10 +202,19 @@ class Tickets:
             answers_queued=sum(place.ticket.choices for place in places) - started,
         )
 
-    def _check_room(self) -> None:
-        n = len(self._open)
-        if n >= self._parallel + self._queue:
-            waiting = max(0, n - self._parallel)
-            seconds = math.ceil((waiting + 1) / self._parallel * self._mean_seconds)
-            counts = self._count()
-            raise QueueFullError(counts.running, counts.queued, max(1, min(seconds, _MOST_RETRY_S)))
+    def _find_room(self, client: Client) -> Ticket | None:
+        """Returns the ticket that gives way to a client's next one, None where a place is free.
+        Raises QueueFullError where the client's gives way itself."""
+        if len(self._open) < self._parallel + self._queue:
+            return None
+        waiting = [place.ticket for place in self._open.values() if not place.started]
+        loser = giving_way(client, [ticket.client for ticket in waiting]) if self._queue else None
+        if loser is None:
+            raise self._full()
+        return next(ticket for ticket in reversed(waiting) if ticket.client == loser)
+
+    def _full(self) -> QueueFullError:
+        waiting = max(0, len(self._open) - self._parallel)
+        seconds = math.ceil((waiting + 1) / self._parallel * self._mean_seconds)
+        counts = self._count()
+        return QueueFullError(counts.running, counts.queued, max(1, min(seconds, _MOST_RETRY_S)))

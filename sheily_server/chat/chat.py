@@ -124,10 +124,11 @@ class Chat:
             prediction=asked.prediction,
             arrived=caller.arrived,
             scope=scope,
+            client=list(caller.client),
             progress=asked.progress,
         )
         n_context = self._config.context_size
-        ticket = self._supervisor.submit(submit, asked.trims)
+        ticket = self._supervisor.submit(submit, asked.trims, caller.client)
         try:
             while not isinstance(event := self._first_event(ticket, caller), Admitted):
                 long = _expected(event, TooLong)
@@ -323,7 +324,7 @@ class Chat:
         return rendered
 
     def _ask(self, command: Tokenize | Detokenize, caller: Caller) -> RequestEvent:
-        ticket = self._supervisor.submit(command)
+        ticket = self._supervisor.submit(command, client=caller.client)
         try:
             return self._first_event(ticket, caller)
         except BaseException:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ..backend.tickets import Ticket
+from ..clients import Client
 from ..protocol.events import Finished
 from ..templates.base import CallSyntax, Offer
 
@@ -26,12 +27,14 @@ class TimeLimit:
 @dataclass(frozen=True, slots=True)
 class Caller:
     """The caller: whether they are `gone`, when their request `arrived` (time.monotonic()), and the
-    `scope` of their key, empty without one. `time` is what their request may take in all; None is
-    what every request may."""
+    `scope` of their key, empty without one. `client` is who they are among those who share the
+    server; its last part, the user, comes with the body. `time` is what their request may take in
+    all; None is what every request may."""
 
     gone: Callable[[], bool]
     arrived: float
     scope: str = ""
+    client: Client = ()
     time: TimeLimit | None = None
 
 

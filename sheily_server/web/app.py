@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -22,18 +22,22 @@ from ..api.dialect import Dialect
 from ..api.jobs import Jobs
 from ..api.route import Follow, Route, Service, Stream, event
 from ..api.routes import ROUTES, dialect_of, open_paths, served
+from ..api.users import user_of
 from ..backend.preflight import BACKGROUND, LARGE_BODIES
 from ..backend.supervisor import Supervisor
 from ..budget import Budget
 from ..chat.chat import Chat
 from ..chat.turn import Caller, ClientGoneError, Turn
+from ..clients import Client, digest
 from ..config import Config
 from ..errors import QueueFullError, ServiceError
 from ..metrics import Metrics, Outcome
+from ..shares import Shares
 from ..store.base import Store
 from . import cors, errors
 from .errors import HttpError
 from .guard import GivenKeys, Guard, check_body_type
+from .peers import Peers
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +55,12 @@ REFUSAL = "sheily.refusal"
 SPARE_POSTS = 4
 """POST requests handled beyond those that run or wait: being read, or about to be refused. Others
 that may wait, as for a disk, count too. More of them would leave no thread for /health."""
+
+KEPT_POSTS = 4
+"""POST requests handled beyond those, of clients that have no other."""
+
+KEPT_SHARE = 8
+"""One part in so many of the room for large bodies is for clients that have none there."""
 
 _PARAMETER = re.compile(r"\{(\w+)\}")
 StartResponse = Any
@@ -70,10 +80,12 @@ class App:
         jobs = Jobs(config.background, Budget(BACKGROUND))
         self._metrics = Metrics(supervisor.health, lambda: jobs.running)
         self._chat = Chat(config, supervisor, metrics=self._metrics)
-        self._most_posts = config.parallel + config.queue + config.background + SPARE_POSTS
-        self._posts = threading.BoundedSemaphore(self._most_posts)
+        self._peers = Peers(config.trusted_proxies)
+        most_posts = config.parallel + config.queue + config.background + SPARE_POSTS
+        self._posts = Shares(most_posts + KEPT_POSTS, KEPT_POSTS)
         self._most_large = LARGE_BODIES * MAX_BODY_BYTES
-        self._large_bodies = Budget(self._most_large)
+        kept = LARGE_BODIES // KEPT_SHARE * MAX_BODY_BYTES
+        self._large_bodies = Shares(self._most_large, kept)
         # Decoding a large body keeps a CPU busy for a while: one at a time leaves CPUs for others.
         self._decoding = threading.Lock()
         self._service = Service(
@@ -188,12 +200,13 @@ class App:
         request_id: str,
         arguments: Mapping[str, str],
         held: ExitStack,
+        caller: Caller,
     ) -> Response:
         """Returns the response of a route. `held` gets what the request gives back at its end."""
         read = partial(self._read, request, held)
-        hold = partial(self._hold, held)
+        hold = partial(self._hold, held, caller.client)
         header = partial(_header, request)
-        asked = _Asked(self._caller(request), arguments, request.args.to_dict(), read, hold, header)
+        asked = _Asked(caller, arguments, request.args.to_dict(), read, hold, header)
         reply = route.handle(self._service, asked)
         if isinstance(reply, Stream | Follow):
             response = _stream_response(self._events(route, reply, asked.caller, request_id))
@@ -215,34 +228,40 @@ class App:
         """Handles a request. One with a body may take a thread for long: raises QueueFullError when
         there are too many of them."""
         with ExitStack() as held:
+            caller = self._caller(request)
             if request.method == "POST" or route.waits:
-                self._enter(held)
-            response = self._handle(route, request, request_id, arguments, held)
+                self._enter(held, caller.client)
+            response = self._handle(route, request, request_id, arguments, held, caller)
             if response.is_streamed:
                 response.call_on_close(held.pop_all().close)
             return response
 
-    def _enter(self, held: ExitStack) -> None:
-        if not self._posts.acquire(blocking=False):
-            self._supervisor.check_room()
+    def _enter(self, held: ExitStack, client: Client) -> None:
+        if not self._posts.take(client):
+            self._supervisor.check_room(client)
             raise QueueFullError(self._config.parallel, self._config.queue, 1)
-        held.callback(self._posts.release)
+        held.callback(self._posts.give_back, client)
 
-    def _read(self, request: Request, held: ExitStack, read: Callable[[bytes], ReadT]) -> ReadT:
-        """Reads the body of a request, if there is room for the request. Raises ServiceError."""
-        self._supervisor.check_room()
+    def _read(
+        self, request: Request, held: ExitStack, caller: Caller, read: Callable[[bytes], ReadT]
+    ) -> tuple[Caller, ReadT]:
+        """Reads the body of a request, if there is room for the request. Returns who its caller is
+        by what the body says, and the body. Raises ServiceError."""
+        self._supervisor.check_room(caller.client)
         body = _body(request)
-        self._hold(held, len(body))
+        self._hold(held, caller.client, len(body))
         with self._decoding:
-            return read(body)
+            client = (*caller.client, digest(user_of(body)))
+            self._supervisor.check_room(client)
+            return replace(caller, client=client), read(body)
 
-    def _hold(self, held: ExitStack, n_bytes: int) -> None:
+    def _hold(self, held: ExitStack, client: Client, n_bytes: int) -> None:
         """Takes room until the end of the request for what is large. Raises QueueFullError."""
         n_bytes = min(n_bytes, self._most_large)  # what is larger goes alone
         if n_bytes > SMALL_BODY_BYTES:
-            if not self._large_bodies.take(n_bytes):
+            if not self._large_bodies.take(client, n_bytes):
                 raise QueueFullError(self._config.parallel, self._config.queue, 1)
-            held.callback(self._large_bodies.give_back, n_bytes)
+            held.callback(self._large_bodies.give_back, client, n_bytes)
 
     def _check_caller(self, request: Request) -> None:
         """Checks the caller before anything else. Werkzeug's `host` is not used: it has a
@@ -252,7 +271,10 @@ class App:
 
     def _caller(self, request: Request) -> Caller:
         scope = self._guard.scope(_keys(request))
-        return Caller(_gone(request), request.environ[ARRIVED], scope)
+        header = request.environ.get
+        peer = self._peers.name(header("REMOTE_ADDR", ""), header("HTTP_X_FORWARDED_FOR", ""))
+        client = (digest(scope), digest(peer))
+        return Caller(_gone(request), request.environ[ARRIVED], scope, client)
 
     def _events(
         self, route: Route, reply: Stream | Follow, caller: Caller, request_id: str
@@ -303,16 +325,21 @@ class App:
         yield from stream.events.last()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Asked:
-    """Implements `api.route.Asked`."""
+    """Implements `api.route.Asked`. Its body says which user the `caller` is."""
 
     caller: Caller
     arguments: Mapping[str, str]
     query: Mapping[str, str]
-    read: Callable[..., Any]
+    read_as: Callable[..., Any]
     hold: Callable[[int], None]
     header: Callable[[str], str]
+
+    def read(self, decode: Callable[[bytes], ReadT]) -> ReadT:
+        found: ReadT
+        self.caller, found = self.read_as(self.caller, decode)
+        return found
 
 
 def _header(request: Request, name: str) -> str:

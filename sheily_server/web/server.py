@@ -13,7 +13,7 @@ import waitress
 from waitress.server import TcpWSGIServer
 
 from ..config import Config
-from .app import MAX_BODY_BYTES, SPARE_POSTS, App
+from .app import KEPT_POSTS, MAX_BODY_BYTES, SPARE_POSTS, App
 from .binding import explained
 from .connection import PATIENT_THREADS, Shared
 from .listener import Listener
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 # Threads beyond one for each running or waiting request, and for each reader who comes back to a
 # response in the background, so that /health and refusals are answered
 # under any load.
-SPARE_THREADS = SPARE_POSTS + PATIENT_THREADS + 2
+SPARE_THREADS = SPARE_POSTS + KEPT_POSTS + PATIENT_THREADS + 2
 CONNECTIONS = 512
 LEAST_CONNECTIONS = 8
 CONNECTION_DESCRIPTORS = 2
@@ -59,6 +59,7 @@ def create(app: App, config: Config) -> Any:
             max_request_body_size=4 * MAX_BODY_BYTES,
             max_request_header_size=MAX_HEAD_BYTES,
             ident=None,
+            clear_untrusted_proxy_headers=False,  # web/peers.py says whose count
         )
     except (OSError, ValueError) as error:
         raise explained(config, error) from error

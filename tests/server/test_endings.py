@@ -186,4 +186,4 @@ def test_requests_that_are_being_read_leave_threads_for_health(
             going_on.set()
     finally:
         going_on.set()
-    until(lambda: server.app._posts._value == 1 + app.SPARE_POSTS)
+    until(lambda: server.app._posts.unused)

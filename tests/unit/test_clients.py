@@ -65,3 +65,7 @@ def test_a_peer_is_told_early_only_what_holds_for_all_of_its_users() -> None:
     assert giving_way(("k", "p"), waiting) == ("k", "p", "u")
     assert giving_way(("k", "p", "u"), waiting) is None
     assert giving_way(("k", "p"), []) is None
+
+
+def test_who_is_not_known_is_one_client() -> None:
+    assert giving_way((), [()] * 3) is None

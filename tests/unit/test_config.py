@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import FrozenInstanceError, fields
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,10 @@ EXAMPLES = {
         "llm, Example.org:80,[2001:db8::1]",
         ("llm", "Example.org:80", "[2001:db8::1]"),
     ),
+    "trusted_proxies": (
+        "10.0.0.1, fd00::/8",
+        (ip_network("10.0.0.1"), ip_network("fd00::/8")),
+    ),
     "api_key": ("one-key, another,", ("one-key", "another")),
     "api_key_file": (str(KEYS), read_keys(KEYS)),
     "strict": ("On", "on"),
@@ -120,6 +125,13 @@ REFUSED = {
     ],
     "hang_timeout": ["", "0", "soon", "0.4", "1.999", "86401"],
     "drain_timeout": ["", "-1", "soon"],
+    "trusted_proxies": [
+        "proxy.example.org",
+        "10.0.0.1, 10.0.0.1:80",
+        "10.0.0.1/8",
+        "10.0.0.0/40",
+        "*",
+    ],
     "allowed_hosts": [
         "http://llm",
         "llm:0",

@@ -25,14 +25,15 @@ WAIT_S = 0.2
 """Seconds that a reader waits for an event before it looks whether it is still wanted."""
 
 
-def start(service: Service, work: Work, scope: str) -> bytes:
-    """Begins a response in the background. Returns it as it is then, as JSON. Raises
+def start(service: Service, work: Work, asker: Caller) -> bytes:
+    """Begins a response in the background for who asks. Returns it as it is then, as JSON. Raises
     QueueFullError."""
     job = work.job
     caller = Caller(
         lambda: job.cancelled,
         time.monotonic(),
-        scope,
+        asker.scope,
+        asker.client,
         TimeLimit(service.config.background_timeout, "LLM_BACKGROUND_TIMEOUT"),
     )
     for each in work.writer.created():
@@ -40,7 +41,7 @@ def start(service: Service, work: Work, scope: str) -> bytes:
     work.keeper.begin(work.writer.response("queued"))
     queued = job.body
     try:
-        service.jobs.start(job, lambda: _make(service, work, caller))
+        service.jobs.start(job, lambda: _make(service, work, caller), asker.client)
     except ServiceError:
         if job.log is not None:
             job.log.release()

@@ -79,9 +79,9 @@ def _in_background(
     stream: bool,
     key: str | None = None,
 ) -> Reply:
-    service.jobs.check_room()
+    service.jobs.check_room(asked.caller.client)
     made = work.begin(service, found, asked.caller.scope, asked.hold, key)
-    queued = background.start(service, made, asked.caller.scope)
+    queued = background.start(service, made, asked.caller)
     if stream and made.job.log is not None:
         return Follow(background.follow(made.job.log, -1))
     return Whole(queued)

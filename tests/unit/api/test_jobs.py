@@ -212,3 +212,19 @@ def test_so_many_come_back() -> None:
 def test_none_may_run() -> None:
     with pytest.raises(InvalidRequestError, match="LLM_BACKGROUND"):
         Jobs(0, Budget(0)).check_room()
+
+
+def test_the_last_places_are_for_clients_that_have_none() -> None:
+    jobs, gate = Jobs(8, Budget(0)), threading.Event()
+    flood, person = ("", "flood", ""), ("", "person", "")
+    for i in range(6):
+        jobs.start(job(f"resp_{i}"), lambda: (gate.wait(WAIT), None)[1], flood)
+    with pytest.raises(QueueFullError):
+        jobs.check_room(flood)
+    jobs.check_room(person)
+    jobs.start(job("resp_6"), lambda: (gate.wait(WAIT), None)[1], person)
+    with pytest.raises(QueueFullError):
+        jobs.start(job("resp_7"), lambda: None, person)
+    gate.set()
+    assert jobs.wait(WAIT)
+    jobs.check_room(flood)

@@ -166,3 +166,41 @@ def test_the_place_in_the_queue() -> None:
     assert [tickets.queue_place(ticket.id) for ticket in (first, second, third)] == [1, None, 2]
     tickets.close(first.id)
     assert [tickets.queue_place(ticket.id) for ticket in (first, third)] == [None, 1]
+
+
+def test_the_newest_of_the_client_with_most_gives_way() -> None:
+    shed: list[int] = []
+    tickets = Tickets(parallel=1, queue=4, shed=shed.append)
+    flood = [tickets.open(lambda id: None, client=("", "flood", f"u{i}")) for i in range(5)]
+    tickets.deliver(Started(flood[4].id, 0))  # what runs is not taken away
+    tickets.check_room(("", "person"))
+    person = tickets.open(lambda id: None, client=("", "person", ""))
+    assert shed == [flood[3].id]
+    with pytest.raises(ServiceError) as caught:
+        flood[3].next(0)
+    assert kind(caught.value).status == 429
+    assert caught.value.retry_after is not None
+    assert not tickets.deliver(finished(flood[3].id))
+    assert person.next(0) is None
+    assert len(tickets) == 5
+
+
+def test_who_has_as_many_as_the_others_is_refused() -> None:
+    tickets = Tickets(parallel=1, queue=3)
+    for name in ("one", "other") * 2:
+        tickets.open(lambda id: None, client=("", name, ""))
+    with pytest.raises(ServiceError):
+        tickets.open(lambda id: None, client=("", "one", ""))
+    with pytest.raises(ServiceError):
+        tickets.check_room(("", "one", ""))
+    tickets.check_room(("", "one"))  # another user of it may have none
+    assert tickets.open(lambda id: None, client=("", "one", "new"))
+
+
+def test_without_a_queue_nobody_gives_way() -> None:
+    """Those who have a place and have not started are about to."""
+    tickets = Tickets(parallel=2, queue=0)
+    for _ in range(2):
+        tickets.open(lambda id: None, client=("", "flood", ""))
+    with pytest.raises(ServiceError):
+        tickets.open(lambda id: None, client=("", "person", ""))

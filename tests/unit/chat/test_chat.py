@@ -27,6 +27,7 @@ from sheily_server.chat.generation import Generation
 from sheily_server.chat.history import drop_oldest, excess_messages
 from sheily_server.chat.reader import Piece
 from sheily_server.chat.turn import Caller, ClientGoneError, Turn
+from sheily_server.clients import Client
 from sheily_server.config import Config
 from sheily_server.errors import EngineCrashedError, NotReadyError, QueueFullError, ServiceError
 from sheily_server.protocol.commands import (
@@ -106,13 +107,17 @@ class ScriptedSupervisor(Supervisor):
         )
         self.commands: list[Submit | Tokenize | Detokenize] = []
         self.cancelled: list[int] = []
+        self.clients: list[Client] = []
         self.opened: list[bool] = []
         """Of each ticket, whether it trims."""
 
     def engine(self) -> Ready:
         return self._engine_said
 
-    def submit(self, command: Submit | Tokenize | Detokenize, trims: bool = False) -> Ticket:
+    def submit(
+        self, command: Submit | Tokenize | Detokenize, trims: bool = False, client: Client = ()
+    ) -> Ticket:
+        self.clients.append(client)
         self.opened.append(trims)
         ticket = Ticket(1, self.cancelled.append, trims=trims)
         self.submit_again(ticket, command)
@@ -415,7 +420,9 @@ def test_failures_before_and_after_admission(
 
 def test_a_refused_submit_reaches_the_caller() -> None:
     class Full(ScriptedSupervisor):
-        def submit(self, command: Submit | Tokenize | Detokenize, trims: bool = False) -> Ticket:
+        def submit(
+            self, command: Submit | Tokenize | Detokenize, trims: bool = False, client: Client = ()
+        ) -> Ticket:
             raise QueueFullError(4, 16, 3)
 
     assert kind(refused(Full([]))).status == 429
