@@ -37,7 +37,8 @@ ASKS_ALONE = 20
 ASKED = 2.0
 PROMPT_TOKENS, ANSWER_TOKENS = 100, 16
 FLOOD_PROMPT_TOKENS, FLOOD_ANSWER_TOKENS = 40, 32
-FROM_PERSON, FROM_FLOOD = "127.0.0.1", "127.0.0.2"
+PROXY, FROM_FLOOD = "127.0.0.1", "192.0.2.1"
+"""The server trusts this machine as a proxy: all its programs would be one client."""
 _MOST_PAUSE_S = 5.0
 _REFUSED_PAUSE_S = 0.5
 _FEW_TOKENS = 4
@@ -82,11 +83,9 @@ class Flood:
 
     def _send(self, body: str) -> tuple[str, float]:
         """The status, and the seconds that the server wants us to wait."""
-        connection = http.client.HTTPConnection(
-            *self._address, timeout=TIMEOUT_S, source_address=(FROM_FLOOD, 0)
-        )
+        connection = http.client.HTTPConnection(*self._address, timeout=TIMEOUT_S)
         try:
-            headers = {"Content-Type": "application/json"}
+            headers = {"Content-Type": "application/json", "X-Forwarded-For": FROM_FLOOD}
             connection.request("POST", "/v1/chat/completions", body, headers)
             response = connection.getresponse()
             data = response.read()
@@ -103,7 +102,10 @@ def measure(model: Path, n_flood: int, n_alone: int, every_s: float) -> Findings
     """Raises BenchmarkError, also where a request of the person's is refused."""
     choose = random.Random(n_flood)
     threading.stack_size(_STACK)
-    with Server(ours_with(model)) as server, token_counter(model) as count_tokens:
+    with (
+        Server(ours_with(model, trusted_proxies=PROXY)) as server,
+        token_counter(model) as count_tokens,
+    ):
         address = server.address
         warm_up = Ask([user("Good morning.")], _FEW_TOKENS)
         ask_all(address, [warm_up], IGNORE_EOS)
@@ -158,7 +160,7 @@ class _Person:
         began = time.monotonic()
         for refused in count():
             try:
-                answer = Stream(self._address, ask, IGNORE_EOS, source=FROM_PERSON).result()
+                answer = Stream(self._address, ask, IGNORE_EOS).result()
             except RefusedError:
                 time.sleep(_REFUSED_PAUSE_S)
             else:

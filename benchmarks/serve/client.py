@@ -131,13 +131,10 @@ class Stream(threading.Thread):
         ask: Ask,
         extra: Mapping[str, Any],
         start: threading.Barrier | None = None,
-        source: str = "",
     ) -> None:
-        """With `start` the request is sent when all that wait there have connected; `source` is
-        the address of this machine that it comes from."""
+        """With `start` the request is sent when all that wait there have connected."""
         super().__init__(daemon=True)
         self._address = address
-        self._source = (source, 0) if source else None
         self._ask = ask
         self._body = json.dumps(ask.body(extra))
         self._start_together = start
@@ -177,9 +174,7 @@ class Stream(threading.Thread):
             self._error = BenchmarkError(f"a request failed: {error!r}")
 
     def _run(self) -> None:
-        connection = http.client.HTTPConnection(
-            *self._address, timeout=TIMEOUT_S, source_address=self._source
-        )
+        connection = http.client.HTTPConnection(*self._address, timeout=TIMEOUT_S)
         try:
             connection.connect()
             if self._start_together is not None:

@@ -37,14 +37,14 @@ from ..store.base import Store
 from . import cors, errors
 from .errors import HttpError
 from .guard import GivenKeys, Guard, check_body_type
-from .peers import Peers
+from .peers import Peers, Sender
 
 log = logging.getLogger(__name__)
 
 KEEP_ALIVE_S = 10.0
 MAX_BODY_BYTES = 4 * 1024 * 1024
 SMALL_BODY_BYTES = 64 * 1024
-"""A body of this size is never refused because of the others."""
+"""A body of this size is never refused because of the others, and is looked into at once."""
 CLOSE_S = 5.0
 """Seconds that responses in the background have to store that they were ended."""
 ARRIVED = "sheily.arrived"
@@ -144,13 +144,15 @@ class App:
             return False
         return True
 
-    def refusal(self, method: str, path: str) -> ServiceError | None:
+    def refusal(self, method: str, path: str, sender: Sender, body: bytes) -> ServiceError | None:
         """Returns the error for a request that would find no room now. With it as REFUSAL in its
-        environment the request is answered without waiting for anything."""
+        environment the request is answered without waiting for anything. `body` is empty where it
+        would take long to look into."""
         if method != "POST" or path not in self._reading:
             return None
+        client = self._client(sender)
         try:
-            self._supervisor.check_room()
+            self._supervisor.check_room((*client, digest(user_of(body))) if body else client)
         except ServiceError as error:
             return error
         return None
@@ -270,11 +272,16 @@ class App:
         self._guard.check(request.method, request.path, host, _keys(request))
 
     def _caller(self, request: Request) -> Caller:
-        scope = self._guard.scope(_keys(request))
-        header = request.environ.get
-        peer = self._peers.name(header("REMOTE_ADDR", ""), header("HTTP_X_FORWARDED_FOR", ""))
-        client = (digest(scope), digest(peer))
-        return Caller(_gone(request), request.environ[ARRIVED], scope, client)
+        keys, header = _keys(request), request.environ.get
+        client = self._client(
+            Sender(keys, header("REMOTE_ADDR", ""), header("HTTP_X_FORWARDED_FOR", ""))
+        )
+        return Caller(_gone(request), request.environ[ARRIVED], self._guard.scope(keys), client)
+
+    def _client(self, sender: Sender) -> Client:
+        """Returns the key and the peer of a client, whose user is in the body."""
+        peer = self._peers.name(sender.address, sender.forwarded)
+        return digest(self._guard.scope(sender.keys)), digest(peer)
 
     def _events(
         self, route: Route, reply: Stream | Follow, caller: Caller, request_id: str

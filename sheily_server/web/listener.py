@@ -10,6 +10,7 @@ from typing import Any
 
 from waitress.server import TcpWSGIServer
 
+from .app import SMALL_BODY_BYTES
 from .connection import Channel, Shared
 
 log = logging.getLogger(__name__)
@@ -70,7 +71,12 @@ class Listener(TcpWSGIServer):  # type: ignore[misc]
         if self._is_http_thread() and not channel.refusing:
             request = channel.requests[0]
             if request.error is None:
-                request.refusal = self.shared.app.refusal(request.command, request.path)
+                request.refusal = self.shared.app.refusal(
+                    request.command,
+                    request.path,
+                    request.sender(channel.addr[0]),
+                    request.body(SMALL_BODY_BYTES),
+                )
             if request.refusal is not None:
                 return
         super().add_task(channel)

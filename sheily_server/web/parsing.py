@@ -18,6 +18,7 @@ from . import errors
 from .app import MAX_BODY_BYTES, App
 from .errors import HttpError
 from .guard import GivenKeys
+from .peers import Sender
 
 MAX_HEAD_BYTES = 16_384
 MAX_CHUNK_LINE_BYTES = 4096
@@ -88,6 +89,19 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
         """Bytes of the body in memory."""
         return self._body.kept
 
+    def sender(self, address: str) -> Sender:
+        """Returns who sent the request over a connection from an address."""
+        header = self.headers.get
+        return Sender(self._keys(), address, header("X_FORWARDED_FOR", ""))
+
+    def body(self, most: int) -> bytes:
+        """Returns the body; nothing if it is longer, or nobody will read it."""
+        return self._body.getfile().read() if self.held <= most else b""
+
+    def _keys(self) -> GivenKeys:
+        header = self.headers.get
+        return GivenKeys(header("AUTHORIZATION"), header("X_API_KEY"))
+
     def received(self, data: bytes) -> int:
         consumed: int = super().received(data)
         body = self.body_rcv
@@ -117,10 +131,8 @@ class Parser(HTTPRequestParser):  # type: ignore[misc]
 
     def _is_welcome(self) -> bool:
         """Whether the app would read this body. If not, the app itself answers why."""
-        header = self.headers.get
-        keys = GivenKeys(header("AUTHORIZATION"), header("X_API_KEY"))
         return self.content_length <= MAX_BODY_BYTES and self._app.may_call(
-            self.command, self.path, header("HOST"), keys
+            self.command, self.path, self.headers.get("HOST"), self._keys()
         )
 
 

@@ -4,10 +4,20 @@ addresses, and no keys or users."""
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 from ..hosts import Address, Network, parse_address
+from .guard import GivenKeys
 
 _LOOPBACK = "loopback"
+
+
+class Sender(NamedTuple):
+    """What a request's head says of who sent it: its keys, and the address of its connection."""
+
+    keys: GivenKeys
+    address: str
+    forwarded: str
 
 
 class Peers:

@@ -108,8 +108,8 @@ def test_room_that_comes_between_two_looks_changes_nothing(
     server = full(serve)
     refusal = App.refusal
 
-    def refused(self: App, method: str, path: str) -> Any:
-        found = refusal(self, method, path)
+    def refused(self: App, *arguments: Any) -> Any:
+        found = refusal(self, *arguments)
         if found is not None:
             running.close()
             server.wait_for_engine("cancel")

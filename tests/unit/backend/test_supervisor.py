@@ -203,6 +203,7 @@ def test_the_engine_is_told_the_settings(bench: Bench) -> None:
         "kv_type": "f16",
         "tuned": None,
         "speculation": True,
+        "stream_slowdown": 2.0,
     }
     (shown,) = [
         event.text
