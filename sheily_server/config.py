@@ -297,6 +297,11 @@ class Config:
     drain_timeout: float = _setting(
         30.0, _seconds, "seconds that requests may take to end when the server is told to stop"
     )
+    idle_unload: float = _setting(
+        0.0,
+        _number(0, 604_800),
+        "seconds without a request after which the model is unloaded, until the next one; 0: never",
+    )
     cors_origins: tuple[str, ...] = _setting(
         (),
         _origins,

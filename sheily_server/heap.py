@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import gc
 import os
 
 LARGE = 1 << 20
@@ -25,6 +26,13 @@ def use_one_heap() -> None:
     take turns anyway, and those that compute in native code allocate little meanwhile."""
     if "MALLOC_ARENA_MAX" not in os.environ:
         _mallopt(_M_ARENA_MAX, 1)
+
+
+def give_back_free_memory() -> None:
+    """Has what is free go back to the system now, as when nothing will be done for long."""
+    gc.collect()
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _mallopt(option: int, value: int) -> None:

@@ -12,7 +12,7 @@
 // A sample of a server that did not answer is {"t", "up": false}. Any other one has:
 //
 //   "t", "up": true
-//   "state"        "loading", "ready", "restarting", "draining" or "failed"
+//   "state"        "loading", "ready", "sleeping", "waking", "restarting", "draining" or "failed"
 //   "version", "fingerprint"   of the server, and of its model and settings ("" until loaded)
 // Counts that grow while the server process lives, and begin at 0 when it starts again: where one
 // is less than in the sample before, the server was started anew.

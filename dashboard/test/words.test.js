@@ -5,6 +5,7 @@ import { readFile } from "node:fs/promises";
 import { test } from "node:test";
 
 import { adviceText, errorText, WORDS } from "../public/chat/words/index.js";
+import { WORDS as METRICS } from "../public/metrics/words.js";
 import { number } from "../public/shared/language.js";
 
 function shape(words) {
@@ -49,4 +50,20 @@ test("numbers are written as the language does", () => {
   assert.equal(number("en", 40960), "40,960");
   assert.equal(number("es", 40960), "40.960");
   assert.equal(number("es", 3.25, 1), "3,3");
+});
+
+test("every state of the server has its words on both pages, and sleeping is as fine as ready", async () => {
+  const read = (file) => readFile(new URL(file, import.meta.url), "utf8");
+  const [, listed] = (await read("../../sheily_server/backend/health.py")).match(/^STATES = \(([^)]*)\)/m);
+  const states = [...listed.matchAll(/"(\w+)"/g)].map(([, state]) => state);
+  assert.ok(states.includes("sleeping") && states.includes("waking"));
+  for (const language of ["en", "es"]) {
+    for (const state of states) {
+      assert.ok(WORDS[language].state[state], `${language} ${state}`);
+      assert.ok(METRICS[language].states[state], `${language} ${state}`);
+    }
+  }
+  for (const file of ["../public/css/chat.css", "../public/css/metrics.css"]) {
+    assert.match(await read(file), /\[data-state="ready"\],\n\.?\w*\[data-state="sleeping"\] \{/);
+  }
 });

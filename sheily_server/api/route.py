@@ -10,7 +10,9 @@ import msgspec
 from msgspec import Struct
 
 from ..backend.health import Health
+from ..backend.tickets import Ticket
 from ..chat.chat import Chat
+from ..chat.generation import Generation
 from ..chat.reader import Piece, Progress
 from ..chat.turn import Caller, Turn
 from ..config import Config
@@ -21,6 +23,9 @@ from .jobs import Jobs
 from .openai_chat.dialect import OPENAI
 
 JSON = "application/json"
+PATIENCE_S = 10.0
+"""Seconds that a stream waits for its status while the engine wakes. After that it is 200, and an
+error is an event."""
 ReadT = TypeVar("ReadT")
 
 
@@ -112,6 +117,33 @@ class Stream:
     _: KW_ONLY
     close: Callable[[], None] = lambda: None
 
+    def error(self, problem: bytes) -> bytes:
+        """Writes an error as the last event."""
+        return self.events.error(problem)
+
+
+@dataclass(slots=True)
+class Waking:
+    """A stream that begins once the engine is awake. Its `ticket` holds the request's place until
+    then; `begin` has errors free it. `early_error` writes an error as the only event."""
+
+    ticket: Ticket
+    begin: Callable[[], Stream]
+    early_error: Callable[[bytes], bytes]
+    begun: Stream | None = None
+
+    @property
+    def turn(self) -> Turn | None:
+        return None if self.begun is None else self.begun.turn
+
+    def error(self, problem: bytes) -> bytes:
+        return (self.early_error if self.begun is None else self.begun.error)(problem)
+
+    def close(self) -> None:
+        self.ticket.cancel()
+        if self.begun is not None:
+            self.begun.close()
+
 
 @dataclass(frozen=True, slots=True)
 class Follow:
@@ -124,8 +156,15 @@ class Follow:
     close: Callable[[], None] = lambda: None
     headers: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def turn(self) -> None:
+        return None
 
-Reply = Whole | Stream | Follow
+    def error(self, problem: bytes) -> bytes:
+        return event(problem)
+
+
+Reply = Whole | Stream | Waking | Follow
 
 
 def event(data: bytes, name: str | None = None) -> bytes:
@@ -142,6 +181,25 @@ def whole(answer: Struct, turn: Turn | None = None) -> Whole:
 def collect(service: Service, turn: Turn, caller: Caller) -> list[Piece]:
     """Returns all pieces of a turn's answers. Raises ServiceError and ClientGoneError."""
     return [piece for piece in service.chat.pieces(turn, caller) if isinstance(piece, Piece)]
+
+
+def streamed(
+    service: Service,
+    asked: Asked,
+    wanted: Generation,
+    begin: Callable[[Ticket], Stream],
+    early_error: Callable[[bytes], bytes] = event,
+) -> Stream | Waking:
+    """Returns what `begin` makes of a request's ticket. Where the engine takes long to wake, it is
+    called later, and the client is kept alive until then. Raises ServiceError."""
+    ticket = service.chat.enter(wanted, asked.caller)
+    try:
+        if service.chat.is_awake(ticket, asked.caller, PATIENCE_S):
+            return begin(ticket)
+    except BaseException:
+        ticket.cancel()
+        raise
+    return Waking(ticket, lambda: begin(ticket), early_error)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from .. import metrics
-from ..backend.health import STATES
+from ..backend.health import SERVES, STATES
 from .models import SamplingDefaults, sampling_of
 from .route import Asked, Route, Service, Whole, whole
 
@@ -18,8 +18,9 @@ State = Annotated[str, Meta(extra_json_schema={"enum": list(STATES)})]
 
 
 class Health(Struct, frozen=True, kw_only=True):
-    """Whether a request would be served now. `progress` is the loaded fraction of the model's file.
-    `reason` says why the state is not ready. `context_size` is in tokens. `kernel` computes
+    """Whether a request would be served now; where the state is sleeping or waking, once the model
+    is loaded again. `progress` is the loaded fraction of the model's file. `reason` says why no
+    request would be served. `context_size` is in tokens. `kernel` computes
     attention, and the products with those of the weights that are Q8_0; it is null for llama.cpp's
     own and while the state is not ready.
 
@@ -67,7 +68,7 @@ def health(service: Service, asked: Asked) -> Whole:
     found, config = service.health(), service.config
     age = found.last_step_age_s
     body = Health(
-        status="ok" if found.state == "ready" else "unavailable",
+        status="ok" if found.state in SERVES else "unavailable",
         state=found.state,
         model=service.chat.model,
         model_path=os.fspath(config.model_path),
@@ -90,7 +91,7 @@ def health(service: Service, asked: Asked) -> Whole:
         tokens_per_second=service.metrics.tokens_per_second(),
         sampling=sampling_of(found),
     )
-    return Whole(msgspec.json.encode(body), status=200 if found.state == "ready" else 503)
+    return Whole(msgspec.json.encode(body), status=200 if found.state in SERVES else 503)
 
 
 def live(service: Service, asked: Asked) -> Whole:
@@ -106,10 +107,10 @@ ROUTES = (
         id="health",
         method="GET",
         path="/health",
-        summary="State of the server and its model; 503 whenever it is not ready",
+        summary="State of the server and its model; 503 whenever no request would be served",
         handle=health,
         answer=Health,
-        also={503: "Not ready; `state` and `reason` say why."},
+        also={503: "No request would be served; `state` and `reason` say why."},
         open=True,
     ),
     Route(

@@ -147,7 +147,7 @@ def tokenize(service: Service, asked: Asked) -> Whole:
     if request.text is not None:
         return whole(tokenized(service.chat.tokenize(request.text, asked.caller), read.ignored))
     wanted = prompt_of(request)
-    ignored = [*read.ignored, *service.chat.unknown_arguments(wanted)]
+    ignored = [*read.ignored, *service.chat.unknown_arguments(wanted, asked.caller)]
     return whole(tokenized(service.chat.tokenize_prompt(wanted, asked.caller), ignored))
 
 
@@ -156,7 +156,7 @@ def apply_template(service: Service, asked: Asked) -> Whole:
     service.chat.check_model(read.request.model)
     service.chat.tell_ignored(read.ignored)
     wanted = prompt_of(read.request)
-    ignored = [*read.ignored, *service.chat.unknown_arguments(wanted)]
+    ignored = [*read.ignored, *service.chat.unknown_arguments(wanted, asked.caller)]
     prompt = "".join(segment.text for segment in service.chat.prompt(wanted, asked.caller))
     return whole(TemplateResponse(prompt, Extension(ignored=ignored)))
 

@@ -8,13 +8,17 @@ from ..protocol.events import Ready
 from .gguf import GGUF
 from .sampling import Defaults
 
-STATES = ("loading", "ready", "restarting", "draining", "failed")
+STATES = ("loading", "ready", "sleeping", "waking", "restarting", "draining", "failed")
+LOADS = ("loading", "waking", "restarting")
+"""States in which a model is loaded."""
+SERVES = ("ready", "sleeping", "waking")
+"""States in which a request is served, if only once the model is loaded again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Health:
-    """Content of `/health`. `state` is loading, ready, restarting, draining or failed. `progress`
-    (0 to 1) is set while a model loads. `reason` says why the state is not ready.
+    """Content of `/health`. `state` is one of STATES. `progress` (0 to 1) is set while a model
+    loads. `reason` says why no request is served.
 
     `running` counts requests with at least one choice that has had a slot, `queued` those without.
     `answers_running` and `answers_queued` count their choices with and without a slot.

@@ -117,6 +117,7 @@ class Tickets:
         self._lock = threading.Lock()
         self._ids = itertools.count(1)
         self._open: dict[int, _Place] = {}
+        self._empty_since = time.monotonic()
         self._mean_seconds = 1.0
 
     def __len__(self) -> int:
@@ -124,6 +125,12 @@ class Tickets:
 
     def __contains__(self, id: int) -> bool:
         return id in self._open
+
+    @property
+    def empty_since(self) -> float | None:
+        """Since when there has been no request (time.monotonic()); None while there is one."""
+        with self._lock:
+            return None if self._open else self._empty_since
 
     def count(self) -> Counts:
         with self._lock:
@@ -165,7 +172,7 @@ class Tickets:
     def close(self, id: int) -> bool:
         """Removes a ticket; returns whether it was there."""
         with self._lock:
-            return self._open.pop(id, None) is not None
+            return self._remove(id) is not None
 
     def deliver(self, event: RequestEvent) -> bool:
         """Puts an event on its ticket; returns whether the ticket was still there. The last event
@@ -176,7 +183,7 @@ class Tickets:
                 return False
             place.note(event)
             if place.ends_with(event):
-                del self._open[event.id]
+                self._remove(event.id)
             if isinstance(event, Finished):
                 seconds = time.monotonic() - place.ticket.began
                 self._mean_seconds += _NEW_SHARE * (seconds - self._mean_seconds)
@@ -188,8 +195,13 @@ class Tickets:
         """Removes all tickets and returns them; the caller must end them."""
         with self._lock:
             tickets = [place.ticket for place in self._open.values()]
-            self._open.clear()
+            for ticket in tickets:
+                self._remove(ticket.id)
         return tickets
+
+    def _remove(self, id: int) -> _Place | None:
+        self._empty_since = time.monotonic()
+        return self._open.pop(id, None)
 
     def _count(self) -> Counts:
         places = self._open.values()

@@ -19,23 +19,19 @@ from ..errors import (
     ContextExceededError,
     EngineFailedError,
     InvalidRequestError,
-    TimedOutError,
     UnknownModelError,
 )
 from ..logs import escaped
 from ..metrics import Metrics
 from ..protocol.commands import Detokenize, PromptFormat, Segment, Submit, Tokenize
 from ..protocol.events import (
-    SCHEMA_TOO_COMPLEX,
     Admitted,
     ChoiceFinished,
     Detokenized,
     Finished,
     Prefilled,
     Prompted,
-    Refused,
     RequestEvent,
-    RequestFailed,
     Text,
     Tokenized,
     TooLong,
@@ -49,15 +45,11 @@ from .history import drop_oldest, excess_messages, limit_history
 from .known_arguments import unknown_arguments
 from .reader import AnswerReader, Piece, Progress
 from .sampling import Wanted
-from .turn import Caller, ClientGoneError, TimeLimit, Turn
+from .turn import Caller, Turn
+from .waiting import ENGINE_GRACE_S, FIRST_GRACE_S, Waiting
 
 log = logging.getLogger(__name__)
 
-POLL_S = 0.05
-FIRST_GRACE_S = 0.2
-"""Seconds after its deadline that a request without a token waits for the engine to report it."""
-ENGINE_GRACE_S = 10.0
-"""The same for a request with a token, whose answer the engine ends between two steps."""
 ANSWER_SHARE = 4
 """Trimming leaves one part in ANSWER_SHARE of the context for an answer of unknown length."""
 MOST_TOLD = 100
@@ -82,22 +74,38 @@ class Chat:
         self._supervisor = supervisor
         self._today = today
         self._metrics = metrics or Metrics(supervisor.health)
+        self._waiting = Waiting(config, supervisor)
         self._dates = ConversationDates()
         self.model = config.model_path.stem
         self._told: set[str] = set()
 
-    def begin(self, asked: Generation, caller: Caller) -> Turn:
-        """Renders the prompt and waits until the engine has admitted it.
+    def enter(self, asked: Generation, caller: Caller) -> Ticket:
+        """Gives a request its place, and wakes an engine that sleeps. Follow with `begin`, or
+        cancel the ticket. Raises ServiceError."""
+        self._check_limits(asked)
+        return self._supervisor.enter(asked.n_choices, asked.trims, caller.client)
+
+    def is_awake(self, ticket: Ticket, caller: Caller, seconds: float) -> bool:
+        """Waits up to some seconds until the engine is awake; returns whether it is. Raises
+        ServiceError and ClientGoneError."""
+        return self._waiting.is_awake(ticket, caller, seconds)
+
+    def begin(self, asked: Generation, caller: Caller, ticket: Ticket | None = None) -> Turn:
+        """Waits until the engine is awake, renders the prompt and waits until the engine has
+        admitted it. `ticket` is the request's place if it has one; an error frees it.
 
         Raises ServiceError for whatever keeps the request from being answered, and ClientGoneError.
         """
-        self._check_limits(asked)
+        with self._waiting.place(caller, ticket or self.enter(asked, caller)) as place:
+            return self._begin(asked, caller, place)
+
+    def _begin(self, asked: Generation, caller: Caller, ticket: Ticket) -> Turn:
         most = self._config.max_tokens
         limit = most if asked.max_tokens is None else min(asked.max_tokens, most)
         engine = self._supervisor.engine()
         syntax = template_of(engine.prompt_format).calls
         self.tell_ignored(asked.ignored)
-        ignored = [*asked.ignored, *self.unknown_arguments(asked)]
+        ignored = [*asked.ignored, *self._unknown_arguments(asked, engine.prompt_format)]
         scope = caller.scope
         segments = self._renderer(engine.prompt_format, asked, scope)
         kept, n_dropped = asked.messages, 0
@@ -116,7 +124,7 @@ class Chat:
             max_tokens=limit,
             room=self._room(asked, limit),
             stop=asked.stop,
-            deadline=self._deadline(caller),
+            deadline=self._waiting.deadline(caller),
             n=asked.n,
             top_logprobs=asked.top_logprobs,
             grammar=answer_grammar(asked.form, asked.offer, syntax, self._config.parallel),
@@ -128,47 +136,43 @@ class Chat:
             progress=asked.progress,
         )
         n_context = self._config.context_size
-        ticket = self._supervisor.submit(submit, asked.trims, caller.client)
-        try:
-            while not isinstance(event := self._first_event(ticket, caller), Admitted):
-                long = _expected(event, TooLong)
-                excess = excess_messages(kept, long, n_context) if asked.trims else 0
-                cut = drop_oldest(kept, excess)
-                if cut != kept:
-                    n_dropped += len(kept) - len(cut)
-                    kept = cut
-                    submit = msgspec.structs.replace(submit, segments=segments(kept))
-                elif submit.room > 1:  # rather a short answer than none
-                    submit = msgspec.structs.replace(submit, room=1)
-                else:
-                    raise ContextExceededError(
-                        n_context=n_context,
-                        n_prompt=long.prompt_tokens,
-                        at_least=long.at_least,
-                        place=long.place,
-                        trims=asked.trim_word,
-                        trimmed=asked.trims,
-                    )
-                self._supervisor.submit_again(ticket, submit)
-            return Turn(
-                model=self.model,
-                fingerprint=engine.fingerprint,
-                dropped_messages=n_dropped,
-                clamped=self._clamped(asked, limit, event.longest or event.prompt_tokens),
-                ignored=ignored,
-                relaxed=event.relaxed,
-                began=caller.arrived,
-                ticket=ticket,
-                n=submit.n_choices,
-                offer=asked.offer,
-                syntax=syntax,
-                bound=submit.grammar is not None,
-                prompt_tokens=event.prompt_tokens,
-                progress=asked.progress,
-            )
-        except BaseException:
-            ticket.cancel()
-            raise
+        self._supervisor.submit(submit, ticket=ticket)
+        while not isinstance(event := self._waiting.first(ticket, caller), Admitted):
+            long = _expected(event, TooLong)
+            excess = excess_messages(kept, long, n_context) if asked.trims else 0
+            cut = drop_oldest(kept, excess)
+            if cut != kept:
+                n_dropped += len(kept) - len(cut)
+                kept = cut
+                submit = msgspec.structs.replace(submit, segments=segments(kept))
+            elif submit.room > 1:  # rather a short answer than none
+                submit = msgspec.structs.replace(submit, room=1)
+            else:
+                raise ContextExceededError(
+                    n_context=n_context,
+                    n_prompt=long.prompt_tokens,
+                    at_least=long.at_least,
+                    place=long.place,
+                    trims=asked.trim_word,
+                    trimmed=asked.trims,
+                )
+            self._supervisor.submit_again(ticket, submit)
+        return Turn(
+            model=self.model,
+            fingerprint=engine.fingerprint,
+            dropped_messages=n_dropped,
+            clamped=self._clamped(asked, limit, event.longest or event.prompt_tokens),
+            ignored=ignored,
+            relaxed=event.relaxed,
+            began=caller.arrived,
+            ticket=ticket,
+            n=submit.n_choices,
+            offer=asked.offer,
+            syntax=syntax,
+            bound=submit.grammar is not None,
+            prompt_tokens=event.prompt_tokens,
+            progress=asked.progress,
+        )
 
     def pieces(self, turn: Turn, caller: Caller) -> Iterator[Piece | Progress | None]:
         """Yields the pieces of the answer as they come; None when nothing came for a short while.
@@ -184,9 +188,9 @@ class Chat:
         grace = FIRST_GRACE_S
         try:
             while turn.finished is None:
-                event = self._next(turn.ticket, caller, grace)
+                event = self._waiting.next(turn.ticket, caller, grace)
                 if event is None:
-                    yield self._waiting(turn)
+                    yield self._moved(turn)
                     continue
                 if isinstance(event, Prefilled):
                     yield Progress(
@@ -223,7 +227,7 @@ class Chat:
             if turn.finished is None:
                 turn.ticket.cancel()
 
-    def _waiting(self, turn: Turn) -> Progress | None:
+    def _moved(self, turn: Turn) -> Progress | None:
         """Returns a request's place in the queue, where it wants to know and has moved."""
         place = self._supervisor.queue_place(turn.ticket) if turn.progress else None
         if place is None or place == turn.queue_place:
@@ -241,19 +245,29 @@ class Chat:
 
     def prompt(self, asked: Generation, caller: Caller) -> list[Segment]:
         """Returns a request's prompt, markers included. Raises ServiceError."""
-        prompt_format = self._supervisor.engine().prompt_format
+        prompt_format = self._prompt_format(caller)
         return self._renderer(prompt_format, asked, caller.scope)(asked.messages)
 
-    def unknown_arguments(self, asked: Generation) -> list[str]:
+    def unknown_arguments(self, asked: Generation, caller: Caller) -> list[str]:
         """Returns, and logs, the places of arguments that the model's template does not have.
         Raises ServiceError."""
-        template = template_of(self._supervisor.engine().prompt_format)
+        return self._unknown_arguments(asked, self._prompt_format(caller))
+
+    def _unknown_arguments(self, asked: Generation, prompt_format: PromptFormat) -> list[str]:
+        template = template_of(prompt_format)
         unknown = unknown_arguments(template, asked, strict=self._config.strict == "on")
         self.tell_ignored(unknown)
         return unknown
 
+    def _prompt_format(self, caller: Caller) -> PromptFormat:
+        """Returns the model's, once the engine is awake. Raises ServiceError."""
+        with self._waiting.place(caller, self._enter(caller)) as place:
+            found = self._supervisor.engine().prompt_format
+        place.cancel()
+        return found
+
     def _tokenized(self, segments: list[Segment], caller: Caller) -> Tokenized:
-        command = Tokenize(0, segments, self._deadline(caller))
+        command = Tokenize(0, segments, self._waiting.deadline(caller))
         return _expected(self._ask(command, caller), Tokenized)
 
     def detokenize(self, tokens: list[int], caller: Caller) -> str:
@@ -323,63 +337,13 @@ class Chat:
 
         return rendered
 
+    def _enter(self, caller: Caller) -> Ticket:
+        return self._supervisor.enter(client=caller.client)
+
     def _ask(self, command: Tokenize | Detokenize, caller: Caller) -> RequestEvent:
-        ticket = self._supervisor.submit(command, client=caller.client)
-        try:
-            return self._first_event(ticket, caller)
-        except BaseException:
-            ticket.cancel()
-            raise
-
-    def _first_event(self, ticket: Ticket, caller: Caller) -> RequestEvent:
-        if self._left(caller, FIRST_GRACE_S) <= 0:  # after many tries, each of them short
-            raise self._timed_out(caller)
-        event = None
-        while event is None:
-            event = self._next(ticket, caller, FIRST_GRACE_S)
-        return event
-
-    def _left(self, caller: Caller, grace: float) -> float:
-        """Returns the seconds left to wait for the engine. The engine keeps the deadline itself,
-        and has `grace` seconds more to report it."""
-        return self._deadline(caller) + grace - time.monotonic()
-
-    def _time(self, caller: Caller) -> TimeLimit:
-        return caller.time or TimeLimit(self._config.timeout)
-
-    def _deadline(self, caller: Caller) -> float:
-        """Returns when a request must have ended, as time.monotonic() has it."""
-        return caller.arrived + self._time(caller).seconds
-
-    def _timed_out(self, caller: Caller) -> TimedOutError:
-        limit = self._time(caller)
-        return TimedOutError(limit.seconds, limit.setting)
-
-    def _next(self, ticket: Ticket, caller: Caller, grace: float) -> RequestEvent | None:
-        """Returns the next event, or None after a short while. Raises errors that the engine
-        reports, TimedOutError and ClientGoneError."""
-        left = self._left(caller, grace)
-        event = ticket.next(max(0.0, min(POLL_S, left)))
-        if caller.gone():
-            raise ClientGoneError
-        if event is None:
-            if left <= POLL_S:
-                raise self._timed_out(caller)
-            return None
-        if isinstance(event, Refused):
-            raise InvalidRequestError(event.message, event.param)
-        if isinstance(event, RequestFailed):
-            if event.code == "timeout":
-                raise self._timed_out(caller)
-            if event.code == SCHEMA_TOO_COMPLEX:
-                raise InvalidRequestError(
-                    f"The schema is too complex to be followed: {event.message}.",
-                    code=event.code,
-                )
-            raise EngineFailedError(
-                f"The model failed on this request: {event.message}.", code=event.code
-            )
-        return event
+        with self._waiting.place(caller, self._enter(caller)) as ticket:
+            self._supervisor.submit(command, ticket=ticket)
+            return self._waiting.first(ticket, caller)
 
 
 def _expected(event: RequestEvent, kind: type[_Event]) -> _Event:

@@ -58,3 +58,8 @@ class Generation:
     trim_word: str = "trim"
     template_arguments: Mapping[str, object] = field(default_factory=dict)
     ignored: Sequence[str] = ()
+
+    @property
+    def n_choices(self) -> int:
+        """Number of answers to all prompts together."""
+        return self.n * max(1, len(self.prompts))

@@ -92,7 +92,7 @@ def _health(client: LLMClient, options: argparse.Namespace) -> int:
         text = value if isinstance(value, str) else json.dumps(value)
         print(f"{harmless(name)}: {harmless(text)}")
     sys.stdout.flush()
-    return 0 if health.get("state") == "ready" else 1
+    return 0 if health.get("status") == "ok" else 1
 
 
 def _conversation(client: LLMClient, options: argparse.Namespace) -> Conversation:
@@ -112,6 +112,8 @@ def _greeting(client: LLMClient) -> str:
     name = os.path.basename(str(health.get("model_path", ""))).removesuffix(".gguf")
     if state == "ready":
         return f"{name} is ready; /help shows the commands"
+    if state == "sleeping":
+        return f"{name} sleeps, and the first question wakes it; /help shows the commands"
     progress = health.get("progress")
     so_far = f" ({progress:.0%})" if isinstance(progress, float) else ""
     reason = f": {health['reason']}" if health.get("reason") else ""

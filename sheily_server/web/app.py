@@ -20,7 +20,7 @@ from werkzeug.wrappers import Request, Response
 from .. import logs, metrics
 from ..api.dialect import Dialect
 from ..api.jobs import Jobs
-from ..api.route import Follow, Route, Service, Stream, event
+from ..api.route import Follow, Route, Service, Stream, Waking
 from ..api.routes import ROUTES, dialect_of, open_paths, served
 from ..api.users import user_of
 from ..backend.preflight import BACKGROUND, LARGE_BODIES
@@ -42,6 +42,8 @@ from .peers import Peers, Sender
 log = logging.getLogger(__name__)
 
 KEEP_ALIVE_S = 10.0
+WAKING_S = 0.2
+"""Seconds after which a stream that waits for the engine to wake looks whether it is wanted."""
 MAX_BODY_BYTES = 4 * 1024 * 1024
 SMALL_BODY_BYTES = 64 * 1024
 """A body of this size is never refused because of the others, and is looked into at once."""
@@ -210,12 +212,12 @@ class App:
         header = partial(_header, request)
         asked = _Asked(caller, arguments, request.args.to_dict(), read, hold, header)
         reply = route.handle(self._service, asked)
-        if isinstance(reply, Stream | Follow):
+        if isinstance(reply, Stream | Waking | Follow):
             response = _stream_response(self._events(route, reply, asked.caller, request_id))
             held.callback(reply.close)
             if isinstance(reply, Follow):
                 response.headers.update(reply.headers)
-            else:  # in case nobody asks for the first event
+            elif isinstance(reply, Stream):  # in case nobody asks for the first event
                 held.callback(reply.turn.ticket.cancel)
             return response
         if reply.turn is not None:
@@ -284,18 +286,16 @@ class App:
         return digest(self._guard.scope(sender.keys)), digest(peer)
 
     def _events(
-        self, route: Route, reply: Stream | Follow, caller: Caller, request_id: str
+        self, route: Route, reply: Stream | Waking | Follow, caller: Caller, request_id: str
     ) -> Iterator[bytes]:
         """Yields the events of an answer as they come, and keep-alive comments while none come. An
         error is the last event."""
         dialect = route.dialect
-        turn = reply.turn if isinstance(reply, Stream) else None
-        written = reply.events.error if isinstance(reply, Stream) else event
         outcome: Outcome = "error"
         status, detail = 500, "internal_error"
         try:
             last_sent = time.monotonic()
-            for part in self._parts(reply, caller) if isinstance(reply, Stream) else reply.events:
+            for part in self._parts(reply, caller, dialect):
                 if part is not None:
                     yield part
                     last_sent = time.monotonic()
@@ -309,20 +309,33 @@ class App:
         except ServiceError as error:
             status, outcome = errors.kind(error)
             detail = _name(error)
-            yield written(errors.body(error, dialect, request_id))
+            yield reply.error(errors.body(error, dialect, request_id))
         except (ClientGoneError, GeneratorExit):  # the latter is thrown at any yield
             outcome, status, detail = "client_gone", 499, "client gone"
         except Exception:
             log.exception("%s failed", request_id)
-            yield written(errors.body(_internal_error(request_id), dialect, request_id))
+            yield reply.error(errors.body(_internal_error(request_id), dialect, request_id))
         finally:
+            turn = reply.turn
             if turn is not None and turn.finished is None:
                 turn.ticket.cancel()
             self._metrics.request(route.path, outcome)
             _log_request(request_id, status, turn, detail)
 
-    def _parts(self, stream: Stream, caller: Caller) -> Iterator[bytes | None]:
+    def _parts(
+        self, reply: Stream | Waking | Follow, caller: Caller, dialect: Dialect
+    ) -> Iterator[bytes | None]:
         """Yields the events of a turn, and None when nothing came for a short while."""
+        if isinstance(reply, Follow):
+            yield from reply.events
+            return
+        if isinstance(reply, Waking):
+            yield dialect.keep_alive
+            while not self._chat.is_awake(reply.ticket, caller, WAKING_S):
+                yield None
+            stream = reply.begun = reply.begin()
+        else:
+            stream = reply
         yield from stream.events.first()
         for piece in self._chat.pieces(stream.turn, caller):
             if piece is None:

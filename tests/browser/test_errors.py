@@ -95,6 +95,31 @@ def test_a_model_that_is_being_loaded_is_waited_for(
     dashboard.wait_for_text("#state-text", "Ready")
 
 
+@pytest.mark.parametrize(
+    ("language", "asleep", "waking"),
+    [
+        ("en-GB", "Asleep; a question wakes it", "Waking 42 %"),
+        ("es-ES", "En reposo; una pregunta lo despierta", "Despertando 42 %"),
+    ],
+)
+def test_a_model_that_sleeps_is_fine(
+    open_dashboard: OpenDashboard, llm: ScriptedLlm, language: str, asleep: str, waking: str
+) -> None:
+    llm.health |= {"state": "sleeping", "progress": None}
+    dashboard = open_dashboard(llm.url, locale=language)
+    dashboard.wait_for_text("#state-text", asleep)
+    colour = "getComputedStyle(document.querySelector('.state')).color"
+    calm = dashboard.page.evaluate(colour)
+    assert dashboard.page.locator("#reason, .notice.bad").count() == 0
+    llm.health |= {"state": "waking", "progress": 0.42}
+    dashboard.asked_and_answered("Hello?")
+    assert dashboard.answer() == "Hello."
+    dashboard.wait_for_text("#state-text", waking)
+    llm.health |= {"state": "ready", "progress": None}
+    dashboard.wait_for_state("ready")
+    assert dashboard.page.evaluate(colour) == calm
+
+
 def test_what_it_waits_for_is_said(open_dashboard: OpenDashboard, llm: ScriptedLlm) -> None:
     places: list[dict[str, Any]] = [
         {"queue_place": place, "total": 90, "cache": 0, "processed": 0} for place in (3, 1)

@@ -136,7 +136,7 @@ def test_each_outcome(serve: Serve, monkeypatch: pytest.MonkeyPatch, stream: boo
     ):
         server.complete(text, stream=stream, **fields)
     with monkeypatch.context() as hurry:
-        hurry.setattr(server.app._chat, "_config", replace(server.config, timeout=0.1))
+        hurry.setattr(server.app._chat._waiting, "_config", replace(server.config, timeout=0.1))
         server.complete("hang-late", stream=stream)
     server.complete("crash", stream=stream)
     found = scrape(server)

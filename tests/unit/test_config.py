@@ -62,6 +62,7 @@ EXAMPLES = {
     "cors_origins": ("http://localhost:3000, *", ("http://localhost:3000", "*")),
     "hang_timeout": ("7.5", 7.5),
     "drain_timeout": ("1e3", 1000.0),
+    "idle_unload": ("900", 900.0),
     "allowed_hosts": (
         "llm, Example.org:80,[2001:db8::1]",
         ("llm", "Example.org:80", "[2001:db8::1]"),
@@ -125,6 +126,7 @@ REFUSED = {
     ],
     "hang_timeout": ["", "0", "soon", "0.4", "1.999", "86401"],
     "drain_timeout": ["", "-1", "soon"],
+    "idle_unload": ["", "-1", "soon", "nan", "604801"],
     "trusted_proxies": [
         "proxy.example.org",
         "10.0.0.1, 10.0.0.1:80",

@@ -36,7 +36,7 @@ PACKAGE = ROOT / "sheily_server"
 
 # In which file how many threads are begun, and which test has the end of each.
 THREADS = {
-    "__main__.py": (2, "tests/server/test_main.py; drain: here"),
+    "__main__.py": (3, "tests/server/test_main.py; drain: here; signals: it does not end"),
     "api/jobs.py": (1, "tests/unit/api/test_jobs.py"),
     "backend/outbox.py": (1, "test_outbox.py"),
     "backend/process.py": (2, "test_supervisor.py"),

@@ -1,6 +1,7 @@
 // Asks for the server's health, often while something is to be seen; knows nothing of the page.
 
 const POLL_MS = { busy: 1_000, ready: 5_000 };
+const FINE = new Set(["ready", "sleeping"]);
 
 /** Keeps `signal` at what the server says of itself, while the page is seen; returns a function
  * that asks at once. */
@@ -17,7 +18,7 @@ export function followHealth(signal, fetchHealth, isBusy) {
     signal.value =
       found.state === "offline" ? { ...signal.value, progress: null, ...found } : found;
     if (document.hidden) return;
-    const quiet = found.state === "ready" && !isBusy() && !found.active_requests;
+    const quiet = FINE.has(found.state) && !isBusy() && !found.active_requests;
     timer = setTimeout(poll, quiet ? POLL_MS.ready : POLL_MS.busy);
   }
 

@@ -12,6 +12,8 @@ export const WORDS = {
     states: {
       loading: "Loading the model",
       ready: "Ready",
+      sleeping: "Asleep",
+      waking: "Waking",
       restarting: "Restarting",
       draining: "Shutting down",
       failed: "The model failed",
@@ -89,6 +91,8 @@ export const WORDS = {
     states: {
       loading: "Cargando el modelo",
       ready: "Listo",
+      sleeping: "En reposo",
+      waking: "Despertando",
       restarting: "Reiniciando",
       draining: "Apagándose",
       failed: "El modelo ha fallado",

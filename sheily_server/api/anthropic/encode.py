@@ -51,6 +51,11 @@ def whole(turn: Turn, pieces: Sequence[Piece]) -> answer.MessageAnswer:
     )
 
 
+def error(problem: bytes) -> bytes:
+    """Writes an error as an event, after which nothing follows."""
+    return event(problem, "error")
+
+
 class Events:
     """Writes a stream's events in Anthropic's order: the start of the message, its blocks with a
     start, deltas and a stop each, and how it ended."""
@@ -107,7 +112,7 @@ class Events:
         yield _event(answer.MessageStop())
 
     def error(self, problem: bytes) -> bytes:
-        return event(problem, "error")
+        return error(problem)
 
     def _part(self, part: CallPart) -> Iterator[bytes]:
         if part.name is not None:

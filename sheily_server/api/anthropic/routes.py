@@ -3,10 +3,23 @@ Anthropic's format."""
 
 from __future__ import annotations
 
+from ...backend.tickets import Ticket
+from ...chat.turn import Turn
 from ...errors import ServiceError
 from ..openai_chat.answer import Extension
 from ..openai_chat.routes import CITY, HELLO
-from ..route import WORK, Asked, Route, Service, Stream, Whole, collect, whole
+from ..route import (
+    WORK,
+    Asked,
+    Route,
+    Service,
+    Stream,
+    Waking,
+    Whole,
+    collect,
+    streamed,
+    whole,
+)
 from . import answer, decode, encode
 from . import protocol as wire
 from .conversation import conversation
@@ -15,18 +28,26 @@ from .dialect import ANTHROPIC
 WEATHER = {"name": "weather", "description": "The weather in a city.", "input_schema": CITY}
 
 
-def messages(service: Service, asked: Asked) -> Whole | Stream:
+def messages(service: Service, asked: Asked) -> Whole | Stream | Waking:
     found = asked.read(service.reads(decode.read))
     request = found.request
     service.chat.check_model(request.model)
     talk = conversation(request.system, request.messages)
     wanted = decode.generation(found, talk, service.config.max_history)
-    try:
-        turn = service.chat.begin(wanted, asked.caller)
-    except ServiceError as error:
-        raise decode.reworded(error, talk.place) from None
-    if request.stream:
+
+    def begin(ticket: Ticket | None = None) -> Turn:
+        try:
+            return service.chat.begin(wanted, asked.caller, ticket)
+        except ServiceError as error:
+            raise decode.reworded(error, talk.place) from None
+
+    def stream(ticket: Ticket) -> Stream:
+        turn = begin(ticket)
         return Stream(turn, encode.Events(turn))
+
+    if request.stream:
+        return streamed(service, asked, wanted, stream, encode.error)
+    turn = begin()
     return whole(encode.whole(turn, collect(service, turn, asked.caller)), turn)
 
 

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from ...backend.tickets import Ticket
 from ...errors import InvalidRequestError
-from ..route import WORK, Asked, Route, Service, Stream, Whole, collect, whole
+from ..route import (
+    WORK,
+    Asked,
+    Route,
+    Service,
+    Stream,
+    Waking,
+    Whole,
+    collect,
+    streamed,
+    whole,
+)
 from . import decode, encode
 from . import protocol as wire
 
 
-def completions(service: Service, asked: Asked) -> Whole | Stream:
+def completions(service: Service, asked: Asked) -> Whole | Stream | Waking:
     found = asked.read(service.reads(decode.read))
     request = found.request
     service.chat.check_model(request.model)
@@ -25,11 +37,16 @@ def completions(service: Service, asked: Asked) -> Whole | Stream:
     wanted = decode.generation(found)
     request = replace(request, prompt="", logit_bias=None)
     del found  # prompts and a bias of a whole vocabulary are large, and the request may wait
-    turn = service.chat.begin(wanted, asked.caller)
     logprobs = request.logprobs is not None
-    if request.stream:
-        include_usage = bool(request.stream_options and request.stream_options.include_usage)
+    include_usage = bool(request.stream_options and request.stream_options.include_usage)
+
+    def begin(ticket: Ticket) -> Stream:
+        turn = service.chat.begin(wanted, asked.caller, ticket)
         return Stream(turn, encode.Chunks(turn, include_usage, logprobs))
+
+    if request.stream:
+        return streamed(service, asked, wanted, begin)
+    turn = service.chat.begin(wanted, asked.caller)
     pieces = collect(service, turn, asked.caller)
     return whole(encode.whole(turn, pieces, n=n, best_of=best_of, logprobs=logprobs), turn)
 

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from ..route import WORK, Asked, Route, Service, Stream, Whole, collect, whole
+from ...backend.tickets import Ticket
+from ..route import (
+    WORK,
+    Asked,
+    Route,
+    Service,
+    Stream,
+    Waking,
+    Whole,
+    collect,
+    streamed,
+    whole,
+)
 from . import answer, decode, encode
 from . import protocol as wire
 
@@ -21,17 +33,18 @@ WEATHER = {
 }
 
 
-def completions(service: Service, asked: Asked) -> Whole | Stream:
+def completions(service: Service, asked: Asked) -> Whole | Stream | Waking:
     found = asked.read(service.reads(decode.read))
     request = found.request
     service.chat.check_model(request.model)
     wanted = decode.generation(found, service.config.max_history)
     request = replace(request, logit_bias=None)
     del found  # a bias of a whole vocabulary is large, and the request may wait
-    turn = service.chat.begin(wanted, asked.caller)
     logprobs = request.wanted_logprobs() is not None
-    if request.stream:
-        include_usage = bool(request.stream_options and request.stream_options.include_usage)
+    include_usage = bool(request.stream_options and request.stream_options.include_usage)
+
+    def begin(ticket: Ticket) -> Stream:
+        turn = service.chat.begin(wanted, asked.caller, ticket)
         chunks = encode.Chunks(
             turn,
             include_usage=include_usage,
@@ -39,6 +52,10 @@ def completions(service: Service, asked: Asked) -> Whole | Stream:
             timed=bool(request.timings_per_token),
         )
         return Stream(turn, chunks)
+
+    if request.stream:
+        return streamed(service, asked, wanted, begin)
+    turn = service.chat.begin(wanted, asked.caller)
     pieces = collect(service, turn, asked.caller)
     return whole(encode.whole(turn, pieces, logprobs), turn)
 

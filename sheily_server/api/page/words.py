@@ -11,6 +11,8 @@ STATES: Mapping[Language, Mapping[str, str]] = {
     "en": {
         "loading": "Loading the model",
         "ready": "Ready",
+        "sleeping": "Asleep; the next request loads the model",
+        "waking": "Waking: loading the model",
         "restarting": "Restarting",
         "draining": "Stopping",
         "failed": "No model to answer with",
@@ -19,6 +21,8 @@ STATES: Mapping[Language, Mapping[str, str]] = {
     "es": {
         "loading": "Cargando el modelo",
         "ready": "Listo",
+        "sleeping": "En reposo; la próxima petición carga el modelo",
+        "waking": "Despertando: cargando el modelo",
         "restarting": "Reiniciando",
         "draining": "Apagándose",
         "failed": "No hay modelo con el que responder",

@@ -8,11 +8,25 @@ from typing import Any
 
 import msgspec
 
+from ...backend.tickets import Ticket
+from ...chat.turn import Turn
 from ...errors import InvalidRequestError, ServiceError, UnknownResponseError
 from ...store.base import Record
 from ..body import QueryReader, Read
 from ..openai_chat.routes import CITY
-from ..route import WORK, Asked, Follow, Reply, Route, Service, Stream, Whole, collect, whole
+from ..route import (
+    WORK,
+    Asked,
+    Follow,
+    Reply,
+    Route,
+    Service,
+    Stream,
+    Whole,
+    collect,
+    streamed,
+    whole,
+)
 from . import answer, background, decode, encode, kept, once, work
 from . import protocol as wire
 from .dialect import RESPONSES
@@ -41,21 +55,30 @@ def create(service: Service, asked: Asked) -> Reply:
     made = work.begin(service, found, asked.caller.scope, asked.hold)
     stream = bool(request.stream)
     del found, request  # a bias of a whole vocabulary is large, and the request may wait
-    try:
-        turn = service.chat.begin(made.generation, asked.caller)
-    except ServiceError as error:
-        made.place(error)
-        raise
-    live = work.Live(made, turn)
-    if made.keeper.wanted:
-        service.jobs.add(made.job)
 
-    def close() -> None:
-        live.close()
-        service.jobs.forget(made.job)
+    def begin(ticket: Ticket | None = None) -> tuple[Turn, work.Live, Callable[[], None]]:
+        try:
+            turn = service.chat.begin(made.generation, asked.caller, ticket)
+        except ServiceError as error:
+            made.place(error)
+            raise
+        live = work.Live(made, turn)
+        if made.keeper.wanted:
+            service.jobs.add(made.job)
+
+        def close() -> None:
+            live.close()
+            service.jobs.forget(made.job)
+
+        return turn, live, close
+
+    def streams(ticket: Ticket) -> Stream:
+        turn, live, close = begin(ticket)
+        return Stream(turn, live, close=close)
 
     if stream:
-        return Stream(turn, live, close=close)
+        return streamed(service, asked, made.generation, streams, work.error)
+    turn, live, close = begin()
     try:
         return whole(live.whole(collect(service, turn, asked.caller)), turn)
     except ServiceError as error:

@@ -157,6 +157,15 @@ class Live:
             self._keeper.end(self._writer.response("cancelled"))
 
 
+def error(problem: bytes) -> bytes:
+    """Writes an error in a stream whose response was not begun."""
+    found = msgspec.json.decode(problem)["error"]
+    message, code, param = (found[name] for name in ("message", "code", "param"))
+    return _sse(
+        answer.ResponseStreamError(sequence_number=0, message=message, code=code, param=param)
+    )
+
+
 def _sse(found: answer.Event) -> bytes:
     """Writes an event of ours as a server-sent one."""
     return named(msgspec.json.encode(found))

@@ -13,12 +13,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any
 
-import msgspec
 import pytest
 
 from sheily_server.backend import deaths, preflight
@@ -30,16 +27,14 @@ from sheily_server.backend.tickets import Ticket
 from sheily_server.config import Config
 from sheily_server.errors import ServiceError
 from sheily_server.protocol.channel import Channel
-from sheily_server.protocol.commands import Detokenize, Sampling, Segment, Submit, Tokenize
+from sheily_server.protocol.commands import Detokenize, Sampling, Segment, Tokenize
 from sheily_server.protocol.events import (
-    LAST_EVENTS,
     Admitted,
     ChoiceFinished,
     Detokenized,
     Event,
     Finished,
     Refused,
-    RequestEvent,
     Text,
     Tokenized,
     TooLong,
@@ -47,124 +42,21 @@ from sheily_server.protocol.events import (
 from sheily_server.protocol.frames import MAX_FRAME_BYTES
 from sheily_server.shell import to_a_model
 from sheily_server.web.errors import kind
-from tests.support import fake_engine
 from tests.support.models import EMPTY_GGUF
+from tests.support.supervising import (
+    Bench,
+    alive,
+    error_of,
+    events,
+    in_flight,
+    refused,
+    request,
+    wait_for,
+    wait_for_restart,
+)
 from tests.support.waiting import WAIT, until
 
 CULPRIT = "request_crashes_engine"
-
-
-class Bench:
-    """Supervisors over fake engines, and what these wrote into their log."""
-
-    def __init__(self, folder: Path) -> None:
-        self.model = folder / "fake.gguf"
-        self.model.write_bytes(EMPTY_GGUF)
-        self.log = folder / "engine.log"
-        self.gate = folder / "gate"
-        self.config = Config(model_path=self.model, parallel=2, queue=1, context_size=128)
-        self.loads: list[float] = []
-        self.show: Callable[[float], None] = self.loads.append
-        self._started: list[Supervisor] = []
-
-    def command(self, *arguments: str) -> list[str]:
-        return [*fake_engine.COMMAND, "--log", str(self.log), *arguments]
-
-    def start(self, *arguments: str, **settings: Any) -> Supervisor:
-        return self.start_command(self.command(*arguments), **settings)
-
-    def start_command(self, command: list[str], **settings: Any) -> Supervisor:
-        config = replace(self.config, **settings)
-        supervisor = Supervisor(config, self.show, command)
-        supervisor.start()
-        self._started.append(supervisor)
-        return supervisor
-
-    def ready(self, *arguments: str, **settings: Any) -> Supervisor:
-        supervisor = self.start(*arguments, **settings)
-        wait_for(supervisor, "ready")
-        return supervisor
-
-    def lines(self) -> list[str]:
-        return self.log.read_text().splitlines() if self.log.exists() else []
-
-    def logged(self, beginning: str) -> list[str]:
-        """The log's lines that begin so, once there is one."""
-        return list(until(lambda: [x for x in self.lines() if x.startswith(beginning)]))
-
-    def pids(self) -> list[int]:
-        """The engines that were started, in order."""
-        return [int(line.split()[1]) for line in self.logged("start ")]
-
-    def stop(self) -> None:
-        for supervisor in self._started:
-            supervisor.stop()
-
-
-@pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Bench]:
-    monkeypatch.setattr(deaths, "BACKOFF_S", (0.001,) * 5)
-    bench = Bench(tmp_path)
-    yield bench
-    bench.stop()
-
-
-def wait_for(supervisor: Supervisor, state: str) -> None:
-    until(lambda: supervisor.health().state == state)
-
-
-def in_flight(supervisor: Supervisor) -> int:
-    health = supervisor.health()
-    return health.running + health.queued
-
-
-def wait_for_restart(supervisor: Supervisor, count: int) -> None:
-    until(lambda: supervisor.health().restarts == count)
-    wait_for(supervisor, "ready")
-
-
-def request(text: str, **fields: Any) -> Submit:
-    segments = [Segment("<|im_start|>", True), Segment(f"user\n{text}", False)]
-    plain = Submit(
-        id=0,
-        segments=segments,
-        sampling=Sampling(),
-        max_tokens=64,
-        stop=[],
-        deadline=100.0,
-    )
-    return msgspec.structs.replace(plain, **fields)
-
-
-def events(ticket: Ticket) -> list[RequestEvent]:
-    """All of a ticket's events, to its last."""
-    found: list[RequestEvent] = []
-    while not found or not isinstance(found[-1], LAST_EVENTS):
-        found.append(cast(RequestEvent, until(lambda: ticket.next(0.01))))
-    return found
-
-
-def error_of(ticket: Ticket) -> ServiceError:
-    with pytest.raises(ServiceError) as caught:
-        events(ticket)
-    return caught.value
-
-
-def refused(supervisor: Supervisor) -> ServiceError:
-    with pytest.raises(ServiceError) as caught:
-        supervisor.submit(request("hi"))
-    with pytest.raises(ServiceError):
-        supervisor.engine()
-    return caught.value
-
-
-def alive(pid: int) -> bool:
-    """Whether a process runs; a zombie does not."""
-    try:
-        os.kill(pid, 0)
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (ProcessLookupError, FileNotFoundError):
-        return False
 
 
 def test_the_model_loads_and_a_request_is_answered(bench: Bench) -> None:
@@ -573,7 +465,7 @@ def test_an_error_nobody_expects_is_a_state_with_its_reason(
     waiting = supervisor.submit(request("hang"))
     (pid,) = bench.pids()
 
-    def take(event: Event) -> None:
+    def take(event: Event, life: object) -> None:
         raise RuntimeError("no such\x1bluck")
 
     monkeypatch.setattr(supervisor, "_take", take)
@@ -867,7 +759,7 @@ def convict(supervisor: Supervisor, text: str) -> None:
 
 
 def verdict(supervisor: Supervisor, text: str) -> str:
-    suspects = supervisor._suspects
+    suspects = supervisor._traffic._suspects
     return suspects.verdict(suspects.fingerprint(request(text)))
 
 
@@ -993,7 +885,9 @@ def test_a_hang_is_the_fault_of_what_is_there(bench: Bench, order: str) -> None:
 def test_who_waits_until_one_alone_is_gone_is_told_to_come_again(bench: Bench) -> None:
     supervisor = bench.ready(queue=20)
     for _ in range(2):
-        supervisor._suspects.blame([supervisor._suspects.fingerprint(request("abort-cancelled"))])
+        supervisor._traffic._suspects.blame(
+            [supervisor._traffic._suspects.fingerprint(request("abort-cancelled"))]
+        )
     killer = supervisor.submit(request("abort-cancelled"))
     waiting = supervisor.submit(request("hi"))
     assert isinstance(killer.next(WAIT), Admitted)
@@ -1076,7 +970,9 @@ def test_a_suspect_goes_alone_and_a_good_end_clears_it(bench: Bench) -> None:
     supervisor = bench.ready(queue=20)
     suspect_text = "slow 3 0.001"
     for _ in range(2):
-        supervisor._suspects.blame([supervisor._suspects.fingerprint(request(suspect_text))])
+        supervisor._traffic._suspects.blame(
+            [supervisor._traffic._suspects.fingerprint(request(suspect_text))]
+        )
     before = supervisor.submit(request("hang"))
     bench.logged(f"submit {before.id}")
     suspect = supervisor.submit(request(suspect_text))
@@ -1092,7 +988,9 @@ def test_a_suspect_goes_alone_and_a_good_end_clears_it(bench: Bench) -> None:
 def test_a_suspect_that_is_cancelled_stays_one(bench: Bench) -> None:
     supervisor = bench.ready(queue=20)
     for _ in range(2):
-        supervisor._suspects.blame([supervisor._suspects.fingerprint(request("hang-late"))])
+        supervisor._traffic._suspects.blame(
+            [supervisor._traffic._suspects.fingerprint(request("hang-late"))]
+        )
     suspect = supervisor.submit(request("hang-late"))
     until(lambda: isinstance(suspect.next(0.01), Text))
     suspect.cancel()

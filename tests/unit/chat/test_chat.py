@@ -20,7 +20,7 @@ from sheily_server.api.openai_chat import protocol as openai
 from sheily_server.backend import sampling
 from sheily_server.backend.supervisor import Supervisor
 from sheily_server.backend.tickets import Ticket
-from sheily_server.chat import chat
+from sheily_server.chat import chat, waiting
 from sheily_server.chat import grammar as schemas
 from sheily_server.chat.chat import Chat
 from sheily_server.chat.generation import Generation
@@ -114,12 +114,22 @@ class ScriptedSupervisor(Supervisor):
     def engine(self) -> Ready:
         return self._engine_said
 
-    def submit(
-        self, command: Submit | Tokenize | Detokenize, trims: bool = False, client: Client = ()
-    ) -> Ticket:
+    def awake(self) -> bool:
+        return True
+
+    def enter(self, choices: int = 0, trims: bool = False, client: Client = ()) -> Ticket:
         self.clients.append(client)
         self.opened.append(trims)
-        ticket = Ticket(1, self.cancelled.append, trims=trims)
+        return Ticket(1, self.cancelled.append, trims=trims)
+
+    def submit(
+        self,
+        command: Submit | Tokenize | Detokenize,
+        trims: bool = False,
+        client: Client = (),
+        ticket: Ticket | None = None,
+    ) -> Ticket:
+        assert ticket is not None
         self.submit_again(ticket, command)
         return ticket
 
@@ -420,9 +430,7 @@ def test_failures_before_and_after_admission(
 
 def test_a_refused_submit_reaches_the_caller() -> None:
     class Full(ScriptedSupervisor):
-        def submit(
-            self, command: Submit | Tokenize | Detokenize, trims: bool = False, client: Client = ()
-        ) -> Ticket:
+        def enter(self, choices: int = 0, trims: bool = False, client: Client = ()) -> Ticket:
             raise QueueFullError(4, 16, 3)
 
     assert kind(refused(Full([]))).status == 429
@@ -465,7 +473,7 @@ def test_closing_the_pieces_early_frees_the_slot() -> None:
 
 
 def test_waiting_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(chat, "POLL_S", 0.001)
+    monkeypatch.setattr(waiting, "POLL_S", 0.001)
     subject, turn = begin(ScriptedSupervisor([ADMITTED]))
     pieces = subject.pieces(turn, caller())
     assert [next(pieces), next(pieces)] == [None, None]
@@ -489,7 +497,7 @@ def test_an_engine_that_says_nothing_is_waited_for_no_longer_than_the_deadline(
         list(subject.pieces(ask(subject, openai.Options(), [user("hi")], late(0)), late(0)))
     assert (kind(caught.value).status, caught.value.code) == (504, "timeout")
     assert supervisor.cancelled == [1]
-    assert 0 < chat.FIRST_GRACE_S <= 0.25
+    assert 0 < waiting.FIRST_GRACE_S <= 0.25
 
 
 def test_the_engine_has_longer_for_the_end_of_an_answer_that_has_begun(
@@ -775,7 +783,7 @@ def test_trimming_ends_with_the_deadline(monkeypatch: pytest.MonkeyPatch) -> Non
 
     def gone() -> bool:
         """Asked when an event has come: then the time is over."""
-        monkeypatch.setattr(chat, "FIRST_GRACE_S", -CONFIG.timeout)
+        monkeypatch.setattr(waiting, "FIRST_GRACE_S", -CONFIG.timeout)
         return False
 
     error = refused(supervisor, LONG_TALK, gone, truncation="trim")

@@ -54,6 +54,10 @@ def test_lines_of_a_file() -> None:
     ("health", "words"),
     [
         ({"state": "ready", "model_path": "/m/A b.gguf"}, "A b is ready; /help shows the commands"),
+        (
+            {"state": "sleeping", "model_path": "/m/A.gguf"},
+            "A sleeps, and the first question wakes it; /help shows the commands",
+        ),
         ({"state": "loading", "progress": 0.256}, "the server is loading (26%)"),
         ({"state": "failed", "reason": "No file."}, "the server is failed: No file."),
     ],

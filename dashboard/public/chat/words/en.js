@@ -103,6 +103,8 @@ export const EN = {
     unknown: "Asking the server…",
     loading: "Loading the model",
     ready: "Ready",
+    sleeping: "Asleep; a question wakes it",
+    waking: "Waking",
     restarting: "Restarting",
     draining: "Shutting down",
     failed: "The model failed",

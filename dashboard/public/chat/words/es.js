@@ -106,6 +106,8 @@ export const ES = {
     unknown: "Consultando el servidor…",
     loading: "Cargando el modelo",
     ready: "Listo",
+    sleeping: "En reposo; una pregunta lo despierta",
+    waking: "Despertando",
     restarting: "Reiniciando",
     draining: "Apagándose",
     failed: "El modelo ha fallado",
