@@ -28,7 +28,7 @@ MISSES = 50
 """Couples of prompts a round."""
 _PROMPT_TOKENS = 600
 _SIZE = 64
-_KEY_BYTES = 32
+_KEY_BYTES, _MARK_BYTES = 32, 8
 
 
 def measure(model: Path, rounds: int, n_blocks: int, parent: Path) -> Findings:
@@ -74,9 +74,10 @@ def fill(folder: Path, n_blocks: int) -> None:
     for number in range(256):
         (folder / f"{number:02x}").mkdir(mode=0o700)
     for _ in tqdm(range(n_blocks), desc="files", disable=None, leave=False):
-        key = choose.randbytes(_KEY_BYTES).hex()
+        parent, mark = (choose.randbytes(n_bytes).hex() for n_bytes in (_KEY_BYTES, _MARK_BYTES))
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        descriptor = os.open(folder / key[:2] / f"{key}.kv", flags, 0o600)
+        path = folder / parent[:2] / f"{parent}-256-{mark}.kv"
+        descriptor = os.open(path, flags, 0o600)
         os.write(descriptor, content)
         os.close(descriptor)
 

@@ -41,10 +41,10 @@ class Outcome:
 
 
 def conversations(seed: int, number: int) -> list[Messages]:
-    """So many questions: turns of conversations with beginnings of 300 to 1,200 tokens, of which
-    several have the same."""
+    """So many questions: turns of conversations with beginnings of 300 to 1,200 tokens, twelve
+    different ones, which are more than fit into the KV cells."""
     choose = Random(seed)
-    beginnings = [" ".join(choose.choices(WORDS, k=choose.randrange(250, 1100))) for _ in range(4)]
+    beginnings = [" ".join(choose.choices(WORDS, k=choose.randrange(250, 1100))) for _ in range(12)]
     found: list[Messages] = []
     for n in range(number):
         turns = [("user", f"{beginnings[n % len(beginnings)]}. Which word is the {n}th?")]

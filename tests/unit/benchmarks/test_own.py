@@ -62,7 +62,7 @@ def test_a_directory_is_filled_with_names_of_blocks(tmp_path: Path) -> None:
     found = files.inside(tmp_path)
     assert len(found) == 300
     for path in found:
-        assert re.fullmatch(r"[0-9a-f]{64}\.kv", path.name)
+        assert re.fullmatch(r"[0-9a-f]{64}-256-[0-9a-f]{16}\.kv", path.name)
         assert path.parent.name == path.name[:2]
 
 
