@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from . import heap, logs
 from .api.responses.kept import interrupted
+from .backend.cache import open_cache
 from .backend.kernels import check_kernel
 from .backend.supervisor import Supervisor
 from .config import PROGRAM, Config, ConfigError, load, open_doors, unknown_variables
@@ -103,6 +104,7 @@ def _run(config: Config, writer: logs.Writer) -> int:
         log.warning("%s", sentence)
     try:
         check_kernel(config, os.environ)
+        cache = open_cache(config)
         store = open_store(
             config.store,
             days=config.store_days,
@@ -112,7 +114,7 @@ def _run(config: Config, writer: logs.Writer) -> int:
     except (ConfigError, StoreError) as error:
         return _refuse(writer, str(error), 2)
     draws = config.log_format == "text" and os.isatty(logs.STDERR)
-    supervisor = Supervisor(config, LoadBar(writer) if draws else None)
+    supervisor = Supervisor(config, LoadBar(writer) if draws else None, cache=cache)
     try:
         return _serve(config, supervisor, store, writer)
     finally:

@@ -34,6 +34,7 @@ _MOST_NAMED = 5
 
 Switch = Literal["on", "off"]
 SamplingSource = Literal["model", "openai"]
+CacheScope = Literal["all", "key"]
 SWITCH: tuple[str, ...] = get_args(Switch)
 
 
@@ -112,6 +113,10 @@ def _key_file(text: str) -> KeyFile:
 
 def _store(text: str) -> Path:
     return _path(text, "a file for stored responses")
+
+
+def _cache_dir(text: str) -> Path:
+    return _path(text, "a folder for the prefix cache")
 
 
 def _path(text: str, what: str) -> Path:
@@ -336,6 +341,18 @@ class Config:
         _integer(16, 1_048_576),
         f"most MiB of stored responses; default: {STORE_MB}, in memory {STORE_MB_IN_MEMORY}",
     )
+    cache_dir: Path | None = _setting(  # noqa: RUF009
+        None,
+        _cache_dir,
+        "a folder that keeps the prefix cache, which holds conversations; default: in memory alone",
+    )
+    cache_gb: float = _setting(8.0, _number(0.01, 65_536), "most GiB of that folder")
+    cache_scope: CacheScope | None = _setting(  # noqa: RUF009
+        None,
+        OneOf(get_args(CacheScope)),
+        "who shares what prompts have in common: all callers, or those with the same key; default: "
+        "key where several are set",
+    )
     log_format: LogFormat = _setting(  # noqa: RUF009
         "text", OneOf(LOG_FORMATS), "lines of the log: text, or json for one object a line"
     )
@@ -348,6 +365,13 @@ class Config:
     def api_keys(self) -> tuple[str, ...]:
         """All keys, from both settings. Without any, callers need none."""
         return self.api_key + (self.api_key_file.keys if self.api_key_file else ())
+
+    @property
+    def caches_by_key(self) -> bool:
+        """Whether callers with different keys share nothing in the prefix cache."""
+        if self.cache_scope is not None:
+            return self.cache_scope == "key"
+        return len(self.api_keys) > 1
 
     @property
     def store_limit_mb(self) -> int:

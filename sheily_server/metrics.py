@@ -21,7 +21,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from .backend.health import STATES, Health
-from .protocol.events import Finished
+from .protocol.events import Disk, Finished
 from .version import package_version
 
 CONTENT_TYPE = CONTENT_TYPE_LATEST
@@ -112,6 +112,7 @@ class Metrics:
 
         self._prompt_tokens = tokens("prompt", "Prompt tokens of the answers that have ended.")
         self._cached_tokens = tokens("cached", "Prompt tokens found in the prefix cache.")
+        self._disk_tokens = tokens("disk_cached", "Cached tokens that came from the disk tier.")
         self._generated_tokens = tokens("generated", "Tokens of answers that have ended.")
         self._drafted_tokens = tokens("drafted", "Tokens drafted ahead of the model.")
         self._accepted_tokens = tokens("accepted", "Drafted tokens that the model accepted.")
@@ -146,6 +147,7 @@ class Metrics:
             self._timed_out.inc()
         self._prompt_tokens.inc(done.prompt_tokens)
         self._cached_tokens.inc(done.cached_tokens)
+        self._disk_tokens.inc(done.disk_tokens)
         self._generated_tokens.inc(done.completion_tokens)
         self._drafted_tokens.inc(done.drafted_tokens)
         self._accepted_tokens.inc(done.accepted_tokens)
@@ -207,3 +209,20 @@ class _State(Collector):
             ),
         ):
             yield GaugeMetricFamily(f"sheily_{name}", help, value)
+        yield from _of_disk(health.disk)
+
+
+def _of_disk(disk: Disk | None) -> Iterator[Metric]:
+    for name, help, field in (
+        ("bytes", "Bytes that the disk tier of the prefix cache holds.", "used_bytes"),
+        ("files", "Files that the disk tier holds.", "files"),
+    ):
+        yield GaugeMetricFamily(f"sheily_cache_disk_{name}", help, getattr(disk, field, None))
+    for name, help, field in (
+        ("read_tokens", "Tokens read from the disk tier.", "tokens_read"),
+        ("written_files", "Files written to the disk tier.", "files_written"),
+        ("evicted_files", "Files of the disk tier removed for want of room.", "files_evicted"),
+        ("dropped", "Blocks not written to the disk tier for want of time.", "dropped"),
+        ("errors", "Files of the disk tier that could not be used or written.", "errors"),
+    ):
+        yield CounterMetricFamily(f"sheily_cache_disk_{name}", help, getattr(disk, field, None))

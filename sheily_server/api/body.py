@@ -38,8 +38,8 @@ class Reader(Generic[RequestT]):
 
     The fields that the struct does not have are of three kinds. Those in `neutral` would change the
     answer: other values than the listed ones are refused. Those in `effectless` would not: other
-    values are accepted and named. So are all fields that nobody knows. Strictly read, all of them
-    are refused.
+    values are accepted and named; those may be of a field that the struct has, too. So are all
+    fields that nobody knows. Strictly read, all of them are refused.
 
     Make it before threads start: msgspec 0.22 inspects a struct when it first decodes into it, and
     crashes if two threads are the first.
@@ -56,11 +56,9 @@ class Reader(Generic[RequestT]):
         msgspec.json.Decoder(shape)
         self._shape = shape
         self._neutral = neutral
-        self._without_effect = {
-            name: values
-            for name, values in {**neutral, **effectless}.items()
-            if name not in shape.__struct_fields__
-        }
+        self._fields = frozenset(shape.__struct_fields__)
+        others = {name: values for name, values in neutral.items() if name not in self._fields}
+        self._without_effect = {**others, **effectless}
         self._check = check
         self._known = KnownFields(shape)
 
@@ -84,7 +82,7 @@ class Reader(Generic[RequestT]):
         something. Raises InvalidRequestError for what is refused."""
         ignored = []
         for name, values in self._without_effect.items():
-            value = raw.pop(name, None)
+            value = raw.get(name) if name in self._fields else raw.pop(name, None)
             if value is None or _is_one_of(value, values):
                 continue
             if strict or name in self._neutral:

@@ -10,11 +10,24 @@ from msgspec import Meta, Struct
 
 from .. import metrics
 from ..backend.health import SERVES, STATES
+from ..protocol.events import Disk
 from .models import SamplingDefaults, sampling_of
 from .route import Asked, Route, Service, Whole, whole
 
 Fraction = Annotated[float, Meta(ge=0, le=1)]
 State = Annotated[str, Meta(extra_json_schema={"enum": list(STATES)})]
+
+
+class DiskTier(Struct, frozen=True, kw_only=True):
+    """What the disk tier holds, and what it did since the engine began."""
+
+    bytes: int
+    files: int
+    tokens_read: int
+    files_written: int
+    files_evicted: int
+    dropped: int
+    errors: int
 
 
 class Health(Struct, frozen=True, kw_only=True):
@@ -31,7 +44,8 @@ class Health(Struct, frozen=True, kw_only=True):
     only hold a prefix; all three are null without an engine. `store` is where responses are kept:
     in a `file`, or in `memory` until the process ends. `tokens_per_second` is what all answers
     together got in the last five seconds. `sampling` is null until the model's file
-    has been read.
+    has been read. `cache_disk` is the disk tier of the prefix cache, null where there is none or no
+    engine.
     """
 
     status: Literal["ok", "unavailable"]
@@ -54,6 +68,7 @@ class Health(Struct, frozen=True, kw_only=True):
     kv_cells_cached: int | None
     kernel: str | None
     store: Literal["file", "memory"]
+    cache_disk: DiskTier | None
     tokens_per_second: float
     sampling: SamplingDefaults | None
 
@@ -88,10 +103,25 @@ def health(service: Service, asked: Asked) -> Whole:
         kv_cells_cached=found.kv_cells_cached,
         kernel=found.engine.kernel if found.engine else None,
         store="file" if service.store.durable else "memory",
+        cache_disk=_disk(found.disk),
         tokens_per_second=service.metrics.tokens_per_second(),
         sampling=sampling_of(found),
     )
     return Whole(msgspec.json.encode(body), status=200 if found.state in SERVES else 503)
+
+
+def _disk(disk: Disk | None) -> DiskTier | None:
+    if disk is None:
+        return None
+    return DiskTier(
+        bytes=disk.used_bytes,
+        files=disk.files,
+        tokens_read=disk.tokens_read,
+        files_written=disk.files_written,
+        files_evicted=disk.files_evicted,
+        dropped=disk.dropped,
+        errors=disk.errors,
+    )
 
 
 def live(service: Service, asked: Asked) -> Whole:

@@ -42,6 +42,8 @@ def start_of(config: Config) -> Start:
         tuned=config.tuned,
         speculation=config.speculation == "on",
         stream_slowdown=config.stream_slowdown,
+        cache_dir="" if config.cache_dir is None else os.fspath(config.cache_dir),
+        cache_gb=config.cache_gb,
     )
 
 

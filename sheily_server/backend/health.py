@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..protocol.events import Ready
+from ..protocol.events import Disk, Ready
 from .gguf import GGUF
 from .sampling import Defaults
 
@@ -24,7 +24,7 @@ class Health:
     `answers_running` and `answers_queued` count their choices with and without a slot.
     `last_step_age_s` is None before the first step. `kv_cells` counts all KV cells, `kv_cells_used`
     those of running sequences, `kv_cells_cached` those that only hold a prefix; all are None while
-    there is no engine.
+    there is no engine. `disk` is what the prefix cache's disk tier holds, where there is one.
     """
 
     state: str
@@ -41,5 +41,6 @@ class Health:
     kv_cells: int | None = None
     kv_cells_used: int | None = None
     kv_cells_cached: int | None = None
+    disk: Disk | None = None
     answers_running: int = 0
     answers_queued: int = 0

@@ -66,12 +66,14 @@ class EngineProcess:
     """Runs `command` as a child, with its socket's file descriptor number as the last argument.
 
     The child is killed as hung when nothing came from it for `hang_s`, or when it reports that a
-    step or a command has stood still that long.
+    step or a command has stood still that long. When it is told to end, it may take `keeping_s`
+    longer than usual, as it writes what it has to a disk.
     """
 
-    def __init__(self, command: Sequence[str], hang_s: float) -> None:
+    def __init__(self, command: Sequence[str], hang_s: float, keeping_s: float = 0.0) -> None:
         """Raises OSError when the child cannot be started, RuntimeError when a thread cannot."""
         self._hang_s = hang_s
+        self._keeping_s = keeping_s
         self._killed = ""
         self._hung = False
         self._last_words = ""
@@ -134,7 +136,7 @@ class EngineProcess:
         self._over.set()
         self.close()
         try:
-            code = self._process.wait(EXIT_GRACE_S)
+            code = self._process.wait(EXIT_GRACE_S + self._keeping_s)
         except subprocess.TimeoutExpired:
             self._killed = self._killed or "did not leave when its socket was closed: it was killed"
             self._process.kill()

@@ -61,10 +61,10 @@ class Standing:
 
     def health(self, counts: Counts, restarts: int, draining: bool) -> Health:
         engine = self._engine
-        age = used = cached = None
+        age = used = cached = disk = None
         if engine is not None and self._beat is not None:
             at, beat = self._beat
-            used, cached = beat.kv_cells_used, beat.kv_cells_cached
+            used, cached, disk = beat.kv_cells_used, beat.kv_cells_cached, beat.disk
             if beat.idle_s is not None:
                 age = beat.idle_s + time.monotonic() - at
         return Health(
@@ -82,6 +82,7 @@ class Standing:
             kv_cells=None if engine is None else engine.kv_cells,
             kv_cells_used=used,
             kv_cells_cached=cached,
+            disk=disk,
             answers_running=counts.answers_running,
             answers_queued=counts.answers_queued,
         )

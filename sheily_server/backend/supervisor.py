@@ -15,11 +15,13 @@ from .. import heap
 from ..clients import Client
 from ..config import Config
 from ..errors import EngineCrashedError, ModelUnavailableError
+from ..kvstore.owners import owner_of
 from ..logs import escaped
-from ..protocol.commands import Detokenize, Submit, Tokenize
+from ..protocol.commands import Detokenize, Forget, Submit, Tokenize
 from ..protocol.events import Beat, Event, LoadFailed, Loading, Ready
 from . import gguf, preflight, sampling
 from . import process as engine_process
+from .cache import Cache
 from .commands import ready_lines, ready_warnings, start_of
 from .deaths import Deaths
 from .health import Health
@@ -34,6 +36,8 @@ log = logging.getLogger(__name__)
 
 ENGINE_COMMAND = (sys.executable, "-m", "sheily_server.engine")
 _NUMBER = re.compile(r"[\d,.]+")
+KEEPING_S = 8.0
+"""How long the engine may take to write to the disk what it has, when it ends."""
 MOST_REASON = 2000
 """Maximum characters of a reason, which may contain the engine's own words."""
 
@@ -59,7 +63,8 @@ class Supervisor:
     there are.
 
     `on_load` is called on the supervisor's thread with the fraction of the model that is loaded.
-    `command` starts the engine; its socket's file descriptor number is appended.
+    `command` starts the engine; its socket's file descriptor number is appended. `cache` is the
+    prefix cache's folder, if there is one.
     """
 
     def __init__(
@@ -67,10 +72,13 @@ class Supervisor:
         config: Config,
         on_load: Callable[[float], None] | None = None,
         command: Sequence[str] = ENGINE_COMMAND,
+        cache: Cache | None = None,
     ) -> None:
         self._config = config
         self._on_load = on_load
         self._command = command
+        self.cache = cache
+        self._keeping_s = 0.0 if cache is None else KEEPING_S
         self._lock = threading.Lock()
         self._changed = threading.Condition(self._lock)
         """Told when a request wakes the engine, and at the end."""
@@ -114,7 +122,7 @@ class Supervisor:
         if process is not None:
             process.close()
         if self._thread.is_alive():
-            self._thread.join(2 * engine_process.EXIT_GRACE_S + 1.0)
+            self._thread.join(2 * engine_process.EXIT_GRACE_S + self._keeping_s + 1.0)
 
     @property
     def busy(self) -> int:
@@ -167,6 +175,16 @@ class Supervisor:
         """Returns the engine's report on its model. Raises ServiceError when it cannot serve."""
         with self._lock:
             return self._ready()
+
+    def forget(self, answer: str) -> None:
+        """Has erased from the disk what the conversation of an answer alone has, by the answer's
+        id; also while there is no engine."""
+        if self.cache is None:
+            return
+        owner = owner_of(answer)
+        with self._lock:
+            self._traffic.tell(Forget(owner))
+        self.cache.erase(owner)
 
     def submit(
         self,
@@ -277,7 +295,7 @@ class Supervisor:
         """Runs one engine process from start to end; returns how it ended, None if because it had
         nothing to do."""
         try:
-            process = EngineProcess(self._command, self._config.hang_timeout)
+            process = EngineProcess(self._command, self._config.hang_timeout, self._keeping_s)
         except (OSError, RuntimeError) as error:
             return End(f"could not be started: {error}")
         life = Life()

@@ -4,6 +4,7 @@ runs."""
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 import time
@@ -13,7 +14,8 @@ import msgspec
 from ..clients import Client
 from ..config import Config
 from ..errors import RequestCrashesEngineError, ServiceError
-from ..protocol.commands import Detokenize, Submit, Tokenize
+from ..protocol.channel import encode_command
+from ..protocol.commands import Detokenize, Forget, Submit, Tokenize
 from ..protocol.events import (
     LAST_EVENTS,
     Admitted,
@@ -47,6 +49,7 @@ class Traffic:
         self._gate = Gate()
         self._suspects = Suspects()
         self._outbox: Outbox | None = None
+        self._asides = itertools.count(-1, -1)
 
     def carry(self, outbox: Outbox | None) -> None:
         """Sends what comes by this engine's outbox; without one, nothing, and nothing is in an
@@ -80,6 +83,11 @@ class Traffic:
         except BaseException:
             ticket.cancel()
             raise
+
+    def tell(self, command: Forget) -> None:
+        """Sends what is of no request, if there is an engine. Call with the lock held."""
+        if self._outbox is not None:
+            self._outbox.put(next(self._asides), encode_command(command))
 
     def take(self, event: RequestEvent) -> None:
         """Delivers an event of the engine."""

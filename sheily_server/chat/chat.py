@@ -21,9 +21,10 @@ from ..errors import (
     InvalidRequestError,
     UnknownModelError,
 )
+from ..kvstore.owners import owner_of
 from ..logs import escaped
 from ..metrics import Metrics
-from ..protocol.commands import Detokenize, PromptFormat, Segment, Submit, Tokenize
+from ..protocol.commands import CacheUse, Detokenize, PromptFormat, Segment, Submit, Tokenize
 from ..protocol.events import (
     Admitted,
     ChoiceFinished,
@@ -75,7 +76,8 @@ class Chat:
         self._today = today
         self._metrics = metrics or Metrics(supervisor.health)
         self._waiting = Waiting(config, supervisor)
-        self._dates = ConversationDates()
+        cache = supervisor.cache
+        self._dates = ConversationDates(notes=None if cache is None else cache.dates)
         self.model = config.model_path.stem
         self._told: set[str] = set()
 
@@ -105,7 +107,8 @@ class Chat:
         engine = self._supervisor.engine()
         syntax = template_of(engine.prompt_format).calls
         self.tell_ignored(asked.ignored)
-        ignored = [*asked.ignored, *self._unknown_arguments(asked, engine.prompt_format)]
+        unknown = self._unknown_arguments(asked, engine.prompt_format)
+        ignored = [*asked.ignored, *unknown, *self._unkept(asked)]
         scope = caller.scope
         segments = self._renderer(engine.prompt_format, asked, scope)
         kept, n_dropped = asked.messages, 0
@@ -134,6 +137,7 @@ class Chat:
             scope=scope,
             client=list(caller.client),
             progress=asked.progress,
+            cache=self._cache_use(asked, scope),
         )
         n_context = self._config.context_size
         self._supervisor.submit(submit, ticket=ticket)
@@ -311,6 +315,23 @@ class Chat:
         limit = min(limit, self._config.context_size - n_prompt)
         more = asked.max_tokens is not None and asked.max_tokens > limit
         return {asked.max_tokens_place: limit} if more else {}
+
+    def forget(self, answer: str) -> None:
+        """Has what is kept of an answer's conversation alone erased, by the answer's id."""
+        self._supervisor.forget(answer)
+
+    def _cache_use(self, asked: Generation, scope: str) -> CacheUse:
+        """Returns who shares cells with the request, and what may be written of them."""
+        shared = scope if self._config.caches_by_key else ""
+        salt = asked.cache.salt and f"salt {asked.cache.salt}"
+        owner = asked.cache.answer and owner_of(asked.cache.answer)
+        scope = f"{shared}\0{salt}" if salt else shared
+        return CacheUse(scope=scope, disk=asked.cache.disk, owner=owner)
+
+    def _unkept(self, asked: Generation) -> list[str]:
+        """Returns the field that wants the prompt kept for long, where there is no disk for it."""
+        without = asked.cache.lasting and self._config.cache_dir is None
+        return ["prompt_cache_retention"] if without else []
 
     def _renderer(
         self, prompt_format: PromptFormat, asked: Generation, scope: str

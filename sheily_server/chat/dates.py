@@ -8,6 +8,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 
+from ..kvstore.notes import Notes
 from ..templates.base import Message
 
 
@@ -23,10 +24,12 @@ class ConversationDates:
     common opening does not keep its first date for ever.
     """
 
-    def __init__(self, capacity: int = 1024) -> None:
+    def __init__(self, capacity: int = 1024, notes: Notes | None = None) -> None:
+        """`notes` keeps the dates also after this process."""
         if capacity < 1:
             raise ValueError("capacity must be at least 1")
         self._capacity = capacity
+        self._notes = notes
         self._dates: OrderedDict[bytes, datetime.date] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -38,12 +41,23 @@ class ConversationDates:
         key = _key(messages, scope)
         begins = all(message.role in ("system", "user") for message in messages)
         with self._lock:
-            date = today if begins else self._dates.get(key, today)
+            known = self._dates.get(key)
+        date = today if begins else known or self._noted(key) or today
+        if self._notes is not None and date != known:
+            self._notes.put(key, data=date.isoformat().encode())
+        with self._lock:
             self._dates[key] = date
             self._dates.move_to_end(key)
             if len(self._dates) > self._capacity:
                 self._dates.popitem(last=False)
             return date
+
+    def _noted(self, key: bytes) -> datetime.date | None:
+        found = None if self._notes is None else self._notes.get(key)
+        try:
+            return None if found is None else datetime.date.fromisoformat(found.decode())
+        except ValueError:
+            return None
 
 
 def _key(messages: Sequence[Message], scope: str) -> bytes:

@@ -21,6 +21,18 @@ def continuable(messages: Sequence[Message]) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CacheWish:
+    """What a request says of the prefix cache: a `salt`, as only requests with the same one share
+    cells; whether its cells may be kept on `disk`, and whether it asks for that (`lasting`); and
+    the id of the answer whose end takes them along."""
+
+    salt: str = ""
+    disk: bool = True
+    lasting: bool = False
+    answer: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
     """A request for `n` answers to a conversation, or to each of `prompts` in its place.
 
@@ -34,7 +46,8 @@ class Generation:
     `continues` means that the answer goes on with the last message, which is the assistant's.
     `progress` asks for Progress among the pieces. `trim_word` is the value with which a request
     asks for `trims`. `bias_texts` are texts with what is added to the logits of their tokens.
-    `template_arguments` are for the model's template, by name.
+    `template_arguments` are for the model's template, by name. `cache` is what the request says of
+    the prefix cache.
     """
 
     messages: Sequence[Message] = ()
@@ -58,6 +71,7 @@ class Generation:
     trim_word: str = "trim"
     template_arguments: Mapping[str, object] = field(default_factory=dict)
     ignored: Sequence[str] = ()
+    cache: CacheWish = CacheWish()
 
     @property
     def n_choices(self) -> int:

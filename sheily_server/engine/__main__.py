@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import logging
 import os
 import queue
@@ -10,6 +11,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 
 import sheily_native
 from sheily_native import InvalidArgumentError, NativeError, kernels
@@ -23,10 +25,11 @@ from ..protocol.events import LoadFailed, Loading, Ready
 from ..templates.registry import UnknownPromptFormatError
 from ..version import ShowVersion
 from .admission import Admission
+from .disk.opening import notes_in, open_folder, open_tier
 from .fingerprint import fingerprint
 from .grammar.constraint import Grammars
 from .grammar.trials import Trials
-from .inbox import Inbox, answer_to, read_commands
+from .inbox import Inbox, Leave, Woken, answer_to, read_commands
 from .kvcache.answer_ids import AnswerIds
 from .lanes import Lanes
 from .runner import Runner, load_model
@@ -40,6 +43,8 @@ log = logging.getLogger(__name__)
 
 LEAST_LEXER_STATES, MOST_LEXER_STATES, ALL_LEXER_STATES = 2_000, 20_000, 60_000
 """Each state takes 1 to 2 kB."""
+LEAVE_S = 6.0
+"""How long the engine may take to end when the server process is gone."""
 _NATIVE_LOG_LEVELS = {"debug": 4, "info": 2, "warning": 2, "error": 1}
 
 
@@ -108,7 +113,10 @@ def _serve(channel: Channel, start: Start) -> None:
         os._exit(0)
     vitals.heartbeat = runner.heartbeat
     inbox: Inbox = queue.SimpleQueue()
-    answers = AnswerIds(start.parallel * start.context_size)
+    folder = open_folder(start)
+    answers = AnswerIds(
+        start.parallel * start.context_size, None if folder is None else notes_in(folder)
+    )
     trials, grammars = compiling.result()
     admission = Admission(
         tokenizer=tokenizer,
@@ -118,8 +126,21 @@ def _serve(channel: Channel, start: Start) -> None:
         start=start,
         answer=answer_to(channel, inbox),
     )
+    scheduler = Scheduler(
+        n_slots=start.parallel,
+        context_size=start.context_size,
+        n_sequences=runner.n_sequences,
+        chunk=start.chunk,
+        stream_slowdown=start.stream_slowdown,
+    )
+    tier = open_tier(folder, start, runner, scheduler, wake=lambda: inbox.put(Woken()))
+    if tier is not None:
+        vitals.disk, vitals.leave = tier.state, functools.partial(_leave, inbox)
     threading.Thread(
-        target=read_commands, args=(channel, admission, inbox), name="reader", daemon=True
+        target=read_commands,
+        args=(channel, admission, inbox, vitals.leave),
+        name="reader",
+        daemon=True,
     ).start()
     channel.send_events(
         [
@@ -137,13 +158,6 @@ def _serve(channel: Channel, start: Start) -> None:
             )
         ]
     )
-    scheduler = Scheduler(
-        n_slots=start.parallel,
-        context_size=start.context_size,
-        n_sequences=runner.n_sequences,
-        chunk=start.chunk,
-        stream_slowdown=start.stream_slowdown,
-    )
     Engine(
         channel=channel,
         tokenizer=tokenizer,
@@ -153,7 +167,18 @@ def _serve(channel: Channel, start: Start) -> None:
         grammars=grammars,
         inbox=inbox,
         vitals=vitals,
+        root=str.encode if tier is None else tier.root,
+        tier=tier,
     ).run()
+    os._exit(0)
+
+
+def _leave(inbox: Inbox) -> None:
+    """Has the engine thread keep what is to be kept, after which it ends the process. Ends it
+    anyway if that takes too long: the thread may be inside a step that nothing can interrupt."""
+    inbox.put(Leave())
+    time.sleep(LEAVE_S)
+    os._exit(0)
 
 
 def _kernel(wanted: str) -> str | None:

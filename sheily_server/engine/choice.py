@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ..protocol.events import ChoiceFinished, Text, TokenLogprob
+from .kvcache.answer_ids import Note
 from .scheduling.sequence import TokenSequence
 from .text import TextStream
 
@@ -51,6 +52,8 @@ class Choice:
         self.tokens: list[int] = []
         """The tokens taken, including the one that ended the answer."""
         self.drafts = Drafts()
+        self.note: Note | None = None
+        """What is kept of it beside its cells, once it has ended."""
 
     @property
     def text(self) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..protocol.channel import Channel
-from ..protocol.commands import Cancel, Start
+from ..protocol.commands import Cancel, Forget, Start
 from ..protocol.events import RequestEvent
 from .admission import Admission, Job
 from .scheduling.drafts import Index
@@ -29,10 +29,15 @@ class Indexed:
 
 @dataclass(frozen=True, slots=True)
 class Woken:
-    """A mask is ready that the engine had stopped waiting for."""
+    """A mask is ready that the engine had stopped waiting for, or the disk tier has something."""
 
 
-Inbox = queue.SimpleQueue["Job | Cancel | Indexed | Woken"]
+@dataclass(frozen=True, slots=True)
+class Leave:
+    """The server process is gone: the engine writes what is to be kept, and ends."""
+
+
+Inbox = queue.SimpleQueue["Job | Cancel | Forget | Indexed | Woken | Leave"]
 
 
 def answer_to(channel: Channel, inbox: Inbox) -> Callable[[RequestEvent, Job | None], None]:
@@ -47,17 +52,19 @@ def answer_to(channel: Channel, inbox: Inbox) -> Callable[[RequestEvent, Job | N
     return answer
 
 
-def read_commands(channel: Channel, admission: Admission, inbox: Inbox) -> None:
-    """Body of the reader thread. Ends the whole process when the server process closes its end.
-
-    Uses `os._exit`, since the engine thread may be inside a step that nothing can interrupt.
-    """
+def read_commands(
+    channel: Channel, admission: Admission, inbox: Inbox, leave: Callable[[], None]
+) -> None:
+    """Body of the reader thread. Calls `leave` when the server process closes its end."""
     try:
         while True:
             command = channel.receive_command()
             if command is None:
-                os._exit(0)
-            if isinstance(command, Cancel):
+                leave()
+                return
+            if isinstance(command, Forget):
+                inbox.put(command)
+            elif isinstance(command, Cancel):
                 if not admission.cancel(command.id):
                     inbox.put(command)
             elif isinstance(command, Start):

@@ -75,7 +75,7 @@ class Runner:
         self._context = Context(
             model,
             n_ctx=n_slots * context_size,
-            n_seq_max=n_slots + MOST_KEPT,
+            n_seq_max=n_slots + MOST_KEPT + 1,  # and the one that cells are copied through
             n_batch=n_batch,
             n_ubatch=n_batch,
             n_outputs_max=n_slots + MOST_DRAFTS,
@@ -83,11 +83,13 @@ class Runner:
             kv_type=kv_type,
         )
         self._generators: dict[int, _Generator] = {}
+        self._saved_base = 2 * self._context.saved_size(1) - self._context.saved_size(2)
+        self._saved_a_cell = self._context.saved_size(2) - self._context.saved_size(1)
 
     @property
     def n_sequences(self) -> int:
         """Number of native sequences, running and kept."""
-        return self._context.n_seq_max
+        return self._context.n_seq_max - 1
 
     @property
     def kv_bytes(self) -> int:
@@ -132,8 +134,7 @@ class Runner:
 
         Raises NativeError.
         """
-        for operation in plan.operations:
-            self._prepare(operation)
+        self.prepare(plan.operations)
         if not plan.work:
             return []
         results = self._context.step([self._entry(work) for work in plan.work])
@@ -142,11 +143,30 @@ class Runner:
             for work, sampled in zip(plan.work, results, strict=True)
         ]
 
-    def _prepare(self, operation: Operation) -> None:
-        if isinstance(operation, Share):
-            self._context.share(*operation)
-        else:
-            self._context.truncate(*operation)
+    def prepare(self, operations: Sequence[Operation]) -> None:
+        """Carries out what a plan wants done in the KV cache, in order. Raises NativeError."""
+        for operation in operations:
+            if isinstance(operation, Share):
+                self._context.share(*operation)
+            else:
+                self._context.truncate(*operation)
+
+    def saved_size(self, n_cells: int) -> int:
+        """Returns how many bytes `save` makes of so many cells. For any thread."""
+        return self._saved_base + n_cells * self._saved_a_cell
+
+    def save(self, slot: int, begin: int, end: int, out: npt.NDArray[np.uint8]) -> None:
+        """Copies cells of a native sequence; as `Context.save`."""
+        self._context.save(slot, begin, end, out, scratch=self.n_sequences)
+
+    def load(
+        self, slot: int, begin: int, end: int, data: npt.NDArray[np.uint8], *, keep: int
+    ) -> None:
+        """Gives a native sequence saved cells, of which those before position `keep` stay; as
+        `Context.load`."""
+        self._context.load(slot, begin, end, data, scratch=self.n_sequences)
+        if keep < end:
+            self._context.truncate(slot, keep)
 
     def _entry(self, work: Work) -> Entry:
         if not work.samples and not work.targets:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from ..protocol.channel import Channel
-from ..protocol.events import Beat
+from ..protocol.events import Beat, Disk
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +31,10 @@ class Vitals:
         self.kv_cells_cached = 0
         self.heartbeat: Callable[[], int] = lambda: 0
         """`Context.heartbeat`: ns of the last sign from inside a step, 0 outside of steps."""
+        self.leave: Callable[[], None] = lambda: os._exit(0)
+        """Ends this process, as the server process is gone."""
+        self.disk: Callable[[], Disk | None] = lambda: None
+        """What the disk tier holds. For any thread."""
         self._reading: dict[int, tuple[Callable[[], float], float]] = {}
 
     @contextlib.contextmanager
@@ -55,6 +59,7 @@ class Vitals:
             idle_s=None if ended is None else now - ended,
             kv_cells_used=self.kv_cells_used,
             kv_cells_cached=self.kv_cells_cached,
+            disk=self.disk(),
         )
 
     def _reading_s(self) -> float | None:
@@ -76,14 +81,14 @@ def _cpu_clock(thread: int) -> Callable[[], float]:
 
 
 def tell(vitals: Vitals, channel: Channel) -> None:
-    """Sends beats until the server process is gone, then ends this process. Also ends it, and logs
-    why, when no beat can be made: without beats it would be taken for hung."""
+    """Sends beats until the server process is gone, then calls `vitals.leave`. Ends this process,
+    and logs why, when no beat can be made: without beats it would be taken for hung."""
     try:
         while True:
             channel.send_events([vitals.beat()])
             time.sleep(BEAT_S)
     except ConnectionError:
-        os._exit(0)
+        vitals.leave()
     except BaseException:
         log.exception("the engine's signs of life failed")
         os._exit(1)

@@ -9,11 +9,12 @@ import logging
 import queue
 import threading
 import time
+from collections.abc import Callable
 
 from sheily_native import InvalidArgumentError, NativeError
 
 from ..protocol.channel import Channel
-from ..protocol.commands import Cancel
+from ..protocol.commands import Cancel, Forget
 from ..protocol.events import (
     SCHEMA_TOO_COMPLEX,
     Event,
@@ -23,9 +24,10 @@ from ..protocol.events import (
 )
 from .admission import Job
 from .choice import Choice
+from .disk.tier import Tier
 from .grammar.constraint import Grammars
 from .grammar.follower import Follower
-from .inbox import Inbox, Indexed, Woken
+from .inbox import Inbox, Indexed, Leave, Woken
 from .kvcache.answer_ids import AnswerIds
 from .runner import Output, Runner
 from .running import Running
@@ -69,7 +71,10 @@ class Engine:
         grammars: Grammars | None,
         inbox: Inbox,
         vitals: Vitals,
+        root: Callable[[str], bytes] = str.encode,
+        tier: Tier | None = None,
     ) -> None:
+        """`root` gives the key under which the prompts of a scope share cells."""
         self._channel = channel
         self._tokenizer = tokenizer
         self._runner = runner
@@ -78,6 +83,8 @@ class Engine:
         self._grammars = grammars
         self._inbox = inbox
         self._vitals = vitals
+        self._root = root
+        self._tier = tier
         self._requests: dict[int, Running] = {}
         self._choices: dict[int, Choice] = {}
         self._followers: dict[int, Follower] = {}
@@ -86,24 +93,38 @@ class Engine:
         self._next_count = 0.0
         self._last_step_s = 0.0
         self._stalled = False
+        self._leaving = False
 
     def run(self) -> None:
-        """Works forever. Raises OSError when the server process is gone."""
-        while True:
+        """Works until the server process is gone."""
+        while not self._leaving:
             self._take_inbox()
             self._vitals.step_began = time.monotonic()
             self._expire()
             self._follow()
+            if self._tier is not None:
+                self._tier.work(self._scheduler.streaming)
             self._step()
             for running in list(self._requests.values()):
                 self._queue(running)
             self._count_cells()
             self._vitals.step_began = None
             self._send_events()
+        self._leave()
+
+    def _leave(self) -> None:
+        """Keeps what was computed, also of requests that were running."""
+        for running in list(self._requests.values()):
+            self._release(running)
+        if self._tier is not None:
+            self._tier.flush()
 
     def _send_events(self) -> None:
         events, self._events = self._events, []
-        self._channel.send_events(events)
+        try:
+            self._channel.send_events(events)
+        except ConnectionError:  # the server process is gone
+            self._leaving = True
 
     def _take_inbox(self) -> None:
         """Takes everything that has arrived. When there is nothing to compute, first waits for an
@@ -121,19 +142,24 @@ class Engine:
             while True:
                 self._take_item(self._inbox.get_nowait())
 
-    def _take_item(self, item: Job | Cancel | Indexed | Woken) -> None:
+    def _take_item(self, item: Job | Cancel | Forget | Indexed | Woken | Leave) -> None:
         if isinstance(item, Job):
             self._add(item)
         elif isinstance(item, Indexed):
             self._draft(item)
         elif isinstance(item, Cancel) and item.id in self._requests:
             self._release(self._requests[item.id])
+        elif isinstance(item, Forget) and self._tier is not None:
+            self._tier.forget(item.owner)
+        elif isinstance(item, Leave):
+            self._leaving = True
 
     def _add(self, job: Job) -> None:
         running = Running(job, {})
+        root = self._root(job.submit.cache.scope)
         for sequence in job.sequences:
             self._n_sequences += 1
-            sequence.id = self._n_sequences
+            sequence.id, sequence.root = self._n_sequences, root
             choice = Choice(
                 request=job.id, index=len(running.open), sequence=sequence, stop=job.submit.stop
             )
@@ -141,6 +167,10 @@ class Engine:
             running.choices.append(choice)
         running.later += running.choices
         self._requests[job.id] = running
+        if self._tier is not None and not job.submit.scores:
+            n = job.submit.n
+            for i in range(0, len(job.sequences), n):
+                self._tier.begin(job.sequences[i : i + n], root)
         self._queue(running)
 
     def _queue(self, running: Running) -> None:
@@ -191,11 +221,15 @@ class Engine:
         began = time.monotonic()
         try:
             plan = self._start(plan)
+            if self._leaving:
+                return
             outputs = self._runner.step(plan)
         except NativeError as error:
             log.error("a step failed: %s", error)
             self._runner.clear()
             self._scheduler.drop_all()
+            if self._tier is not None:
+                self._tier.forget_all()
             for running in list(self._requests.values()):
                 self._fail(running, "engine_error", str(error))
             return
@@ -279,6 +313,8 @@ class Engine:
         if not running.started:
             running.started = time.monotonic()
             self._index(job)
+        if self._tier is not None:
+            self._tier.started(sequence)
         follower = self._follower(job)
         try:
             self._runner.start(
@@ -371,7 +407,8 @@ class Engine:
         if not last.special and all(pieces) and text == choice.text:
             prompt = choice.sequence.prompt
             ids = prompt[len(job.before) :] + ids
-            self._answers.remember(job.submit.scope, job.before, last.text + choice.text, ids)
+            text = last.text + choice.text
+            choice.note = self._answers.remember(job.submit.scope, job.before, text, ids)
 
     def _fail_late(self, running: Running) -> None:
         self._fail(running, "timeout", "the deadline passed before the first token")
@@ -389,8 +426,14 @@ class Engine:
     def _close(self, running: Running, choice: Choice) -> None:
         """Frees a choice's slot."""
         sequence = choice.sequence
+        cache = self._requests[choice.request].job.submit.cache
+        computed = (sequence.prompt + sequence.generated)[: sequence.n_computed]
         self._scheduler.remove(sequence)
         self._runner.end(sequence.id)
+        if self._tier is not None:
+            self._tier.ended(sequence)
+            if cache.disk and not sequence.scores:
+                self._tier.finished(computed, sequence.root, cache.owner, choice.note)
         follower = self._followers.pop(sequence.id, None)
         if follower is not None:
             follower.close()

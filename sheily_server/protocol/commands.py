@@ -33,13 +33,24 @@ class PromptFormat(msgspec.Struct, frozen=True):
     default_system: str | None = None
 
 
+class CacheUse(msgspec.Struct, frozen=True, kw_only=True):
+    """How a request uses the prefix cache. Prompts share cells in the same `scope` alone. `disk`
+    says whether its cells may be written, and `owner` for which answer, whose end takes them along;
+    "" is nobody who ends."""
+
+    scope: str = ""
+    disk: bool = True
+    owner: str = ""
+
+
 class Start(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     """The first command: which model to load, and how to compute.
 
     Sizes are in tokens. `threads` 0 means all CPUs. `kernel` "auto" means the native library's
     default. `speculation` enables drafting. `stream_slowdown` is how many times as long as an
     ordinary step one beside streams may take. `tuned` is the file that some of the settings come
-    from; they apply to one CPU only.
+    from; they apply to one CPU only. `cache_dir` is the folder of the prefix cache's disk tier, ""
+    for none, and `cache_gb` its bound in GiB.
     """
 
     model_path: str
@@ -53,6 +64,8 @@ class Start(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     tuned: Tuned | None = None
     speculation: bool = True
     stream_slowdown: float = 2.0
+    cache_dir: str = ""
+    cache_gb: float = 8.0
 
 
 class Bias(msgspec.Struct, frozen=True):
@@ -140,7 +153,8 @@ class Submit(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     one caller's text never affects another's. `client` is who asks, as a path in digests
     (`clients.py`): the server's time is shared out among clients.
     `progress` asks for Prefilled events. `bias_texts` are texts with what is added to the logits of
-    each of their tokens, in the place of what `sampling` has for them.
+    each of their tokens, in the place of what `sampling` has for them. `cache` says how it uses the
+    prefix cache.
     """
 
     id: int
@@ -163,6 +177,7 @@ class Submit(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     room: int = 1
     progress: bool = False
     bias_texts: dict[str, float] = {}
+    cache: CacheUse = CacheUse()
 
     @property
     def n_choices(self) -> int:
@@ -185,10 +200,16 @@ class Detokenize(msgspec.Struct, tag=True, frozen=True):
     tokens: list[int]
 
 
+class Forget(msgspec.Struct, tag=True, frozen=True):
+    """Tells the engine to write nothing more to the disk of what this owner alone has."""
+
+    owner: str
+
+
 class Cancel(msgspec.Struct, tag=True, frozen=True):
     """Tells the engine that nobody waits for this request any more."""
 
     id: int
 
 
-Command = Start | Submit | Cancel | Tokenize | Detokenize
+Command = Start | Submit | Cancel | Forget | Tokenize | Detokenize

@@ -35,6 +35,20 @@ class Ready(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     kv_cells: int = 0
 
 
+class Disk(msgspec.Struct, frozen=True, kw_only=True):
+    """The disk tier of the prefix cache: bytes and files that it holds, and since the engine began
+    the tokens read, the files written, those that went for want of room, what was not written for
+    want of time, and errors."""
+
+    used_bytes: int = 0
+    files: int = 0
+    tokens_read: int = 0
+    files_written: int = 0
+    files_evicted: int = 0
+    dropped: int = 0
+    errors: int = 0
+
+
 class Beat(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     """A sign of life, sent twice a second from the start. Times are in seconds.
 
@@ -42,7 +56,7 @@ class Beat(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     `reading_s` is the CPU time that the slice being tokenized has taken beyond what its size
     allows; None when there is none. `idle_s` is the time since the last step ended; None before the
     first. `kv_cells_used` counts cells of running sequences, `kv_cells_cached` cells with only a
-    prefix.
+    prefix. `disk` says what the disk tier holds, if there is one.
     """
 
     step_s: float | None = None
@@ -50,6 +64,7 @@ class Beat(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     idle_s: float | None = None
     kv_cells_used: int = 0
     kv_cells_cached: int = 0
+    disk: Disk | None = None
 
 
 class LoadFailed(msgspec.Struct, tag=True, frozen=True):
@@ -178,7 +193,8 @@ class Finished(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     """The last event of a request that was answered. Times are in seconds.
 
     `prefill_s` runs from getting the slot to the first token, `decode_s` from the first token to
-    the last. `completion_tokens` is the sum over all choices. `drafted_tokens` were guessed ahead,
+    the last. Of the `cached_tokens`, `disk_tokens` came from the disk tier. `completion_tokens` is
+    the sum over all choices. `drafted_tokens` were guessed ahead,
     and `accepted_tokens` of them were right. Of the drafts that came from the request's prediction,
     `accepted_prediction_tokens` were right and `rejected_prediction_tokens` were wrong.
     """
@@ -194,6 +210,7 @@ class Finished(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     accepted_tokens: int = 0
     accepted_prediction_tokens: int = 0
     rejected_prediction_tokens: int = 0
+    disk_tokens: int = 0
 
 
 class RequestFailed(msgspec.Struct, tag=True, frozen=True):

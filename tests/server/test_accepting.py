@@ -47,7 +47,8 @@ def shown(server: Server, **fields: Any) -> tuple[dict[str, Any], list[str]]:
         ({"verbosity": "low"}, ["verbosity"]),
         ({"reasoning_effort": "high"}, ["reasoning_effort"]),
         ({"cache_prompt": True, "keep_alive": "5m"}, ["cache_prompt", "keep_alive"]),
-        ({"store": False, "service_tier": "auto", "verbosity": None}, []),
+        ({"prompt_cache_retention": "24h"}, ["prompt_cache_retention"]),
+        ({"service_tier": "auto", "verbosity": None}, []),
     ],
 )
 def test_what_has_no_effect_changes_nothing(

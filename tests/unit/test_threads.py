@@ -38,6 +38,9 @@ PACKAGE = ROOT / "sheily_server"
 THREADS = {
     "__main__.py": (3, "tests/server/test_main.py; drain: here; signals: it does not end"),
     "api/jobs.py": (1, "tests/unit/api/test_jobs.py"),
+    "backend/cache.py": (1, "tests/e2e/test_disk_tier.py; it ends by itself"),
+    "engine/disk/reader.py": (1, "test_disk_threads.py"),
+    "engine/disk/writer.py": (1, "test_disk_threads.py"),
     "backend/outbox.py": (1, "test_outbox.py"),
     "backend/process.py": (2, "test_supervisor.py"),
     "backend/supervisor.py": (1, "test_supervisor.py"),
@@ -112,7 +115,7 @@ def test_a_reader_that_fails_ends_the_engine(
 
     ours, theirs = socket.socketpair()
     with ours, theirs, pytest.raises(LeftError) as caught:
-        read_commands(OneCommand(ours), Failing(), queue.SimpleQueue())
+        read_commands(OneCommand(ours), Failing(), queue.SimpleQueue(), lambda: None)
     assert left_with(caught) == 1
     assert "the reader thread failed" in caplog.text
 

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from ...chat.generation import Generation, continuable
+from ...chat.generation import CacheWish, Generation, continuable
 from ...chat.sampling import Wanted
 from ...errors import InvalidRequestError
 from ...protocol.commands import Bias
@@ -114,6 +114,29 @@ def asked(
         progress=progress,
         trims=options.truncation == "trim",
         template_arguments=options.chat_template_kwargs or {},
+        cache=cache_wish(options, options.store is not False),
+    )
+
+
+class Cacheable(Protocol):
+    """What says how a request uses the prefix cache."""
+
+    @property
+    def cache_salt(self) -> str | None: ...
+
+    @property
+    def prompt_cache_retention(self) -> object: ...
+
+
+def cache_wish(asked: Cacheable, stores: bool, answer: str = "") -> CacheWish:
+    """Returns what a request says of the prefix cache. Only one that is not `stores`, or wants its
+    prompt in memory alone, keeps it off the disk."""
+    retention = asked.prompt_cache_retention
+    return CacheWish(
+        salt=asked.cache_salt or "",
+        disk=stores and retention not in ("in_memory", "in-memory"),
+        lasting=retention == "24h",
+        answer=answer,
     )
 
 

@@ -245,6 +245,8 @@ def timings(turn: Turn) -> answer.Timings:
         predicted_ms=round(1000 * done.decode_s, 3),
         prompt_per_second=rate(computed, done.prefill_s),
         predicted_per_second=turn.tokens_per_second(),
+        cache_n=done.cached_tokens,
+        cache_disk_n=done.disk_tokens,
         draft_n=done.drafted_tokens,
         draft_n_accepted=done.accepted_tokens,
     )

@@ -38,12 +38,14 @@ FORMS: Values = {
 """What an answer must follow, as the chat routes have it: other dialects have fields of their own,
 and refuse these."""
 
+RETENTIONS = ("in_memory", "in-memory", "24h")
+
 EFFECTLESS: Values = {
     "store": (False,),
     "service_tier": ("auto", "default"),
     "verbosity": ("medium",),
     "reasoning_effort": ("none",),
-    "prompt_cache_retention": ("in_memory", "in-memory"),
+    "prompt_cache_retention": RETENTIONS,
     "prompt_cache_options": (),
 }
 """Other values are accepted, and `sheily.ignored` names them."""

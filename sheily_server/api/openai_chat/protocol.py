@@ -203,6 +203,9 @@ class NamedToolChoice(Struct, frozen=True):
     type: Literal["function"] = "function"
 
 
+CacheSalt = Annotated[str, Meta(min_length=1, max_length=256)]
+
+
 class Prediction(Struct, frozen=True):
     """Text that the answer is expected to repeat, at most 256 KiB. It speeds up the answer and
     never changes it."""
@@ -249,7 +252,10 @@ class Options(Struct, frozen=True, kw_only=True):
     user: str | None = None
     metadata: dict[str, str] | None = None
     prompt_cache_key: str | None = None
+    prompt_cache_retention: Any = None
+    cache_salt: CacheSalt | None = None
     safety_identifier: str | None = None
+    store: Any = None
 
     def stops(self) -> list[str]:
         if self.stop is None:

@@ -14,6 +14,7 @@ from ..nesting import check_schema_depth
 from ..offers import Choice, offered
 from ..openai_chat.bias import read_bias
 from ..openai_chat.decode import (
+    cache_wish,
     check_options,
     check_stream_options,
     continues,
@@ -86,9 +87,13 @@ def _unheard(request: wire.ResponseRequest) -> list[str]:
 
 
 def generation(
-    found: body.Read[wire.ResponseRequest], messages: Sequence[Message], history: int | None
+    found: body.Read[wire.ResponseRequest],
+    messages: Sequence[Message],
+    history: int | None,
+    answer: str = "",
 ) -> Generation:
-    """Returns what a body asks for, behind the conversation so far. Raises InvalidRequestError."""
+    """Returns what a body asks for, behind the conversation so far; `answer` is the id of its
+    response. Raises InvalidRequestError."""
     request = found.request
     options = request.options()
     bias = read_bias(options.logit_bias)
@@ -108,6 +113,7 @@ def generation(
         ignored=found.ignored,
         trims=request.truncation == "auto",
         trim_word="auto",
+        cache=cache_wish(request, request.stores, answer),
     )
 
 

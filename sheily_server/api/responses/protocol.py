@@ -12,11 +12,12 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from ..body import Values
-from ..openai_chat.neutral import FORMS
+from ..openai_chat.neutral import FORMS, RETENTIONS
 from ..openai_chat.protocol import (
     MAX_STOPS,
     MAX_TOOLS,
     MAX_TOP_LOGPROBS,
+    CacheSalt,
     FunctionName,
     JsonObjectFormat,
     LogitBias,
@@ -48,7 +49,7 @@ NEUTRAL: Values = {
 EFFECTLESS: Values = {
     "reasoning": ({}, {"effort": "none"}, {"effort": None}, {"effort": None, "summary": None}),
     "service_tier": ("auto", "default"),
-    "prompt_cache_retention": ("in_memory", "in-memory"),
+    "prompt_cache_retention": RETENTIONS,
     "prompt_cache_options": (),
     "context_management": ([],),
     "background_options": (),
@@ -235,6 +236,8 @@ class ResponseRequest(Struct, frozen=True, kw_only=True):
     metadata: Metadata | None = None
     user: str | None = None
     prompt_cache_key: str | None = None
+    prompt_cache_retention: Any = None
+    cache_salt: CacheSalt | None = None
     safety_identifier: str | None = None
     stop: str | Annotated[list[str], Meta(extra_json_schema={"maxItems": MAX_STOPS})] | None = None
     seed: Seed | None = None

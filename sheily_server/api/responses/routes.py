@@ -146,6 +146,7 @@ def _record(service: Service, asked: Asked, id: str, owner: str) -> Record:
 def delete(service: Service, asked: Asked) -> Whole:
     id = asked.arguments["id"]
     kept.erase(service.store, service.jobs, id, service.store.owner(asked.caller.scope))
+    service.chat.forget(id)
     return whole(answer.DeletedResponse(id))
 
 

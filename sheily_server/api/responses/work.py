@@ -64,8 +64,10 @@ def begin(
     system = [Message("system", request.instructions)] if request.instructions else []
     if not system and not talk:  # reasoning alone
         raise InvalidRequestError("The input has no message.", "input")
-    wanted = decode.generation(found, [*system, *talk], service.config.max_history)
     key = key or secrets.token_hex(16)
+    wanted = decode.generation(
+        found, [*system, *talk], service.config.max_history, encode.id_of(key)
+    )
     blank = encode.blank(
         request,
         key=key,

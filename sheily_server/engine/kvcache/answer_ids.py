@@ -12,8 +12,18 @@ import threading
 from array import array
 from collections import OrderedDict
 from collections.abc import Sequence
+from typing import NamedTuple
+
+from ...kvstore.notes import Notes
 
 _Key = tuple[str, bytes, str]
+
+
+class Note(NamedTuple):
+    """What is kept of an answer beside its cells: ids under a key, both as bytes."""
+
+    key: tuple[bytes, ...]
+    ids: bytes
 
 
 class AnswerIds:
@@ -25,16 +35,19 @@ class AnswerIds:
     answer there is read as usual.
     """
 
-    def __init__(self, most_tokens: int) -> None:
+    def __init__(self, most_tokens: int, notes: Notes | None = None) -> None:
+        """`notes` has what was to be noted, also by other processes."""
         self._most = most_tokens
+        self._notes = notes
         self._n_tokens = 0
         self._ids: OrderedDict[_Key, array[int]] = OrderedDict()
         self._texts: dict[tuple[str, str], int] = {}
         self._lock = threading.Lock()
 
-    def remember(self, scope: str, before: Sequence[int], text: str, ids: Sequence[int]) -> None:
+    def remember(self, scope: str, before: Sequence[int], text: str, ids: Sequence[int]) -> Note:
         """Stores the ids of a segment's text: what precedes the answer in it, and the answer.
-        `before` are the ids before that segment."""
+        `before` are the ids before that segment. Returns what is to be noted, for who comes
+        later."""
         key = scope, _digest(before), text
         with self._lock:
             self._forget(key)
@@ -43,14 +56,18 @@ class AnswerIds:
             self._texts[scope, text] = self._texts.get((scope, text), 0) + 1
             while self._n_tokens > self._most:
                 self._forget(next(iter(self._ids)))
+        return Note(_parts(key), array("i", ids).tobytes())
 
     def ids(self, scope: str, before: Sequence[int], text: str) -> list[int] | None:
         """Returns the ids of a segment's text if an answer produced it there, else None."""
+        if self._notes is None and (scope, text) not in self._texts:  # spares most the digest
+            return None
+        key = scope, _digest(before), text
         with self._lock:
-            if (scope, text) not in self._texts:  # spares most texts the digest
-                return None
-            found = self._ids.get((scope, _digest(before), text))
-            return None if found is None else list(found)
+            found = self._ids.get(key)
+        if found is None and self._notes is not None:
+            found = _decoded(self._notes.get(*_parts(key)))
+        return None if found is None else list(found)
 
     def _forget(self, key: _Key) -> None:
         ids = self._ids.pop(key, None)
@@ -61,6 +78,17 @@ class AnswerIds:
         self._texts[scope, text] -= 1
         if not self._texts[scope, text]:
             del self._texts[scope, text]
+
+
+def _parts(key: _Key) -> tuple[bytes, ...]:
+    scope, before, text = key
+    return scope.encode(), before, text.encode("utf-8", "surrogatepass")
+
+
+def _decoded(data: bytes | None) -> array[int] | None:
+    if data is None or len(data) % array("i").itemsize:
+        return None
+    return array("i", data)
 
 
 def _digest(ids: Sequence[int]) -> bytes:

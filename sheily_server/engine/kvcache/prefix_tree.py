@@ -3,7 +3,7 @@ prefix is computed twice. Knows token ids and sequence numbers, not the cells th
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from typing import NamedTuple
@@ -44,7 +44,7 @@ class _Node:
     """An edge's tokens and what follows them; `end` is the length of the path up to here.
 
     The cells of `tokens` belong to every native sequence in `sequences` here or below. A leaf has
-    at least one.
+    at least one. A root has no tokens and no parent, and the key of those who share what is below.
     """
 
     tokens: list[int]
@@ -53,10 +53,14 @@ class _Node:
     children: dict[int, _Node] = field(default_factory=dict)
     sequences: set[int] = field(default_factory=set)
     last_used: int = 0
+    key: bytes = b""
 
 
 class PrefixTree:
     """Owns the cells of the KV cache and the numbers of its native sequences.
+
+    There is a tree for each root: sequences share what they have in common under the same root, and
+    nothing with those under another one.
 
     A running sequence has a number of its own. What it computes goes into the tree at once
     (`extend`), where others can join it, or stays private until it finishes (`grow`). A finished
@@ -70,11 +74,14 @@ class PrefixTree:
     def __init__(self, n_cells: int, n_sequences: int) -> None:
         self._n_cells = n_cells
         self._n_sequences = n_sequences
+        self.on_evict: Callable[[bytes, int, list[int], int], None] | None = None
+        """Called before cells of no running sequence are freed, with the root, the native sequence
+        that has them, its tokens, and the position from which they go."""
         self.reset()
 
     def reset(self) -> None:
         """Forgets everything cached or running, as after the KV cache was cleared."""
-        self._root = _Node([], 0, None)
+        self._roots: dict[bytes, _Node] = {}
         self._tips: dict[int, _Node] = {}
         self._private: dict[int, int] = {}
         self._unused = list(range(self._n_sequences))
@@ -98,18 +105,28 @@ class PrefixTree:
         operations, self._operations = self._operations, []
         return operations
 
-    def match(self, tokens: Sequence[int]) -> int:
-        """Returns how many of the first tokens are cached."""
-        return self._walk(self._root, tokens)[2]
+    def match(self, tokens: Sequence[int], root: bytes = b"") -> int:
+        """Returns how many of the first tokens are cached under a root."""
+        node = self._roots.get(root)
+        return 0 if node is None else self._walk(node, tokens)[2]
 
-    def begin(self) -> int:
+    def holder(self, tokens: Sequence[int], root: bytes = b"") -> int | None:
+        """Returns a native sequence that has the cells of all the tokens; None if none has."""
+        node = self._roots.get(root)
+        if node is None:
+            return None
+        found, _, n = self._walk(node, tokens)
+        return self._holder(found) if n == len(tokens) else None
+
+    def begin(self, root: bytes = b"") -> int:
         """Returns the number of a new running sequence, which has no cells yet."""
         while not self._unused:
             self._drop(self._oldest())
         sequence = self._unused.pop()
-        self._tips[sequence] = self._root
+        tip = self._root(root)
+        self._tips[sequence] = tip
         self._private[sequence] = 0
-        self._root.sequences.add(sequence)
+        tip.sequences.add(sequence)
         return sequence
 
     def join(self, sequence: int, tokens: Sequence[int]) -> int:
@@ -151,11 +168,31 @@ class PrefixTree:
             if n >= len(leaf.tokens):
                 self._drop(leaf)
             else:
+                self._tell_evicted(leaf, leaf.end - n)
                 del leaf.tokens[-n:]
                 leaf.end -= n
                 self._n_used -= n
                 [sequence] = leaf.sequences
                 self._operations.append(Truncate(sequence, leaf.end))
+
+    def _root(self, key: bytes) -> _Node:
+        """Returns a root, which is made if there is none. Forgets those that have become empty."""
+        found = self._roots.get(key)
+        if found is None:
+            self._roots = {k: r for k, r in self._roots.items() if r.children or r.sequences}
+            found = self._roots[key] = _Node([], 0, None, key=key)
+        return found
+
+    def _tell_evicted(self, leaf: _Node, begin: int) -> None:
+        if self.on_evict is None:
+            return
+        parts: list[list[int]] = []
+        node: _Node = leaf
+        while node.parent is not None:
+            parts.append(node.tokens)
+            node = node.parent
+        path = [token for part in reversed(parts) for token in part]
+        self.on_evict(node.key, self._holder(leaf), path, begin)
 
     def _take_over(self, sequence: int, tokens: Sequence[int]) -> int:
         """Advances a running sequence along cached tokens and shares their cells; returns how
@@ -260,6 +297,7 @@ class PrefixTree:
         [sequence] = leaf.sequences
         parent = leaf.parent
         assert parent is not None
+        self._tell_evicted(leaf, parent.end)
         del parent.children[leaf.tokens[0]]
         self._n_used -= len(leaf.tokens)
         if parent.parent is None or parent.children or parent.sequences:
@@ -269,7 +307,7 @@ class PrefixTree:
             self._operations.append(Truncate(sequence, parent.end))
 
     def _nodes(self) -> Iterator[_Node]:
-        stack = [self._root]
+        stack = list(self._roots.values())
         while stack:
             node = stack.pop()
             yield node

@@ -7,7 +7,7 @@ code.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from ..kvcache.prefix_tree import Operation, PrefixTree, common_prefix
@@ -116,6 +116,57 @@ class Scheduler:
         """Number of KV cells whose tokens no running sequence has; freed when room is needed."""
         return self._tree.n_cached
 
+    @property
+    def streaming(self) -> bool:
+        """Whether an answer gets tokens."""
+        return any(each.decoding and not each.held for each in self._running)
+
+    @property
+    def prompt_token_s(self) -> float:
+        """Seconds that a prompt's token takes, as measured."""
+        return self._pace.prompt_token_s
+
+    @property
+    def on_evict(self) -> Callable[[bytes, int, list[int], int], None] | None:
+        """As `PrefixTree.on_evict`."""
+        return self._tree.on_evict
+
+    @on_evict.setter
+    def on_evict(self, tell: Callable[[bytes, int, list[int], int], None]) -> None:
+        self._tree.on_evict = tell
+
+    def match(self, sequence: TokenSequence) -> int:
+        """Returns how many tokens of a prompt are in the KV cache, of those that may be shared."""
+        return min(self._tree.match(sequence.prompt, sequence.root), sequence.n_shared)
+
+    def holder(self, root: bytes, tokens: Sequence[int]) -> int | None:
+        """Returns a native sequence that has the cells of all the tokens; None if none has."""
+        return self._tree.holder(tokens, root)
+
+    def take_operations(self) -> list[Operation]:
+        """Returns what is to be done in the KV cache before anything else."""
+        return self._tree.take_operations()
+
+    def make_room(self, sequence: TokenSequence, n_cells: int) -> list[Operation] | None:
+        """Makes room for cells of a running sequence that come from elsewhere, and gives it first
+        what others have computed meanwhile. Returns what is to be done in the KV cache then; None
+        if there is no room."""
+        self._join(sequence)
+        if self._tree.n_free + self._tree.n_cached < n_cells:
+            return None
+        self._tree.reserve(n_cells)
+        return self._tree.take_operations()
+
+    def loaded(self, sequence: TokenSequence, end: int) -> None:
+        """Records that a running sequence has the cells of its prompt up to `end`, which came from
+        elsewhere. They may be shared at once."""
+        assert sequence.slot is not None
+        tokens = sequence.prompt[sequence.n_computed : end]
+        self._tree.extend(sequence.slot, tokens)
+        sequence.n_computed = end
+        sequence.n_cached += len(tokens)
+        sequence.n_from_disk += len(tokens)
+
     def add(self, *sequences: TokenSequence) -> None:
         """Queues new sequences. Raises ValueError for one that cannot run."""
         for sequence in sequences:
@@ -152,7 +203,11 @@ class Scheduler:
         started = self._start()
         streams = [each for each in self._running if each.decoding and not each.held]
         prompts = sorted(
-            (each for each in self._running if not each.decoding and _n_to_compute(each)),
+            (
+                each
+                for each in self._running
+                if not each.decoding and not each.loading and _n_to_compute(each)
+            ),
             key=self._urgency,
         )
         further = self._pace.allowed(len(streams)) if streams else self._chunk
@@ -188,7 +243,7 @@ class Scheduler:
         while self._waiting and len(self._running) < self._n_slots:
             sequence = self._fairness.next(self._waiting, self._running, self._urgency, self._now)
             self._waiting.remove(sequence)
-            sequence.slot = self._tree.begin()
+            sequence.slot = self._tree.begin(sequence.root)
             self._running.append(sequence)
             started.append(sequence)
         return started
@@ -198,7 +253,7 @@ class Scheduler:
         first."""
         n_left = sequence.n_prompt_left
         if sequence.slot is None:
-            n_left -= min(self._tree.match(sequence.prompt), sequence.n_shared)
+            n_left -= self.match(sequence)
         return n_left * self._pace.prompt_token_s - (self._now - sequence.arrived)
 
     def _decode(self, streams: list[TokenSequence], n_drafts: int) -> list[Work]:
@@ -242,7 +297,8 @@ class Scheduler:
             leaders = [
                 (work, n)
                 for work in chosen
-                if (n := _n_common(work.sequence, shared)) > sequence.n_computed
+                if work.sequence.root == sequence.root
+                and (n := _n_common(work.sequence, shared)) > sequence.n_computed
             ]
             n_tokens += sum(_cut(work, n) for work, n in leaders)
             if leaders or not n_tokens:

@@ -11,14 +11,16 @@ from .drafts import Drafter
 @dataclass(eq=False, slots=True)
 class TokenSequence:
     """An answer from its admission to its end. Only the scheduler changes it, except for `id`,
-    `drafter` and `held`.
+    `drafter`, `held`, `loading` and `root`.
 
     `slot` is the native sequence it runs in (None while it waits). `n_computed` is how many of
     `prompt + generated` are in its KV cells, and `n_cached` how many prompt tokens others had
     computed. `arrived` is in the scheduler's time. While it is `held`, no token is sampled for it;
     its owner sets this while the mask for the next token is missing. With `scores` the
     log-probabilities of its prompt tokens are computed; it may then be held for good, with 0
-    `max_tokens`. `client` is whose request it belongs to.
+    `max_tokens`. `client` is whose request it belongs to. While it is `loading` nothing of its
+    prompt is computed: its owner has cells of it read from disk, `n_from_disk` of those that are
+    cached. It shares cells with sequences of the same `root` alone.
     """
 
     id: int
@@ -34,6 +36,9 @@ class TokenSequence:
     held: bool = False
     scores: bool = False
     client: Client = ()
+    loading: bool = False
+    n_from_disk: int = 0
+    root: bytes = b""
 
     @property
     def n_prompt_left(self) -> int:

@@ -96,6 +96,8 @@ def test_the_engine_is_told_the_settings(bench: Bench) -> None:
         "tuned": None,
         "speculation": True,
         "stream_slowdown": 2.0,
+        "cache_dir": "",
+        "cache_gb": 8.0,
     }
     (shown,) = [
         event.text

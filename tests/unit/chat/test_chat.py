@@ -246,6 +246,8 @@ def test_a_turn_from_its_beginning_to_its_end() -> None:
         prompt_per_second=70.0,
         predicted_per_second=10.0,
         draft_n=0,
+        cache_n=5,
+        cache_disk_n=0,
         draft_n_accepted=0,
     )
     assert supervisor.cancelled == []

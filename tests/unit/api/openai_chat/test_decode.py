@@ -23,6 +23,7 @@ from sheily_server.backend.sampling import defaults
 from sheily_server.config import Config
 from sheily_server.errors import ServiceError
 from sheily_server.protocol.commands import Sampling
+from sheily_server.templates.base import Offer
 from sheily_server.web import errors
 from sheily_server.web.errors import kind
 from tests.support.models import ROOT
@@ -639,6 +640,10 @@ OPTIONS: dict[str, tuple[list[Any], list[tuple[Any, str, str]]]] = {
         [({"a": 1}, "metadata[...]", "invalid_type"), ([], "metadata", "invalid_type")],
     ),
     "prompt_cache_key": (["k", ""], [(1, "prompt_cache_key", "invalid_type")]),
+    "cache_salt": (
+        ["k", "k" * 256],
+        [(1, "cache_salt", "invalid_type"), ("", "cache_salt", "invalid_value")],
+    ),
     "safety_identifier": (["k"], [([], "safety_identifier", "invalid_type")]),
 }
 # Fields of /v1/chat/completions alone.
@@ -814,7 +819,7 @@ NEUTRAL: dict[str, list[Any]] = {
     "service_tier": ["auto", "default"],
     "verbosity": ["medium"],
     "reasoning_effort": ["none"],
-    "prompt_cache_retention": ["in_memory", "in-memory"],
+    "prompt_cache_retention": ["in_memory", "in-memory", "24h"],
     "audio": [],
     "web_search_options": [],
     "moderation": [],
@@ -835,7 +840,7 @@ EFFECTLESS: dict[str, list[Any]] = {
     "service_tier": ["flex", "priority", 5],
     "verbosity": ["low", "high"],
     "reasoning_effort": ["minimal", "low", "medium", "high", "xhigh", "a lot"],
-    "prompt_cache_retention": ["24h"],
+    "prompt_cache_retention": ["for ever", 5],
     "prompt_cache_options": [{"mode": "explicit"}],
 }
 NOT_FOR_SIMPLE: dict[str, list[Any]] = {
@@ -888,7 +893,11 @@ def test_other_values_of_unsupported_fields_are_refused(name: str, value: Any) -
     ("name", "value"), [(n, v) for n, vs in EFFECTLESS.items() for v in vs], ids=repr
 )
 def test_what_changes_no_answer_is_accepted_and_named(name: str, value: Any) -> None:
-    assert chat(**{name: value}) == chat()
+    read = decode.read(json.dumps({"messages": [USER], name: value}).encode())
+    plain = decode.read(json.dumps({"messages": [USER]}).encode())
+    assert decode.asked(read.request, [], Offer(), history=None) == decode.asked(
+        plain.request, [], Offer(), history=None
+    )
     for shape in SHAPES:
         assert told(shape, **{name: value}) == [name]
         error = refused({"messages": [USER], name: value}, shape, strict=True)

@@ -111,6 +111,8 @@ def test_a_completion() -> None:
             "prompt_per_second": 70.0,
             "draft_n": 9,
             "draft_n_accepted": 4,
+            "cache_n": 5,
+            "cache_disk_n": 0,
         },
         "sheily": {"dropped_messages": 2},
     }
