@@ -71,6 +71,7 @@ class Runner:
     ) -> None:
         self._model = model
         self._tokenizer = tokenizer
+        self._kv_type = kv_type
         n_batch = n_slots + max(chunk, MOST_DRAFTS)
         self._context = Context(
             model,
@@ -94,6 +95,17 @@ class Runner:
     @property
     def kv_bytes(self) -> int:
         return self._context.kv_bytes
+
+    @property
+    def kind_of_cells(self) -> str:
+        """What cells depend on beside the model and the tokens: their type, and for some models
+        whether there are more of them than it was first trained for, as llama.cpp turns keys by
+        other angles then."""
+        metadata = self._model.metadata
+        name = metadata.get("general.architecture", "")
+        original = metadata.get(f"{name}.rope.scaling.original_context_length", "")
+        is_long = original.isdigit() and self._context.n_ctx > int(original)
+        return f"{self._kv_type} long" if is_long else self._kv_type
 
     def heartbeat(self) -> int:
         """Same as `Context.heartbeat`. For any thread."""

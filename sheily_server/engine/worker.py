@@ -129,7 +129,8 @@ class Engine:
     def _take_inbox(self) -> None:
         """Takes everything that has arrived. When there is nothing to compute, first waits for an
         item, then briefly for others that come together with it."""
-        if self._scheduler.idle and not self._events:
+        puts_off = self._tier is not None and self._tier.has_put_off
+        if self._scheduler.idle and not self._events and not puts_off:
             self._take_item(self._inbox.get())
             end = time.monotonic() + TOGETHER_S
             with contextlib.suppress(queue.Empty):

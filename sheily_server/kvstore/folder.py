@@ -11,6 +11,7 @@ import contextlib
 import errno
 import itertools
 import os
+import re
 import stat
 import threading
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ _TAG_TEXT = (
     b"Signature: 8a477f597d28d172789f06886806bc55\n"
     b"# This folder is a cache of SHEILY's LLM server. See https://bford.info/cachedir/\n"
 )
-TEMPORARY = ".tmp"
+_TEMPORARY = re.compile(r"\.[0-9]+-[0-9]+\.tmp")
 OLD_S = 3600.0
 """A temporary file of this age belongs to nobody any more."""
 
@@ -96,7 +97,7 @@ class Folder:
 
     def write(self, folder: str, name: str, *parts: bytes | memoryview) -> int:
         """Writes a file whole or not at all; returns its size in bytes."""
-        temporary = f".{os.getpid()}-{next(self._numbers)}{TEMPORARY}"
+        temporary = f".{os.getpid()}-{next(self._numbers)}.tmp"
         with self._opened(folder, make=True) as parent:
             file = os.open(temporary, _WRITE, 0o600, dir_fd=parent)
             try:
@@ -155,7 +156,7 @@ class Folder:
                         status = each.stat(follow_symlinks=False)
                         if not stat.S_ISREG(status.st_mode):
                             continue
-                        if each.name.endswith(TEMPORARY):
+                        if _TEMPORARY.fullmatch(each.name):
                             if now - status.st_mtime > OLD_S:
                                 os.unlink(each.name, dir_fd=parent)
                             continue
@@ -179,12 +180,12 @@ class Folder:
     def _live_root(self) -> int:
         """Returns the descriptor; of a new folder where ours was removed."""
         if os.fstat(self._root).st_nlink == 0:
-            os.close(self._root)
             try:
-                self._root = _open_root(self._path)
+                found = _open_root(self._path)
             except UnsafeFolderError as error:
-                self._root = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
                 raise OSError(errno.EACCES, str(error)) from None
+            os.close(self._root)
+            self._root = found
             self._tag()
         return self._root
 

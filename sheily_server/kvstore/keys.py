@@ -4,6 +4,7 @@ its cells depend on. Pure."""
 from __future__ import annotations
 
 import hashlib
+import re
 from array import array
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -41,6 +42,9 @@ def folder_of(parent: bytes) -> str:
     return parent.hex()[:2]
 
 
+_BEHIND = re.compile(r"([0-9]{3})-([0-9a-f]{16})\.kv")
+
+
 def prefix_of(parent: bytes) -> str:
     """Returns how the names of all files behind a block begin."""
     return f"{parent.hex()}-"
@@ -50,13 +54,10 @@ def parsed(name: str, parent: bytes) -> tuple[int, bytes] | None:
     """Returns the number of tokens and the mark in the name of a file behind a block; None for
     other names."""
     prefix = prefix_of(parent)
-    if not (name.startswith(prefix) and name.endswith(".kv")):
+    found = _BEHIND.fullmatch(name[len(prefix) :]) if name.startswith(prefix) else None
+    if found is None or not 1 <= int(found[1]) <= BLOCK:
         return None
-    number, _, mark = name[len(prefix) : -len(".kv")].partition("-")
-    try:
-        return int(number), bytes.fromhex(mark)
-    except ValueError:
-        return None
+    return int(found[1]), bytes.fromhex(found[2])
 
 
 def root_key(identity: str, scope: str) -> bytes:

@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 FOLDERS = "owners"
 MOST_BYTES = 1 << 20
 DAYS_S = 86_400.0
+_OWNER = re.compile(r"a?[0-9a-f]{40}")
 _PLAIN = re.compile(r"n?[0-9a-f]{2}/[0-9a-f-]+(\.kv)?")
 
 
@@ -29,11 +30,12 @@ class Owners:
         self._told = False
 
     def add(self, owner: str, files: Sequence[tuple[str, str]]) -> None:
-        """Notes what an owner, by `owner_of`, has. Those without a name, "", are told apart by what
-        they have. Files are folders and names."""
+        """Notes what an owner, by `owner_of`, has, beside what it had. Those without a name, "",
+        are told apart by what they have. Files are folders and names."""
         name = owner or "a" + owner_of("/".join(files[-1]))
         try:
-            self._folder.write(FOLDERS, name, json.dumps(files).encode())
+            found = self._files(name) | set(files)
+            self._folder.write(FOLDERS, name, json.dumps(sorted(found)).encode())
         except OSError as error:
             self._note(error)
 
@@ -55,7 +57,7 @@ class Owners:
     def prune(self) -> None:
         """Forgets owners of whose files none is left. Raises OSError."""
         for entry in list(self._folder.entries(FOLDERS, time.time())):
-            if time.time() - entry.used < DAYS_S:
+            if time.time() - entry.used < DAYS_S or not _OWNER.fullmatch(entry.name):
                 continue
             if not any(self._folder.exists(*each) for each in self._files(entry.name)):
                 self._folder.remove(FOLDERS, entry.name)

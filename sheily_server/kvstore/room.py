@@ -4,6 +4,7 @@ times; several processes may do so in one folder."""
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import time
 
@@ -17,6 +18,9 @@ PAUSE_S = 0.005
 """Between two folders that are looked through, for others who want the processor."""
 AGAIN_S = 600.0
 """What other processes wrote is counted when a look is this old."""
+
+_OUR_FOLDER = re.compile(r"n?[0-9a-f]{2}")
+_OUR_FILE = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}-[0-9]{3}-[0-9a-f]{16}\.kv")
 
 
 class Room:
@@ -57,11 +61,13 @@ class Room:
             self._n_files += n_files
 
     def look(self) -> None:
-        """Counts all files, and removes the oldest ones if they are too many. Raises OSError."""
+        """Counts all blocks and notes, and removes the oldest ones if they are too many; whatever
+        else is in the folder is somebody else's. Raises OSError."""
         self._looked = time.monotonic()
         entries: list[Entry] = []
-        for name in self._folder.folders():
-            entries += self._folder.entries(name, time.time())
+        for folder in filter(_OUR_FOLDER.fullmatch, self._folder.folders()):
+            found = self._folder.entries(folder, time.time())
+            entries += (each for each in found if _OUR_FILE.fullmatch(each.name))
             time.sleep(PAUSE_S)
         used = sum(entry.size for entry in entries)
         n_files = len(entries)

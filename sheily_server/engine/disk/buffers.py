@@ -22,14 +22,20 @@ class Buffers:
         self._lent: dict[int, Cells] = {}
         self._lock = threading.Lock()
 
-    def take(self, n_bytes: int, timeout: float | None = 0) -> Cells | None:
-        """Returns a part of so many bytes of a buffer; None if none is free in time. Waits as long
-        as it takes with `timeout` None."""
+    def take(self, n_bytes: int, timeout: float = 0.0, leave: int = 0) -> Cells | None:
+        """Returns a part of so many bytes of a buffer; None if none is free in time, or no more
+        than `leave` are, where a single thread takes them, or there is no memory."""
+        if leave and self._free.qsize() <= leave:
+            return None
         try:
-            found = self._free.get(block=timeout != 0, timeout=timeout or None)
+            found = self._free.get(block=timeout > 0, timeout=timeout or None)
         except queue.Empty:
             return None
-        whole = np.empty(self._n_bytes, np.uint8) if found is None else found
+        try:
+            whole = np.empty(self._n_bytes, np.uint8) if found is None else found
+        except MemoryError:
+            self._free.put(None)
+            return None
         part = whole[:n_bytes]
         with self._lock:
             self._lent[id(part)] = whole

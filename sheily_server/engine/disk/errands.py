@@ -65,13 +65,14 @@ class Arrived:
 class Finished:
     """Tokens that were computed, to be written as far as they are not there yet. Those before
     `written` are there. `owner` says whose they are, as kvstore/owners.py has it. `note` goes with
-    them."""
+    them. `files` are the folders and names of the files that have them so far."""
 
     root: bytes
     tokens: list[int]
     owner: str
     note: Note | None = None
     written: int = 0
+    files: list[tuple[str, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,13 @@ class Copied:
     finished: Finished
     span: Span
     cells: Cells
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """An owner has ended: what it alone has goes, after all that precedes this."""
+
+    owner: str
 
 
 Ready = Probed | Arrived | Want

@@ -62,7 +62,7 @@ def open_tier(
         room=room,
         owners=Owners(folder),
         notes=notes_in(folder),
-        identity=f"{model} {start.kv_type}",
+        identity=f"{model} {runner.kind_of_cells}",
         runner=runner,
         scheduler=scheduler,
         wake=wake,

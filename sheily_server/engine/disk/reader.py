@@ -14,7 +14,7 @@ from collections.abc import Callable
 from ...kvstore.blocks import Blocks
 from ...kvstore.keys import Span, whole_blocks
 from .buffers import Buffers
-from .errands import Arrived, Load, Probed, Ready
+from .errands import Arrived, Cells, Load, Probed, Ready
 
 log = logging.getLogger(__name__)
 
@@ -67,9 +67,12 @@ class Reader:
                     self._probe(load)
             except Exception:  # a request must not wait for a thread that is gone
                 log.exception("the prefix cache on disk cannot be read")
+                load.first = len(load.chain)
                 self._ready(Arrived(load) if load.reading else Probed(load))
 
     def _probe(self, load: Load) -> None:
+        if load.over:
+            return
         parent, begin = load.root, 0
         for span in whole_blocks(load.root, load.tokens):
             if span.end > load.begin and not self._blocks.has(span):
@@ -112,13 +115,19 @@ class Reader:
 
     def _read_one(self, load: Load, span: Span) -> bool:
         n_bytes = self._size_of(span.end - span.begin)
-        while (cells := self.buffers.take(n_bytes, timeout=0.25)) is None:
-            if load.over:
-                return False
+        cells: Cells | None = None
+        while not load.over and cells is None:
+            cells = self.buffers.take(n_bytes, timeout=0.25)
+        if cells is None:
+            return False
         began = time.monotonic()
-        found = self._blocks.read(span, load.root, load.tokens[: load.until], cells.data)
-        if not found or load.over:
-            self.buffers.give_back(cells)
+        found = False
+        try:
+            found = self._blocks.read(span, load.root, load.tokens[: load.until], cells.data)
+        finally:
+            if not found:
+                self.buffers.give_back(cells)
+        if not found:
             return False
         self._seconds_a_byte.append((time.monotonic() - began) / n_bytes)
         self.n_tokens += span.end - span.begin

@@ -6,7 +6,6 @@ from __future__ import annotations
 import logging
 import queue
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 
 from sheily_native import NativeError
@@ -32,7 +31,6 @@ COPY_SHARE = 0.02
 """Part of the time that copies for the disk may take while answers stream."""
 LEAST_WAIT_S = 2.0
 """A file that takes less time than this is never given up."""
-MOST_FORGOTTEN = 1024
 LAST_S = 3.0
 """What is not written then stays unwritten when the engine ends."""
 
@@ -63,7 +61,6 @@ class Tier:
         self._loads: dict[int, Load] = {}
         self._next_copy = 0.0
         self._works = True
-        self._forgotten: deque[str] = deque(maxlen=MOST_FORGOTTEN)
         self.room = room
         self.blocks = blocks
         self.reader = Reader(blocks, runner.saved_size, self._token_s, self._take)
@@ -119,12 +116,11 @@ class Tier:
         self, tokens: list[int], root: bytes, owner: str, note: Note | None = None
     ) -> None:
         """Has written what a sequence computed, as far as the disk does not have it, and a note."""
-        if self._works and len(tokens) >= LEAST_TAIL and owner not in self._forgotten:
+        if self._works and len(tokens) >= LEAST_TAIL:
             self.writer.put(Finished(root, tokens, owner, note))
 
     def forget(self, owner: str) -> None:
-        """Has nothing more written of what is of this owner alone."""
-        self._forgotten.append(owner)
+        """Has nothing more written of what is of this owner alone, and erases what was."""
         self.writer.forget(owner)
 
     def work(self, streaming: bool) -> None:
@@ -136,6 +132,11 @@ class Tier:
             streaming = self._handle(want, streaming)
         while not self._ready.empty():
             streaming = self._handle(self._ready.get_nowait(), streaming)
+
+    @property
+    def has_put_off(self) -> bool:
+        """Whether a copy is to be made that was put off while answers streamed."""
+        return bool(self._put_off)
 
     def flush(self) -> None:
         """Writes what is left, before the process ends."""
@@ -242,8 +243,10 @@ class Tier:
     def _copy_for(self, want: Want) -> None:
         finished, span = want.finished, want.span
         cells = self.writer.buffers.take(self._runner.saved_size(span.end - span.begin))
-        if cells is None:  # those that are about to go have taken them
-            self._put_off.append(want)
+        if cells is None or not self.writer.is_wanted(finished):
+            if cells is not None:
+                self.writer.buffers.give_back(cells)
+            self.writer.answer(None)
             return
         self._runner.prepare(self._scheduler.take_operations())
         holder = self._scheduler.holder(finished.root, finished.tokens[: span.end])
@@ -267,18 +270,22 @@ class Tier:
         return True
 
     def _evicting(self, root: bytes, sequence: int, path: Sequence[int], begin: int) -> None:
-        """Copies cells from `begin` on that are about to go, if they are to be written."""
+        """Copies cells from `begin` on that are about to go, if they are to be written. Leaves the
+        writer a buffer for what it asks for, as it writes nothing else before it has that."""
+        copied: set[Span] = set()
         for finished in self.writer.waiting:
-            if finished.root != root or finished.written >= len(finished.tokens):
+            if finished.root != root or not self.writer.is_wanted(finished):
                 continue
-            n = common_prefix(finished.tokens, path)
-            for span in chain_of(finished):
-                if span.end <= max(begin, finished.written) or span.end > n:
+            first, n = max(begin, finished.written), common_prefix(finished.tokens, path)
+            for span in chain_of(finished) if n > first else ():
+                if span.end <= first or span.end > n or span in copied:
                     continue
-                cells = self.writer.buffers.take(self._runner.saved_size(span.end - span.begin))
+                n_bytes = self._runner.saved_size(span.end - span.begin)
+                cells = self.writer.buffers.take(n_bytes, leave=1)
                 if cells is None:
                     self.writer.n_dropped += 1
                     return
+                copied.add(span)
                 self._runner.prepare(self._scheduler.take_operations())
                 if self._copy(sequence, span, cells):
                     self.writer.put(Copied(finished, span, cells))

@@ -9,6 +9,7 @@ import os
 import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 
 from ...kvstore.blocks import LEAST_TAIL, Blocks
@@ -17,7 +18,7 @@ from ...kvstore.notes import Notes
 from ...kvstore.owners import Owners
 from ...kvstore.room import Room
 from .buffers import Buffers
-from .errands import Cells, Copied, Finished, Ready, Want
+from .errands import Cells, Copied, Finished, Forgotten, Ready, Want
 
 log = logging.getLogger(__name__)
 
@@ -25,7 +26,11 @@ IN_FLIGHT = 4
 """Files whose cells are in memory and not written yet."""
 MOST_WAITING = 256
 """Sequences that wait to be written; more are not."""
+MOST_FORGOTTEN = 1024
+"""Owners that have ended and are remembered, for what is to be written of theirs yet."""
 NICENESS = 19
+
+_Errand = Finished | Copied | Forgotten
 
 
 class Writer:
@@ -46,9 +51,10 @@ class Writer:
         self._notes = notes
         self._ready = ready
         self.buffers = Buffers(IN_FLIGHT, size_of(256))
-        self._errands: queue.SimpleQueue[Finished | Copied | None] = queue.SimpleQueue()
+        self._errands: queue.SimpleQueue[_Errand] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[Cells | None] = queue.SimpleQueue()
         self._waiting: list[Finished] = []
+        self._forgotten: deque[str] = deque(maxlen=MOST_FORGOTTEN)
         self._lock = threading.Lock()
         self.n_written = 0
         """Files written."""
@@ -71,6 +77,8 @@ class Writer:
     def put(self, errand: Finished | Copied) -> None:
         with self._lock:
             if isinstance(errand, Finished):
+                if errand.owner in self._forgotten:
+                    return
                 if len(self._waiting) >= MOST_WAITING:
                     self.n_dropped += 1
                     return
@@ -83,11 +91,16 @@ class Writer:
         self._answers.put(cells)
 
     def forget(self, owner: str) -> None:
-        """Writes nothing more of what is of this owner alone."""
+        """Writes nothing more of what is of this owner alone, and erases what was written."""
         with self._lock:
-            for each in self._waiting:
-                if each.owner == owner:
-                    each.written = len(each.tokens)
+            self._forgotten.append(owner)
+            self._idle.clear()
+        self._errands.put(Forgotten(owner))
+
+    def is_wanted(self, finished: Finished) -> bool:
+        """Whether its owner has not ended."""
+        with self._lock:
+            return finished.owner not in self._forgotten
 
     def hurry(self) -> None:
         """Gives the thread as much of the processor as others have, before the process ends."""
@@ -106,11 +119,13 @@ class Writer:
                         with self._lock:
                             self._waiting.remove(errand)
                 elif isinstance(errand, Copied):
-                    self._write(errand.finished, errand.span, errand.cells)
+                    self._write_copied(errand)
+                elif isinstance(errand, Forgotten):
+                    self._owners.erase(errand.owner)
             except Exception:
                 log.exception("the prefix cache on disk cannot be written")
 
-    def _next(self) -> Finished | Copied | None:
+    def _next(self) -> _Errand | None:
         """Waits for something to do, now and then for nothing, so that the folder is looked at."""
         with contextlib.suppress(queue.Empty):
             return self._errands.get_nowait()
@@ -132,22 +147,35 @@ class Writer:
                 log.debug("the folder of the cache cannot be looked through: %s", error)
 
     def _write_all(self, finished: Finished) -> None:
-        chain = chain_of(finished)
-        there = 0
-        for span in chain:
+        there: list[Span] = []
+        for span in chain_of(finished):
             if not self._blocks.has(span) and not self._write_one(finished, span):
                 break
-            there += 1
-            finished.written = max(finished.written, span.end)
-        self._blocks.touch(chain[:there])
-        files = [(span.folder, span.name) for span in chain[:there]]
-        if there and finished.note is not None:
-            files.append(self._notes.put(*finished.note.key, data=finished.note.ids))
-        if files:
-            self._owners.add(finished.owner, files)
+            there.append(span)
+            finished.files.append((span.folder, span.name))
+            finished.written = span.end
+        self._blocks.touch(there)
+        if there and finished.note is not None and self.is_wanted(finished):
+            finished.files.append(self._notes.put(*finished.note.key, data=finished.note.ids))
+        self._own(finished)
+
+    def _write_copied(self, copied: Copied) -> None:
+        finished, span = copied.finished, copied.span
+        if not self.is_wanted(finished):
+            self.buffers.give_back(copied.cells)
+            return
+        if not self._write(finished, span, copied.cells):
+            return
+        finished.files.append((span.folder, span.name))
+        self._own(finished)
+
+    def _own(self, finished: Finished) -> None:
+        """Notes which files are of the owner; of one that has ended too, as it is erased then."""
+        if finished.files:
+            self._owners.add(finished.owner, finished.files)
 
     def _write_one(self, finished: Finished, span: Span) -> bool:
-        if finished.written >= span.end:  # it was forgotten meanwhile
+        if not self.is_wanted(finished):
             return False
         self._ready(Want(finished, span))
         cells = self._answers.get()

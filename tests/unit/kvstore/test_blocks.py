@@ -158,6 +158,15 @@ def test_the_longest_tail_is_found_also_in_part(store: Store) -> None:
     assert store.read(tail_of(90), other[: last.end + 50]) is not None
 
 
+@pytest.mark.parametrize("number", ["000", "257", "-05", "1e9", "9999999999", "", "٣٣٣"])
+def test_names_that_no_block_has_are_not_looked_into(store: Store, number: str) -> None:
+    store.write(tail(ROOT, TOKENS, 0, 40))
+    [path] = store.files
+    path.rename(path.with_name(path.name.replace("-040-", f"-{number}-")))
+    assert store.blocks.longest(ROOT, TOKENS, 0) is None
+    assert store.blocks.n_errors == 0
+
+
 def test_a_part_of_a_whole_block_is_found(store: Store) -> None:
     first = chain()[0]
     cells = store.write(first)

@@ -13,6 +13,8 @@ from sheily_server.kvstore.notes import Notes
 from sheily_server.kvstore.owners import Owners, owner_of
 from sheily_server.kvstore.room import Room
 
+NAME = f"{'0' * 64}-256-{'0' * 16}.kv"
+
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Folder:
@@ -56,13 +58,12 @@ def test_a_folder_of_another_user_is_refused(tmp_path: Path) -> None:
 def test_the_least_recently_used_files_go_first(folder: Folder) -> None:
     room = Room(folder, 1000)
     for i in range(12):
-        room.added(folder.write(f"{i:02x}", f"{i}.kv", bytes(100)))
-        (_path(folder, f"{i:02x}") / f"{i}.kv").touch()
-        os.utime(_path(folder, f"{i:02x}") / f"{i}.kv", (i, i))
-    folder.touch("00", "0.kv")
+        room.added(folder.write(f"{i:02x}", NAME, bytes(100)))
+        os.utime(_path(folder, f"{i:02x}") / NAME, (i, i))
+    folder.touch("00", NAME)
     assert room.is_due
     room.look()
-    left = [i for i in range(12) if folder.exists(f"{i:02x}", f"{i}.kv")]
+    left = [i for i in range(12) if folder.exists(f"{i:02x}", NAME)]
     assert left == [0, *range(4, 12)]
     assert (room.used, room.n_files, room.n_evicted) == (900, 9, 3)
     assert not room.is_due
@@ -70,10 +71,71 @@ def test_the_least_recently_used_files_go_first(folder: Folder) -> None:
 
 def test_what_others_wrote_is_counted(tmp_path: Path, folder: Folder) -> None:
     room = Room(folder, 1000)
-    Folder(tmp_path / "a" / "cache").write("00", "0.kv", bytes(300))
+    Folder(tmp_path / "a" / "cache").write("00", NAME, bytes(300))
     assert room.is_due
     room.look()
     assert room.used == 300
+
+
+def test_what_somebody_else_has_in_the_folder_stays(folder: Folder) -> None:
+    path = folder._path
+    theirs = [
+        path / "letters" / "a.tmp",
+        path / "00" / "1.kv",
+        path / "00" / "b.tmp",
+        path / "owners" / "c.txt",
+        path / "d.txt",
+    ]
+    folder.write("00", NAME, bytes(100))
+    folder.write("n00", "ab" * 20, bytes(100))
+    for each in theirs:
+        each.parent.mkdir(exist_ok=True)
+        each.write_bytes(bytes(100))
+        os.utime(each, (1, 1))
+    room = Room(folder, 0)
+    room.look()
+    Owners(folder).prune()
+    assert (room.used, room.n_files, room.n_evicted) == (0, 0, 2)
+    assert all(each.exists() for each in theirs)
+
+
+def test_what_answers_have_is_not_forgotten_for_want_of_room(folder: Folder) -> None:
+    owner, block = owner_of("resp_1"), ("00", NAME)
+    Owners(folder).add(owner, [block])
+    os.utime(_path(folder, "owners") / owner, (1, 1))
+    folder.write(*block, bytes(100))
+    room = Room(folder, 100)
+    room.look()
+    assert Owners(folder).erase(owner) == 1
+
+
+def test_an_answer_has_what_was_written_of_it_bit_by_bit(folder: Folder) -> None:
+    owners, owner = Owners(folder), owner_of("resp_1")
+    names = [("00", f"{i:02x}-256-ab.kv") for i in range(3)]
+    for name in names:
+        folder.write(*name, b"x")
+        owners.add(owner, [name])
+    assert owners.erase(owner) == 3
+
+
+def test_a_folder_that_went_comes_back_once_it_may(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder._path / "CACHEDIR.TAG").unlink()
+    folder._path.rmdir()
+
+    def refused(path: Path, *given: object, **named: object) -> None:
+        raise PermissionError("no")
+
+    before = folder._root
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "mkdir", refused)
+        for _ in range(2):
+            with pytest.raises(PermissionError):
+                folder.write("00", "0.kv", b"x")
+    os.fstat(before)  # not closed: its number could be anybody's then
+    folder.write("00", "0.kv", b"x")
+    assert folder.exists("00", "0.kv")
 
 
 def test_what_was_left_half_written_goes_once_it_is_old(folder: Folder) -> None:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from sheily_server.engine.disk.buffers import Buffers
 from sheily_server.engine.disk.errands import Arrived, Copied, Finished, Load, Probed, Ready, Want
-from sheily_server.engine.disk.reader import Reader
-from sheily_server.engine.disk.writer import Writer, chain_of
+from sheily_server.engine.disk.reader import AHEAD, Reader
+from sheily_server.engine.disk.writer import IN_FLIGHT, Writer, chain_of
 from sheily_server.engine.kvcache.answer_ids import Note
 from sheily_server.engine.scheduling.sequence import TokenSequence
 from sheily_server.kvstore.blocks import Blocks
@@ -162,6 +163,43 @@ def test_a_forgotten_answer_is_not_written(desk: Desk) -> None:
     assert desk.folder.names("owners") == []
 
 
+def test_an_answer_that_ends_while_it_is_written_leaves_nothing(desk: Desk) -> None:
+    owner = owner_of("resp_1")
+    desk.writer.put(Finished(ROOT, TOKENS, owner, Note((b"a",), b"ids")))
+    for begin in (0, 256):
+        want = desk.next()
+        assert isinstance(want, Want)
+        assert want.span.begin == begin
+        if begin:  # one file is there by now, and nobody has heard whose it is
+            desk.writer.forget(owner)
+        cells = desk.writer.buffers.take(size_of(256))
+        assert cells is not None
+        desk.writer.answer(cells)
+    assert desk.serve() == []
+    assert all(not desk.folder.names(name) for name in desk.folder.folders())
+    assert desk.write(TOKENS, owner) == []
+    assert desk.writer.is_idle
+
+
+def test_an_answer_takes_along_what_was_copied_before_it_went(desk: Desk) -> None:
+    owner = owner_of("resp_1")
+    finished = Finished(ROOT, TOKENS, owner)
+    for span in chain_of(finished)[:2]:
+        cells = desk.writer.buffers.take(size_of(256))
+        assert cells is not None
+        desk.writer.put(Copied(finished, span, cells))
+    desk.serve()
+    assert desk.writer.n_written == 2
+    assert desk.owners.erase(owner) == 2
+    cells = desk.writer.buffers.take(size_of(256))
+    assert cells is not None
+    desk.writer.forget(owner)
+    desk.writer.put(Copied(finished, chain_of(finished)[0], cells))
+    desk.serve()
+    assert desk.writer.n_written == 2
+    assert None not in [desk.writer.buffers.take(1) for _ in range(IN_FLIGHT)]
+
+
 def test_an_answer_s_note_goes_with_it(desk: Desk) -> None:
     owner = owner_of("resp_1")
     desk.write(TOKENS, owner, Note((b"a", b"b"), b"ids"))
@@ -190,8 +228,15 @@ def test_no_error_ends_the_threads(desk: Desk, monkeypatch: pytest.MonkeyPatch) 
         assert load.first == len(load.chain)
         assert desk.write([3, *TOKENS]) == []
     with monkeypatch.context() as patch:
+        patch.setattr(desk.blocks, "longest", _broken)
+        load = Load([TokenSequence(1, TOKENS, 5)], ROOT, TOKENS, 0)
+        desk.reader.put(load)
+        desk.next()
+        assert load.first == len(load.chain) == 2
+    with monkeypatch.context() as patch:
         patch.setattr(desk.blocks, "read", _broken)
-        assert desk.load(TOKENS)[1] == []
+        for _ in range(AHEAD + 1):  # and takes no buffer along
+            assert desk.load(TOKENS)[1] == []
     assert len(desk.load(TOKENS)[1]) == 3
     assert len(desk.write([4, *TOKENS])) == 3
 
@@ -204,9 +249,22 @@ def test_buffers_are_used_again(desk: Desk) -> None:
     assert one is not None
     assert one.dtype == np.uint8
     buffers.give_back(one)
+    assert buffers.take(50, leave=1) is None
     again = buffers.take(50)
     assert again is not None
     assert np.shares_memory(one, again)
+
+
+def test_no_memory_is_no_buffer_this_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    buffers = Buffers(1, 100)
+
+    def full(*given: object) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(np, "empty", full)
+        assert buffers.take(100) is None
+    assert buffers.take(100) is not None
 
 
 def _broken(*given: object) -> bool:
