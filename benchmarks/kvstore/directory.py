@@ -19,6 +19,7 @@ from benchmarks.serve.client import Address, Ask, ask_all, user
 from benchmarks.serve.contestants import IGNORE_EOS, Recipe, Server, ours_with
 from benchmarks.serve.texts import sized
 from benchmarks.serve.token_counter import Count, token_counter
+from sheily_server.kvstore.keys import BLOCK, Span
 
 BLOCKS = 100_000
 ASKED_START_MS = 1000
@@ -74,10 +75,10 @@ def fill(folder: Path, n_blocks: int) -> None:
     for number in range(256):
         (folder / f"{number:02x}").mkdir(mode=0o700)
     for _ in tqdm(range(n_blocks), desc="files", disable=None, leave=False):
-        parent, mark = (choose.randbytes(n_bytes).hex() for n_bytes in (_KEY_BYTES, _MARK_BYTES))
+        parent, mark = choose.randbytes(_KEY_BYTES), choose.randbytes(_MARK_BYTES)
+        span = Span(0, BLOCK, parent, mark)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-        path = folder / parent[:2] / f"{parent}-256-{mark}.kv"
-        descriptor = os.open(path, flags, 0o600)
+        descriptor = os.open(folder / span.folder / span.name, flags, 0o600)
         os.write(descriptor, content)
         os.close(descriptor)
 

@@ -14,8 +14,10 @@ from tests.support.real_server import RealServer
 
 ANSWER_TOKENS = 16
 WAIT_S = 300.0
-CLOSE = 0.05
-"""What log-probabilities of the tiny model may differ by, in another batch or chunk."""
+CLOSE = 0.1
+"""What log-probabilities of the tiny model may differ by in another batch or chunk: in 600 answers
+three at a time, without a tier, they did by up to 0.054. With this, 19 of 24 answers to a text of
+which 200 words are others are seen to be wrong."""
 _HEADERS = {"Content-Type": "application/json"}
 
 Messages = tuple[tuple[str, str], ...]

@@ -13,14 +13,12 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
 from random import Random
 
 import pytest
 
-from sheily_server.config import Config
 from tests.robustness.faults.report import amount, note
 from tests.robustness.kvstore.damage import DIRECTORY_GONE, ONE_FILE, WAYS, damage, files_of
 from tests.robustness.kvstore.questions import Messages, Outcome, ask, conversations, difference
@@ -37,11 +35,6 @@ _SETTINGS = {"context_size": 2048, "max_tokens": 64, "parallel": 2, "drain_timeo
 _LONGEST_PAUSE_S = 1.5
 _LEAST_FILE = 64 << 10
 _TOLD_PAUSE_S = 0.1
-
-pytestmark = pytest.mark.skipif(
-    "cache_dir" not in {setting.name for setting in fields(Config)},
-    reason="this server has no LLM_CACHE_DIR",
-)
 
 
 @pytest.fixture(scope="module")
