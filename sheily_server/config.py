@@ -29,6 +29,8 @@ KV_TYPES: tuple[str, ...] = get_args(KVType)
 LEAST_HANG_S = 2.0
 """Signs of life come every half second, or later on a busy machine."""
 
+FULL = 4
+"""Contexts that the KV cache has room for if nothing is said."""
 STORE_MB, STORE_MB_IN_MEMORY = 1024, 64
 _MOST_NAMED = 5
 
@@ -255,7 +257,12 @@ class Config:
     min_p: float | None = _setting(None, _number(0, 1), "the same for min_p")
     host: str = _setting("127.0.0.1", _host, "address to listen on")
     port: int = _setting(8005, _integer(0, 65_535), "port to listen on; 0 takes a free one")
-    parallel: int = _setting(4, _integer(1, 64), "requests that run at the same time")
+    parallel: int = _setting(16, _integer(1, 64), "most answers that run at the same time")
+    kv_tokens: int | None = _setting(
+        None,
+        _integer(64, 67_108_864),
+        f"tokens that the KV cache has room for; default: up to {FULL} contexts",
+    )
     # Each takes a thread and a connection; web/server.py allows 512 connections.
     queue: int = _setting(64, _integer(0, 400), "requests that may wait beside those")
     background: int = _setting(
@@ -365,6 +372,13 @@ class Config:
     def api_keys(self) -> tuple[str, ...]:
         """All keys, from both settings. Without any, callers need none."""
         return self.api_key + (self.api_key_file.keys if self.api_key_file else ())
+
+    @property
+    def kv_cells(self) -> int:
+        """Tokens that the KV cache has room for: as said, but one context at least."""
+        if self.kv_tokens is None:
+            return min(FULL, self.parallel) * self.context_size
+        return max(self.kv_tokens, self.context_size)
 
     @property
     def caches_by_key(self) -> bool:

@@ -113,6 +113,11 @@ class Metrics:
         self._prompt_tokens = tokens("prompt", "Prompt tokens of the answers that have ended.")
         self._cached_tokens = tokens("cached", "Prompt tokens found in the prefix cache.")
         self._disk_tokens = tokens("disk_cached", "Cached tokens that came from the disk tier.")
+        self._preempted = Counter(
+            "sheily_preempted_answers",
+            "How often answers were set aside for a while, as the KV cells were full.",
+            registry=registry,
+        )
         self._generated_tokens = tokens("generated", "Tokens of answers that have ended.")
         self._drafted_tokens = tokens("drafted", "Tokens drafted ahead of the model.")
         self._accepted_tokens = tokens("accepted", "Drafted tokens that the model accepted.")
@@ -148,6 +153,7 @@ class Metrics:
         self._prompt_tokens.inc(done.prompt_tokens)
         self._cached_tokens.inc(done.cached_tokens)
         self._disk_tokens.inc(done.disk_tokens)
+        self._preempted.inc(done.preempted)
         self._generated_tokens.inc(done.completion_tokens)
         self._drafted_tokens.inc(done.drafted_tokens)
         self._accepted_tokens.inc(done.accepted_tokens)

@@ -54,7 +54,7 @@ class _TimedRunner(Runner):
             model,
             Tokenizer(model),
             n_slots=n_sequences,
-            context_size=CONTEXT_SIZE,
+            n_cells=n_sequences * CONTEXT_SIZE,
             n_threads=0,
         )
         self._n_sequences = n_sequences

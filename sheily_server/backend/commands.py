@@ -34,6 +34,7 @@ def start_of(config: Config) -> Start:
         model_path=os.fspath(config.model_path),
         context_size=config.context_size,
         parallel=config.parallel,
+        kv_tokens=config.kv_cells,
         threads=config.threads,
         log_level=config.log_level,
         chunk=config.chunk,
@@ -68,10 +69,10 @@ def ready_warnings(config: Config, engine: Ready) -> list[str]:
 
 def pool_line(config: Config, engine: Ready) -> str:
     """Describes what the KV cache has room for and which settings change that."""
-    n, size, gb = config.parallel, config.context_size, engine.kv_bytes / 1e9
+    n, size, gb = config.kv_cells // config.context_size, config.context_size, engine.kv_bytes / 1e9
     line = (
-        f"KV cache: room for {n} conversation{'s' * (n > 1)} of {size} tokens at once, in "
-        f"{engine.kv_type} {gb:.2f} GB ({gb / n:.2f} GB each); LLM_PARALLEL changes the number, "
-        "LLM_CONTEXT_SIZE the length"
+        f"KV cache: {config.kv_cells} tokens in {engine.kv_type}, {gb:.2f} GB, for up to "
+        f"{config.parallel} answers at once, {n} of them with all of {size} tokens; LLM_KV_TOKENS "
+        "changes its size, LLM_PARALLEL the number, LLM_CONTEXT_SIZE the length"
     )
     return line + (", LLM_KV_TYPE=q8_0 halves the memory" if engine.kv_type == "f16" else "")

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..config import Config
+from ..kvstore.keys import BLOCK
 from ..shell import to_a_model
 from . import gguf
 from .gguf import GGUF
@@ -32,11 +33,14 @@ BACKGROUND = 64 << 20
 GRAMMARS = 192 << 20
 """The cached grammars, and two being tried: 64 MiB each."""
 LEXERS, A_LEXER = 120_000_000, 4_000_000
-"""Total for running answers that follow grammars, or A_LEXER for each if that is more."""
+"""Total for running answers that follow grammars, up to twice as much for more than 8 at once, or
+A_LEXER for each if that is more."""
 COMPILERS, COMPILERS_A_TOKEN = 40 << 20, 512
 """The process that tries grammars: a base, plus an amount for each token of the vocabulary."""
 PROMPT_A_TOKEN = 40
 """Bytes per token of a waiting or running prompt, held as Python ints."""
+DISK_BUFFERS = 6
+"""Blocks of cells that are on their way to and from the disk."""
 LEAST_CONTEXT = 64
 _KV_BITS = {"f16": 16.0, "q8_0": 8.5}
 _NO_LIMIT = 1 << 60
@@ -87,20 +91,21 @@ def problem(config: Config, model: GGUF, free: Free) -> str | None:
     a_token, needed = kv_bytes_a_token(config, model), needed_bytes(config, model)
     if a_token is None or needed is None or needed <= free.n_bytes:
         return None
-    kv = a_token * config.parallel * config.context_size
+    kv = a_token * config.kv_cells
     work = _work(config, model)
     sentence = (
         f"The model does not fit into memory: it needs {_gb(model.tensor_bytes)}, its KV cache for "
-        f"{config.parallel} x {config.context_size} tokens {_gb(kv)}, buffers {_gb(BUFFERS)} and "
+        f"{config.kv_cells} tokens {_gb(kv)}, buffers {_gb(BUFFERS)} and "
         f"the work on requests {_gb(work)}, together {_gb(needed)}, and {_gb(free.n_bytes)} are "
         f"free ({free.limit})."
     )
-    for n in (config.parallel, 1):
-        work = _work(replace(config, parallel=n), model, 0)
-        left = free.n_bytes - model.tensor_bytes - BUFFERS - work
-        room = int(left // (a_token * n + PROMPT_A_TOKEN * (n + config.queue)))
+    for parallel in (config.parallel, 1):
+        smaller = replace(config, parallel=parallel, kv_tokens=None)
+        n = smaller.kv_cells // smaller.context_size
+        left = free.n_bytes - model.tensor_bytes - BUFFERS - _work(smaller, model, 0)
+        room = int(left // (a_token * n + PROMPT_A_TOKEN * (parallel + config.queue)))
         if room >= LEAST_CONTEXT:
-            return f"{sentence} LLM_CONTEXT_SIZE={room} would fit with LLM_PARALLEL={n}."
+            return f"{sentence} LLM_CONTEXT_SIZE={room} would fit with LLM_PARALLEL={parallel}."
     return f"{sentence} No context would fit."
 
 
@@ -109,7 +114,7 @@ def needed_bytes(config: Config, model: GGUF) -> float | None:
     a_token = kv_bytes_a_token(config, model)
     if a_token is None:
         return None
-    kv = a_token * config.parallel * config.context_size
+    kv = a_token * config.kv_cells
     return model.tensor_bytes + kv + BUFFERS + _work(config, model)
 
 
@@ -122,10 +127,16 @@ def _work(config: Config, model: GGUF, context_size: int | None = None) -> int:
     texts = TEXTS + A_TEXT * n_large + A_SMALL_TEXT * (n_requests - n_large)
     prompts = PROMPT_A_TOKEN * context * n_requests
     compilers = COMPILERS + COMPILERS_A_TOKEN * model.lengths.get("tokenizer.ggml.tokens", 0)
-    lexers = max(LEXERS, A_LEXER * config.parallel)
+    lexers = lexer_bytes(config.parallel)
+    disk = DISK_BUFFERS * BLOCK * (kv_bytes_a_token(config, model) or 0) if config.cache_dir else 0
     stored = 0 if config.store else config.store_limit_mb << 20
     background = BACKGROUND if config.background else 0
-    return texts + background + GRAMMARS + lexers + compilers + prompts + stored
+    return texts + background + GRAMMARS + lexers + compilers + prompts + stored + int(disk)
+
+
+def lexer_bytes(parallel: int) -> int:
+    """Returns the memory that the lexers of so many running answers may take."""
+    return max(int(LEXERS * min(2.0, max(1.0, parallel / 8))), A_LEXER * parallel)
 
 
 def kv_bytes_a_token(config: Config, model: GGUF) -> float | None:

@@ -14,7 +14,7 @@ import msgspec
 from ..backend.sampling import Values
 from ..backend.supervisor import Supervisor
 from ..backend.tickets import Ticket
-from ..config import Config
+from ..config import FULL, Config
 from ..errors import (
     ContextExceededError,
     EngineFailedError,
@@ -130,7 +130,9 @@ class Chat:
             deadline=self._waiting.deadline(caller),
             n=asked.n,
             top_logprobs=asked.top_logprobs,
-            grammar=answer_grammar(asked.form, asked.offer, syntax, self._config.parallel),
+            grammar=answer_grammar(
+                asked.form, asked.offer, syntax, min(self._config.parallel, FULL)
+            ),
             visible=list(syntax.visible) if syntax and asked.offer.functions else [],
             prediction=asked.prediction,
             arrived=caller.arrived,

@@ -41,6 +41,7 @@ from .worker import Engine
 
 log = logging.getLogger(__name__)
 
+SHARES = 8
 LEAST_LEXER_STATES, MOST_LEXER_STATES, ALL_LEXER_STATES = 2_000, 20_000, 60_000
 """Each state takes 1 to 2 kB."""
 LEAVE_S = 6.0
@@ -102,7 +103,7 @@ def _serve(channel: Channel, start: Start) -> None:
             model,
             tokenizer,
             n_slots=start.parallel,
-            context_size=start.context_size,
+            n_cells=start.n_cells,
             n_threads=start.threads,
             chunk=start.chunk,
             kv_type=start.kv_type,
@@ -114,9 +115,7 @@ def _serve(channel: Channel, start: Start) -> None:
     vitals.heartbeat = runner.heartbeat
     inbox: Inbox = queue.SimpleQueue()
     folder = open_folder(start)
-    answers = AnswerIds(
-        start.parallel * start.context_size, None if folder is None else notes_in(folder)
-    )
+    answers = AnswerIds(start.n_cells, None if folder is None else notes_in(folder))
     trials, grammars = compiling.result()
     admission = Admission(
         tokenizer=tokenizer,
@@ -130,6 +129,7 @@ def _serve(channel: Channel, start: Start) -> None:
         n_slots=start.parallel,
         context_size=start.context_size,
         n_sequences=runner.n_sequences,
+        n_cells=start.n_cells,
         chunk=start.chunk,
         stream_slowdown=start.stream_slowdown,
     )
@@ -154,7 +154,7 @@ def _serve(channel: Channel, start: Start) -> None:
                 kernel=model.info.kernel,
                 chunk=start.chunk,
                 kv_type=start.kv_type,
-                kv_cells=start.parallel * start.context_size,
+                kv_cells=start.n_cells,
             )
         ]
     )
@@ -239,8 +239,9 @@ def prepare(grammars: Grammars) -> None:
 
 def lexer_states(parallel: int) -> int:
     """Returns how many states a grammar's lexer may have, so that the lexers of all running answers
-    together stay within bounds."""
-    return max(LEAST_LEXER_STATES, min(MOST_LEXER_STATES, ALL_LEXER_STATES // parallel))
+    together stay within bounds; twice as many where many run, few of which have large ones."""
+    shares = max(min(parallel, SHARES), (parallel + 1) // 2)
+    return max(LEAST_LEXER_STATES, min(MOST_LEXER_STATES, ALL_LEXER_STATES // shares))
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ class Runner:
         tokenizer: Tokenizer,
         *,
         n_slots: int,
-        context_size: int,
+        n_cells: int,
         n_threads: int,
         chunk: int = CHUNK,
         kv_type: KVType = "f16",
@@ -75,7 +75,7 @@ class Runner:
         n_batch = n_slots + max(chunk, MOST_DRAFTS)
         self._context = Context(
             model,
-            n_ctx=n_slots * context_size,
+            n_ctx=n_cells,
             n_seq_max=n_slots + MOST_KEPT + 1,  # and the one that cells are copied through
             n_batch=n_batch,
             n_ubatch=n_batch,

@@ -66,6 +66,7 @@ class Running:
             id=self.job.id,
             prompt_tokens=sum(len(first.prompt) for first in firsts),
             cached_tokens=sum(first.n_cached for first in firsts),
+            preempted=sum(choice.sequence.preempted for choice in self.choices),
             disk_tokens=sum(first.n_from_disk for first in firsts),
             completion_tokens=self.completion_tokens,
             queued_s=self.started - self.job.submit.arrived,

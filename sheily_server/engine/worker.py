@@ -161,6 +161,7 @@ class Engine:
         for sequence in job.sequences:
             self._n_sequences += 1
             sequence.id, sequence.root = self._n_sequences, root
+            sequence.deadline = job.submit.deadline
             choice = Choice(
                 request=job.id, index=len(running.open), sequence=sequence, stop=job.submit.stop
             )
@@ -215,11 +216,13 @@ class Engine:
                 return  # the other choices of its request are gone too
 
     def _step(self) -> None:
-        plan = self._scheduler.schedule()
+        plan = self._scheduler.schedule(time.monotonic())
         self._stalled = plan is None or not plan.work
         if plan is None:
             return
         began = time.monotonic()
+        for sequence, computed in plan.set_aside:
+            self._keep(self._choices[sequence.id], computed)
         try:
             plan = self._start(plan)
             if self._leaving:
@@ -424,17 +427,21 @@ class Engine:
             self._close(running, choice)
         del self._requests[running.job.id]
 
+    def _keep(self, choice: Choice, computed: list[int]) -> None:
+        """Has written what a choice computed, unless it is to stay in memory."""
+        sequence, cache = choice.sequence, self._requests[choice.request].job.submit.cache
+        if self._tier is not None and cache.disk and not sequence.scores:
+            self._tier.finished(computed, sequence.root, cache.owner, choice.note)
+
     def _close(self, running: Running, choice: Choice) -> None:
         """Frees a choice's slot."""
         sequence = choice.sequence
-        cache = self._requests[choice.request].job.submit.cache
         computed = (sequence.prompt + sequence.generated)[: sequence.n_computed]
         self._scheduler.remove(sequence)
         self._runner.end(sequence.id)
         if self._tier is not None:
             self._tier.ended(sequence)
-            if cache.disk and not sequence.scores:
-                self._tier.finished(computed, sequence.root, cache.owner, choice.note)
+        self._keep(choice, computed)
         follower = self._followers.pop(sequence.id, None)
         if follower is not None:
             follower.close()

@@ -46,16 +46,18 @@ class CacheUse(msgspec.Struct, frozen=True, kw_only=True):
 class Start(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     """The first command: which model to load, and how to compute.
 
-    Sizes are in tokens. `threads` 0 means all CPUs. `kernel` "auto" means the native library's
-    default. `speculation` enables drafting. `stream_slowdown` is how many times as long as an
-    ordinary step one beside streams may take. `tuned` is the file that some of the settings come
-    from; they apply to one CPU only. `cache_dir` is the folder of the prefix cache's disk tier, ""
+    Sizes are in tokens. `kv_tokens` is the size of the KV cache, which up to `parallel` answers
+    share; 0 is one context for each. `threads` 0 means all CPUs. `kernel` "auto" means the native
+    library's default. `speculation` enables drafting. `stream_slowdown` is how many times as long
+    as an ordinary step one beside streams may take. `tuned` is the file that some of the settings
+    come from; they apply to one CPU only. `cache_dir` is the folder of the disk tier, ""
     for none, and `cache_gb` its bound in GiB.
     """
 
     model_path: str
     context_size: int
     parallel: int
+    kv_tokens: int = 0
     threads: int
     log_level: str
     chunk: int = 128
@@ -66,6 +68,11 @@ class Start(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     stream_slowdown: float = 2.0
     cache_dir: str = ""
     cache_gb: float = 8.0
+
+    @property
+    def n_cells(self) -> int:
+        """Number of KV cells."""
+        return self.kv_tokens or self.parallel * self.context_size
 
 
 class Bias(msgspec.Struct, frozen=True):

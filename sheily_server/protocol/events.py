@@ -196,7 +196,8 @@ class Finished(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     the last. Of the `cached_tokens`, `disk_tokens` came from the disk tier. `completion_tokens` is
     the sum over all choices. `drafted_tokens` were guessed ahead,
     and `accepted_tokens` of them were right. Of the drafts that came from the request's prediction,
-    `accepted_prediction_tokens` were right and `rejected_prediction_tokens` were wrong.
+    `accepted_prediction_tokens` were right and `rejected_prediction_tokens` were wrong. `preempted`
+    is how often its choices were set aside for want of KV cells.
     """
 
     id: int
@@ -211,6 +212,7 @@ class Finished(msgspec.Struct, tag=True, frozen=True, kw_only=True):
     accepted_prediction_tokens: int = 0
     rejected_prediction_tokens: int = 0
     disk_tokens: int = 0
+    preempted: int = 0
 
 
 class RequestFailed(msgspec.Struct, tag=True, frozen=True):

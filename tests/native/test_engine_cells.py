@@ -76,7 +76,7 @@ def test_500_interleaved_conversations_have_the_logits_of_fresh_runs(tiny: Model
         tiny,
         Tokenizer(tiny),
         n_slots=N_SLOTS,
-        context_size=CONTEXT,
+        n_cells=N_SLOTS * CONTEXT,
         n_threads=1,
         chunk=48,
     )

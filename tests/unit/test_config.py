@@ -46,6 +46,7 @@ EXAMPLES = {
     "host": ("0.0.0.0", "0.0.0.0"),
     "port": ("9000", 9000),
     "parallel": ("2", 2),
+    "kv_tokens": ("8192", 8192),
     "queue": ("0", 0),
     "threads": ("3", 3),
     "chunk": ("256", 256),
@@ -100,6 +101,7 @@ REFUSED = {
     "host": ["", " ", "http://localhost", "127.0.0.1:8005", "localhost:80", "[::1]:8005"],
     "port": ["-1", "65536", "http"],
     "parallel": ["0", "65", "two"],
+    "kv_tokens": ["", "63", "67108865", "all"],
     "queue": ["-1", "401", "x"],
     "cache_dir": ["", " ", "~nobody-has-this-name/cache"],
     "cache_gb": ["", "0", "65537", "8G"],
@@ -183,8 +185,15 @@ def test_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = load([], {})
     assert config.model_path == tmp_path / "models" / "Llama-3.2-3B-Instruct-Q8_0.gguf"
     assert (config.context_size, config.max_tokens, config.max_history) == (4096, 2048, None)
-    assert (config.host, config.port, config.parallel) == ("127.0.0.1", 8005, 4)
+    assert (config.host, config.port, config.parallel) == ("127.0.0.1", 8005, 16)
     assert config.cors_origins == ()
+    assert config.kv_cells == 4 * 4096
+
+
+def test_the_kv_cache_has_one_context_at_least() -> None:
+    assert load(["--parallel", "2"], {}).kv_cells == 2 * 4096
+    assert load(["--kv-tokens", "100"], {}).kv_cells == 4096
+    assert load(["--kv-tokens", "5000"], {}).kv_cells == 5000
 
 
 @pytest.mark.parametrize("name", EXAMPLES)

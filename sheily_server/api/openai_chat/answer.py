@@ -115,7 +115,8 @@ class Choice(Struct, frozen=True, kw_only=True):
 class Timings(Struct, frozen=True, kw_only=True):
     """Milliseconds spent in the queue, on prefill, and on decode after the first token. Tokens per
     second of prefill (of the prompt tokens that were computed) and of decode. Of the prompt tokens,
-    `cache_n` were in the prefix cache, `cache_disk_n` of these in its disk tier. `predicted_n` is
+    `cache_n` were in the prefix cache, `cache_disk_n` of these in its disk tier. `preempted` is how
+    often an answer was set aside for a while, as the cells were full. `predicted_n` is
     how many tokens the answers have. `draft_n` is how many tokens were drafted, from any source;
     `draft_n_accepted` is how many of them were right. While an answer comes, only `predicted_*` are
     known; the others are null."""
@@ -128,6 +129,7 @@ class Timings(Struct, frozen=True, kw_only=True):
     prompt_per_second: float | None = None
     cache_n: int | None = None
     cache_disk_n: int | None = None
+    preempted: int | None = None
     draft_n: int | None = None
     draft_n_accepted: int | None = None
 

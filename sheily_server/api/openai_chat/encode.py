@@ -247,6 +247,7 @@ def timings(turn: Turn) -> answer.Timings:
         predicted_per_second=turn.tokens_per_second(),
         cache_n=done.cached_tokens,
         cache_disk_n=done.disk_tokens,
+        preempted=done.preempted,
         draft_n=done.drafted_tokens,
         draft_n_accepted=done.accepted_tokens,
     )

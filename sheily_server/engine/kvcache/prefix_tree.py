@@ -95,10 +95,14 @@ class PrefixTree:
         return self._n_cells - self._n_used
 
     @property
+    def n_running(self) -> int:
+        """Number of cells that running sequences have."""
+        return sum(self._private.values()) + self._n_running_cells()
+
+    @property
     def n_cached(self) -> int:
         """Number of cells whose content no running sequence has."""
-        used = sum(self._private.values()) + self._n_running_cells()
-        return self._n_used - used
+        return self._n_used - self.n_running
 
     def take_operations(self) -> list[Operation]:
         """Returns the KV cache operations collected since the last call."""

@@ -39,6 +39,17 @@ class Pace:
         self.prompt_token_s = 0.01
         """Seconds per prompt token in steps of prompt tokens alone."""
 
+    def ordinary(self, n_streams: int) -> float:
+        """Returns the seconds of an ordinary step with so many streams. For a number that never was
+        it is an estimate: the nearest one, and for each stream more or less what a further token
+        costs. 0 while nothing is known."""
+        if not self._ordinary:
+            return 0.0
+        nearest = min(self._ordinary, key=lambda n: (abs(n - n_streams), n))
+        added = self.prompt_token_s if self._added is None else self._added
+        known = self._ordinary[nearest]
+        return max(known + (n_streams - nearest) * added, known / 2)
+
     def allowed(self, n_streams: int) -> int:
         """Returns how many further tokens the next step may hold beside `n_streams` streams; 0 when
         it should measure an ordinary step."""

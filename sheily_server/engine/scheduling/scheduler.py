@@ -14,8 +14,12 @@ from ..kvcache.prefix_tree import Operation, PrefixTree, common_prefix
 from .drafts import MOST as MOST_DRAFTS
 from .fairness import Fairness
 from .pace import Pace
+from .room import SLACK, Lengths, victim
 from .sequence import TokenSequence
 
+AT_FIRST = 4
+"""Answers that run at once whatever their lengths, until it is known how long answers become."""
+_LONG_S = 1e12
 TOGETHER = 4
 """Most chunks of prompts that are computed before the first of them streams."""
 
@@ -39,16 +43,23 @@ class Plan:
     """A step: `operations` are done first, in order, in the KV cache, then `work`, which may be
     empty when everything that starts is held.
 
-    `started` are the sequences that left the queue with this step.
+    `started` are the sequences that left the queue for the first time with this step. `set_aside`
+    are those that are back in it, each with the tokens that its cells had.
     """
 
     operations: list[Operation]
     work: list[Work]
     started: list[TokenSequence]
+    set_aside: list[tuple[TokenSequence, list[int]]] = field(default_factory=list)
 
 
 class Scheduler:
     """Continuous batching over `n_slots` running sequences and one pool of KV cells.
+
+    A sequence starts when its prompt fits beside what runs, and when that makes no running answer
+    miss its deadline. When there is no cell for the next token of each, the youngest sequence of
+    the client that has most is set aside: its cells become a prefix like others, and it goes on
+    when there is room again. The oldest never is, so all end.
 
     Every running stream gets a token in every step. Prompts and drafts share what else fits without
     making the step longer than streams may wait (`Pace`); drafts get half of it at most, so that a
@@ -73,11 +84,13 @@ class Scheduler:
         n_slots: int,
         context_size: int,
         n_sequences: int,
+        n_cells: int | None = None,
         chunk: int = 128,
         stream_slowdown: float = 2.0,
     ) -> None:
-        """The pool holds n_slots * context_size cells. `n_sequences`, at least n_slots, is how many
-        sequence numbers its content may have. A step beside streams is expected to take at most
+        """The pool holds `n_cells`, at least context_size; by default as many as all slots together
+        can use. `n_sequences`, at least n_slots, is how many sequence numbers its content may have.
+        A step beside streams is expected to take at most
         `stream_slowdown` times as long as one without prompts and drafts."""
         if not 1 <= n_slots <= n_sequences:
             raise ValueError("there are fewer numbers than slots, or no slot")
@@ -86,7 +99,12 @@ class Scheduler:
         self._n_slots = n_slots
         self._context_size = context_size
         self._chunk = chunk
-        self._tree = PrefixTree(n_slots * context_size, n_sequences)
+        self._n_cells = n_slots * context_size if n_cells is None else n_cells
+        if self._n_cells < context_size:
+            raise ValueError("the pool has less room than one context")
+        self._tree = PrefixTree(self._n_cells, n_sequences)
+        self._lengths = Lengths()
+        self._n_added = 0
         self._pace = Pace(chunk, stream_slowdown)
         self._fairness = Fairness()
         self._waiting: list[TokenSequence] = []
@@ -104,7 +122,7 @@ class Scheduler:
     @property
     def n_cells(self) -> int:
         """Total number of KV cells."""
-        return self._n_slots * self._context_size
+        return self._n_cells
 
     @property
     def n_cells_free(self) -> int:
@@ -137,7 +155,7 @@ class Scheduler:
 
     def match(self, sequence: TokenSequence) -> int:
         """Returns how many tokens of a prompt are in the KV cache, of those that may be shared."""
-        return min(self._tree.match(sequence.prompt, sequence.root), sequence.n_shared)
+        return min(self._tree.match(sequence.prefix, sequence.root), sequence.n_shared)
 
     def holder(self, root: bytes, tokens: Sequence[int]) -> int | None:
         """Returns a native sequence that has the cells of all the tokens; None if none has."""
@@ -152,7 +170,7 @@ class Scheduler:
         what others have computed meanwhile. Returns what is to be done in the KV cache then; None
         if there is no room."""
         self._join(sequence)
-        if self._tree.n_free + self._tree.n_cached < n_cells:
+        if self._n_available < n_cells:
             return None
         self._tree.reserve(n_cells)
         return self._tree.take_operations()
@@ -161,7 +179,7 @@ class Scheduler:
         """Records that a running sequence has the cells of its prompt up to `end`, which came from
         elsewhere. They may be shared at once."""
         assert sequence.slot is not None
-        tokens = sequence.prompt[sequence.n_computed : end]
+        tokens = sequence.prefix[sequence.n_computed : end]
         self._tree.extend(sequence.slot, tokens)
         sequence.n_computed = end
         sequence.n_cached += len(tokens)
@@ -177,6 +195,8 @@ class Scheduler:
             if sequence.slot is not None:
                 raise ValueError("a sequence that runs already")
             sequence.arrived = self._now
+            self._n_added += 1
+            sequence.order = self._n_added
             self._waiting.append(sequence)
 
     def remove(self, sequence: TokenSequence) -> None:
@@ -185,10 +205,18 @@ class Scheduler:
         if sequence.slot is None:
             self._waiting = [other for other in self._waiting if other is not sequence]
             return
+        if sequence.generated:
+            self._lengths.add(len(sequence.generated))
+        self._leave(sequence)
+
+    def _leave(self, sequence: TokenSequence) -> list[int]:
+        """Gives up a sequence's slot; its cells stay as a prefix. Returns their tokens."""
+        assert sequence.slot is not None
         self._running.remove(sequence)
         computed = (sequence.prompt + sequence.generated)[: sequence.n_computed]
         self._tree.finish(sequence.slot, computed[sequence.n_shared :])
         sequence.slot = None
+        return computed
 
     def drop_all(self) -> None:
         """Removes every sequence and forgets what is cached, after a step that failed."""
@@ -198,19 +226,16 @@ class Scheduler:
         self._running.clear()
         self._tree.reset()
 
-    def schedule(self) -> Plan | None:
-        """Returns the next step; None when there is nothing to compute."""
-        started = self._start()
-        streams = [each for each in self._running if each.decoding and not each.held]
-        prompts = sorted(
-            (
-                each
-                for each in self._running
-                if not each.decoding and not each.loading and _n_to_compute(each)
-            ),
-            key=self._urgency,
-        )
+    def schedule(self, now: float = 0.0) -> Plan | None:
+        """Returns the next step; None when there is nothing to compute. `now` is in the seconds of
+        the deadlines."""
+        started = self._start(now)
+        streams, prompts, set_aside = self._fitting()
+        started = [each for each in started if each.slot is not None]
+        for sequence in started:
+            sequence.begun = True
         further = self._pace.allowed(len(streams)) if streams else self._chunk
+        further = min(further, self._n_available - len(streams))
         if prompts:
             n_drafts = min(further // 2, MOST_DRAFTS)
         else:
@@ -220,10 +245,10 @@ class Scheduler:
         work += self._prefill(
             prompts, further - n_drafts, together=not streams, n_targets=MOST_DRAFTS - n_drafts
         )
-        if not work and not started:
+        if not work and not started and not set_aside:
             return None
         self._tree.reserve(sum(len(one.tokens) + len(one.drafts) for one in work))
-        return Plan(self._tree.take_operations(), work, started)
+        return Plan(self._tree.take_operations(), work, started, set_aside)
 
     def commit(self, plan: Plan, sampled: Sequence[Sequence[int]], seconds: float) -> None:
         """Takes the tokens that each piece of work sampled, and how long the step took. Raises
@@ -238,19 +263,84 @@ class Scheduler:
         self._pace.learn(n_streams, n_further, seconds)
         self._now += seconds
 
-    def _start(self) -> list[TokenSequence]:
+    def _start(self, now: float) -> list[TokenSequence]:
+        """Starts what has room, in order. Returns what runs for the first time."""
         started: list[TokenSequence] = []
         while self._waiting and len(self._running) < self._n_slots:
             sequence = self._fairness.next(self._waiting, self._running, self._urgency, self._now)
+            if self._running and not (self._fits(sequence) and self._in_time(now)):
+                break
             self._waiting.remove(sequence)
             sequence.slot = self._tree.begin(sequence.root)
             self._running.append(sequence)
-            started.append(sequence)
+            if not sequence.begun:
+                started.append(sequence)
         return started
 
+    def _fits(self, sequence: TokenSequence) -> bool:
+        """Whether a sequence's prefix has room beside what runs, the prefixes of which may not be
+        computed yet."""
+        owed = sum(each.n_prompt_left + SLACK for each in self._running)
+        wanted = len(sequence.prefix) - self.match(sequence) + SLACK
+        return self._tree.n_running + owed + wanted <= self._n_cells
+
+    def _in_time(self, now: float) -> bool:
+        """Whether all running answers would still end before their deadlines beside another one.
+        Those that would not even alone do not count. Until it is known how long answers become, a
+        few run however long they may be."""
+        n = len(self._running)
+        if n < AT_FIRST and not self._lengths.known:
+            return True
+        with_it, alone = self._pace.ordinary(n + 1), self._pace.ordinary(1)
+        for each in self._running:
+            left, time_left = self._lengths.left(each), each.deadline - now
+            if left * with_it > time_left >= left * alone:
+                return False
+        return True
+
+    @property
+    def _n_available(self) -> int:
+        """Cells that are free, or only hold a prefix."""
+        return self._tree.n_free + self._tree.n_cached
+
+    def _fitting(
+        self,
+    ) -> tuple[list[TokenSequence], list[TokenSequence], list[tuple[TokenSequence, list[int]]]]:
+        """Returns the streams, the prompts in order, and what was set aside so that each stream has
+        a cell for its next token, or a prompt has one."""
+        set_aside: list[tuple[TokenSequence, list[int]]] = []
+        while True:
+            for sequence in self._running:
+                if not sequence.decoding and not sequence.loading:
+                    self._join(sequence)
+            streams = [each for each in self._running if each.decoding and not each.held]
+            prompts = [
+                each
+                for each in self._running
+                if not each.decoding and not each.loading and _n_to_compute(each)
+            ]
+            chosen = None
+            if self._n_available < max(len(streams), min(len(prompts), 1)):
+                chosen = victim(self._running)
+            if chosen is None:
+                return streams, sorted(prompts, key=self._urgency), set_aside
+            set_aside.append((chosen, self._set_aside(chosen)))
+
+    def _set_aside(self, sequence: TokenSequence) -> list[int]:
+        """Puts a running sequence back into the queue. Returns the tokens that its cells had."""
+        computed = self._leave(sequence)
+        if sequence.generated:
+            sequence.replayed = (sequence.prompt + sequence.generated)[:-1]
+        sequence.n_computed = 0
+        sequence.preempted += 1
+        self._waiting.append(sequence)
+        return computed
+
     def _urgency(self, sequence: TokenSequence) -> float:
-        """Returns the seconds that its prompt still takes, minus those it has waited; least
-        first."""
+        """Returns the seconds that its prompt still takes, minus those it has waited; least first.
+        What was set aside goes before what never ran, in the order in which it came."""
+        if sequence.preempted and sequence.slot is None:
+            return sequence.order - _LONG_S
         n_left = sequence.n_prompt_left
         if sequence.slot is None:
             n_left -= self.match(sequence)
@@ -287,13 +377,11 @@ class Scheduler:
 
         With `together`, short prompts wait for each other before their last token.
         """
-        for sequence in prompts:
-            self._join(sequence)
         n_left = sum(sequence.n_prompt_left for sequence in prompts)
         chosen: list[Work] = []
         for sequence in prompts:
             assert sequence.slot is not None
-            shared = sequence.prompt[: sequence.n_shared]
+            shared = sequence.prefix[: sequence.n_shared]
             leaders = [
                 (work, n)
                 for work in chosen
@@ -314,8 +402,8 @@ class Scheduler:
                 Work(
                     sequence=sequence,
                     slot=sequence.slot,
-                    tokens=sequence.prompt[begin:end],
-                    samples=n == sequence.n_prompt_left,
+                    tokens=sequence.prefix[begin:end],
+                    samples=n == sequence.n_prompt_left and sequence.replayed is None,
                     drafts=[],
                     targets=[] if sequence.scored else sequence.prompt[begin + 1 : end + 1],
                 )
@@ -331,8 +419,9 @@ class Scheduler:
         """Takes over what others have computed of a prompt."""
         if sequence.n_computed < sequence.n_shared:
             assert sequence.slot is not None
-            n = self._tree.join(sequence.slot, sequence.prompt[: sequence.n_shared])
-            sequence.n_cached += n - sequence.n_computed
+            n = self._tree.join(sequence.slot, sequence.prefix[: sequence.n_shared])
+            if not sequence.preempted:
+                sequence.n_cached += n - sequence.n_computed
             sequence.n_computed = n
 
     def _commit(self, work: Work, tokens: Sequence[int]) -> None:
@@ -352,13 +441,13 @@ class Scheduler:
 def _n_to_compute(sequence: TokenSequence) -> int:
     """Returns how many prompt tokens can be computed now. A held sequence leaves out the last one,
     after which a token is sampled."""
-    return sequence.n_prompt_left - sequence.held
+    return sequence.n_prompt_left - (sequence.held and sequence.replayed is None)
 
 
 def _n_common(sequence: TokenSequence, shared: Sequence[int]) -> int:
     """Returns how many shareable tokens two prompts begin with in common. If the second has
     computed fewer than that, the first is computing what comes next in both, and leads."""
-    return common_prefix(sequence.prompt[: sequence.n_shared], shared)
+    return common_prefix(sequence.prefix[: sequence.n_shared], shared)
 
 
 def _without_last_tokens(chosen: list[Work]) -> list[Work]:

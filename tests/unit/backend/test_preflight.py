@@ -115,7 +115,7 @@ def test_where_only_one_conversation_fits_or_none() -> None:
 def test_the_engine_s_bounds_are_counted() -> None:
     for parallel in range(1, 65):
         states = parallel * engine.lexer_states(parallel)
-        assert 2000 * states <= max(preflight.LEXERS, preflight.A_LEXER * parallel)
+        assert 2000 * states <= preflight.lexer_bytes(parallel)
     kept = constraint.MOST_KEPT_BYTES + compiler.AT_ONCE * forked.MEMORY
     assert kept <= preflight.GRAMMARS
     assert 100 * reading.MOST_OF_A_SLICE <= preflight.TEXTS

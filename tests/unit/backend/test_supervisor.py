@@ -88,6 +88,7 @@ def test_the_engine_is_told_the_settings(bench: Bench) -> None:
         "model_path": str(bench.model),
         "context_size": 128,
         "parallel": 2,
+        "kv_tokens": 256,
         "threads": 7,
         "log_level": "warning",
         "chunk": 128,

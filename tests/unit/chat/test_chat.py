@@ -248,6 +248,7 @@ def test_a_turn_from_its_beginning_to_its_end() -> None:
         draft_n=0,
         cache_n=5,
         cache_disk_n=0,
+        preempted=0,
         draft_n_accepted=0,
     )
     assert supervisor.cancelled == []

@@ -113,6 +113,7 @@ def test_a_completion() -> None:
             "draft_n_accepted": 4,
             "cache_n": 5,
             "cache_disk_n": 0,
+            "preempted": 0,
         },
         "sheily": {"dropped_messages": 2},
     }

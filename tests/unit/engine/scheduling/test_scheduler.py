@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from sheily_server.clients import Client
 from sheily_server.engine.scheduling.drafts import MOST as MOST_DRAFTS
 from sheily_server.engine.scheduling.drafts import Drafter, Index
 from sheily_server.engine.scheduling.scheduler import Plan, Scheduler
@@ -24,17 +25,28 @@ STEP_S, TOKEN_S = 0.1, 0.01
 class Run:
     """A scheduler with its model, stepped as the engine does."""
 
-    def __init__(self, n_slots: int = 2, context_size: int = CONTEXT, chunk: int = CHUNK) -> None:
+    def __init__(
+        self,
+        n_slots: int = 2,
+        context_size: int = CONTEXT,
+        chunk: int = CHUNK,
+        n_cells: int | None = None,
+    ) -> None:
         n_sequences = n_slots + N_KEPT
         self.scheduler = Scheduler(
-            n_slots=n_slots, context_size=context_size, n_sequences=n_sequences, chunk=chunk
+            n_slots=n_slots,
+            context_size=context_size,
+            n_sequences=n_sequences,
+            n_cells=n_cells,
+            chunk=chunk,
         )
-        self.model = FakeModel(n_slots * context_size, n_sequences)
+        self.model = FakeModel(n_cells or n_slots * context_size, n_sequences)
+        self.now = 0.0
         self.finished: list[TokenSequence] = []
         self.longest_step = 0
 
     def plan(self) -> Plan | None:
-        plan = self.scheduler.schedule()
+        plan = self.scheduler.schedule(self.now)
         if plan is not None:
             n = sum(len(work.tokens) + len(work.drafts) for work in plan.work)
             self.longest_step = max(self.longest_step, n)
@@ -44,6 +56,7 @@ class Run:
         n = sum(len(work.tokens) + len(work.drafts) for work in plan.work)
         sampled = self.model.step(plan)
         self.scheduler.commit(plan, sampled, STEP_S + n * TOKEN_S)
+        self.now += STEP_S + n * TOKEN_S
         for sequence in [work.sequence for work in plan.work if work.samples]:
             assert self.model.tokens(slot(sequence)) == computed(sequence)
             if len(sequence.generated) == sequence.max_tokens:
@@ -432,22 +445,109 @@ def test_what_just_fits_is_added() -> None:
     assert len(run.to_end()[0].generated) == 20
 
 
+@given(
+    requests=st.lists(
+        st.tuples(prompts, st.integers(1, 30), st.booleans(), st.sampled_from("abc")),
+        min_size=2,
+        max_size=16,
+    )
+)
+def test_all_end_in_a_pool_of_one_context(
+    requests: list[tuple[list[int], int, bool, str]],
+) -> None:
+    run = Run(16, n_cells=CONTEXT)
+    for i, (prompt, n, drafts, client) in enumerate(requests):
+        sequence = drafting(i, prompt, n) if drafts else TokenSequence(i, prompt, n)
+        sequence.client = (client,)
+        run.scheduler.add(sequence)
+    finished = run.to_end()
+    assert sorted(sequence.id for sequence in finished) == list(range(len(requests)))
+    for sequence in finished:
+        prompt, n, *_ = requests[sequence.id]
+        assert sequence.generated == expected(prompt, n)
+
+
+def test_what_is_set_aside_is_the_youngest_of_who_has_most() -> None:
+    run = Run(4, n_cells=2 * CONTEXT)
+    for i, client in enumerate("abbc"):
+        sequence = TokenSequence(i, [i, 0, 0, 0, 0], 50)
+        sequence.client = (client,)
+        run.scheduler.add(sequence)
+        run.step()
+    aside: list[tuple[TokenSequence, list[int]]] = []
+    while not aside:
+        aside = run.step().set_aside
+    [(sequence, tokens)] = aside
+    assert sequence.id == 2
+    assert tokens == (sequence.prompt + expected(sequence.prompt, 50))[: len(tokens)]
+    assert (sequence.slot, sequence.preempted) == (None, 1)
+    finished = run.to_end()
+    assert [each.id for each in finished][-1] == 2
+    assert sequence.generated == expected(sequence.prompt, 50)
+    assert sequence.n_cached == 0  # what it had itself does not count
+
+
+def test_what_fits_beside_what_runs_starts_and_what_does_not_waits() -> None:
+    run = Run(8, n_cells=CONTEXT * 2)
+    for i in range(8):
+        run.scheduler.add(TokenSequence(i, [i, *[0] * 15], 5))
+    plan = run.step()
+    assert len(plan.started) == 3  # each has 16 of 120 cells, and should get 16 more
+    assert len(run.to_end()) == 8
+
+
+def test_nothing_starts_that_would_make_a_running_answer_late() -> None:
+    run = Run(16, context_size=300, n_cells=4800)
+    for i in range(8):  # it becomes known that answers take all that they may
+        run.scheduler.add(TokenSequence(i, [i], 250))
+    run.to_end()
+    in_time = run.now + 39.0  # for 5 at once, whose steps take 0.15 s; 16 would take 65 s
+    waiting = [TokenSequence(100 + i, [i], 250, deadline=in_time) for i in range(16)]
+    run.scheduler.add(*waiting)
+    run.finished.clear()
+    while not run.scheduler.idle and run.now < in_time:
+        run.step()
+    assert len(run.finished) >= 5
+    for sequence in waiting:
+        run.scheduler.remove(sequence)
+    assert run.scheduler.idle
+
+
+def test_a_few_run_at_once_before_it_is_known_how_long_answers_become() -> None:
+    run = Run(16, context_size=300, n_cells=4800)
+    for i in range(16):
+        run.scheduler.add(TokenSequence(i, [i], 250, deadline=1.0))
+        run.step()
+    assert sum(sequence.slot is not None for sequence in run.scheduler._running) >= 4
+
+
 class SchedulerMachine(RuleBasedStateMachine):
     """Arrivals, steps and cancellations in any order, against the fake cells."""
 
     N_SLOTS = 3
+    N_CELLS: int | None = None
 
     def __init__(self) -> None:
         super().__init__()
-        self.run = Run(self.N_SLOTS)
+        self.run = Run(self.N_SLOTS, n_cells=self.N_CELLS)
         self.scheduler = self.run.scheduler
         self.live: dict[int, TokenSequence] = {}
         self.n = 0
 
-    @rule(prompt=prompts, max_tokens=st.integers(1, 30), n=st.integers(1, 3), drafts=st.booleans())
-    def arrive(self, prompt: list[int], max_tokens: int, n: int, drafts: bool) -> None:
+    @rule(
+        prompt=prompts,
+        max_tokens=st.integers(1, 30),
+        n=st.integers(1, 3),
+        drafts=st.booleans(),
+        client=st.sampled_from([(), ("a",), ("b", "c", "d"), ("b", "c", "e")]),
+    )
+    def arrive(
+        self, prompt: list[int], max_tokens: int, n: int, drafts: bool, client: Client
+    ) -> None:
         make = drafting if drafts else TokenSequence
         group = [make(self.n + i, prompt, max_tokens) for i in range(n)]
+        for sequence in group:
+            sequence.client = client
         self.n += n
         self.live |= {sequence.id: sequence for sequence in group}
         self.scheduler.add(*group)
@@ -457,7 +557,7 @@ class SchedulerMachine(RuleBasedStateMachine):
     def go_on(self, pick: int, more: list[int]) -> None:
         before = self.run.finished[pick % len(self.run.finished)]
         prompt = (before.prompt + before.generated)[: CONTEXT // 2] + more[:5]
-        self.arrive(prompt, 3, 1, False)
+        self.arrive(prompt, 3, 1, False, before.client)
 
     @precondition(lambda self: self.live)
     @rule(pick=st.integers(0, 1000))
@@ -467,8 +567,12 @@ class SchedulerMachine(RuleBasedStateMachine):
 
     @rule()
     def step(self) -> None:
+        before = self.running()
         plan = self.run.plan()
         assert (plan is None) == (not self.live)
+        if plan is not None and plan.set_aside:
+            oldest = min(before, key=lambda each: each.order)
+            assert oldest not in [sequence for sequence, _ in plan.set_aside]
         if plan is None:
             return
         streams = [work for work in plan.work if work.sequence.decoding]
@@ -504,4 +608,16 @@ class SchedulerMachine(RuleBasedStateMachine):
 
 
 SchedulerMachine.TestCase.settings = settings(max_examples=100, stateful_step_count=40)
+
+
+class FullMachine(SchedulerMachine):
+    """As many cells as one context has, and many who want them: no request fails, and each ends
+    with the tokens that it would have alone."""
+
+    N_SLOTS = 8
+    N_CELLS = CONTEXT
+
+
+FullMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=60)
+TestFullMachine: Callable[[], object] = FullMachine.TestCase
 TestSchedulerMachine: Callable[[], object] = SchedulerMachine.TestCase
