@@ -340,7 +340,7 @@ class Chat:
     ) -> Callable[[Sequence[Message]], list[Segment]]:
         """Returns a function that renders the prompt of those messages of a conversation that are
         kept. All of its messages determine the date. The function raises InvalidRequestError."""
-        date = self._dates.date_for(asked.messages, self._today(), scope)
+        date = self._dates.date_for(asked.messages, self._today(), scope, noted=asked.cache.disk)
         tools = asked.offer.rendered or None
 
         def rendered(kept: Sequence[Message]) -> list[Segment]:

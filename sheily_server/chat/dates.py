@@ -34,16 +34,20 @@ class ConversationDates:
         self._lock = threading.Lock()
 
     def date_for(
-        self, messages: Sequence[Message], today: datetime.date, scope: str = ""
+        self,
+        messages: Sequence[Message],
+        today: datetime.date,
+        scope: str = "",
+        noted: bool = True,
     ) -> datetime.date:
         """Returns the date to tell the model. `messages` is the conversation before its history is
-        cut; `scope` says whose it is."""
+        cut; `scope` says whose it is, `noted` whether its date may be in the notes."""
         key = _key(messages, scope)
         begins = all(message.role in ("system", "user") for message in messages)
         with self._lock:
             known = self._dates.get(key)
         date = today if begins else known or self._noted(key) or today
-        if self._notes is not None and date != known:
+        if self._notes is not None and noted and date != known:
             self._notes.put(key, data=date.isoformat().encode())
         with self._lock:
             self._dates[key] = date

@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import os
+from collections.abc import Mapping
 
 import sheily_native
 
@@ -24,6 +25,15 @@ def identity(model_path: str) -> str:
             file.seek(i * max(0, size - A_SAMPLE) // (N_SAMPLES - 1))
             digest.update(file.read(A_SAMPLE))
     return digest.hexdigest()
+
+
+def kind_of_cells(metadata: Mapping[str, str], kv_type: str, n_cells: int) -> str:
+    """Returns what a context's cells depend on beside the model and the tokens: their type, and for
+    models made longer than they were first trained, whether there are more cells than that, as
+    llama.cpp may turn keys by other angles then."""
+    name = metadata.get("general.architecture", "")
+    first = metadata.get(f"{name}.rope.scaling.original_context_length", "")
+    return f"{kv_type} long" if first.isdigit() and n_cells > int(first) else kv_type
 
 
 def fingerprint(model_path: str) -> str:

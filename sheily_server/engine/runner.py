@@ -24,6 +24,7 @@ from ..protocol.commands import PromptFormat, Sampling
 from ..protocol.events import TokenLogprob
 from ..templates.registry import recognize
 from ..tuned import KVType
+from .fingerprint import kind_of_cells
 from .grammar.follower import Follower
 from .kvcache.prefix_tree import Operation, Share
 from .scheduling.drafts import MOST as MOST_DRAFTS
@@ -98,14 +99,8 @@ class Runner:
 
     @property
     def kind_of_cells(self) -> str:
-        """What cells depend on beside the model and the tokens: their type, and for some models
-        whether there are more of them than it was first trained for, as llama.cpp turns keys by
-        other angles then."""
-        metadata = self._model.metadata
-        name = metadata.get("general.architecture", "")
-        original = metadata.get(f"{name}.rope.scaling.original_context_length", "")
-        is_long = original.isdigit() and self._context.n_ctx > int(original)
-        return f"{self._kv_type} long" if is_long else self._kv_type
+        """As `fingerprint.kind_of_cells`, of this context."""
+        return kind_of_cells(self._model.metadata, self._kv_type, self._context.n_ctx)
 
     def heartbeat(self) -> int:
         """Same as `Context.heartbeat`. For any thread."""

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from sheily_server.kvstore.folder import TAG
 from tests.support import models
 from tests.support.real_server import RealServer
 from tests.support.waiting import WAIT, until
@@ -151,6 +152,7 @@ def test_what_is_to_be_kept_in_memory_never_reaches_the_disk(
     with server(cache) as running:
         ask(running, long_text(), **fields)
         assert ask(running, long_text(), **fields)["timings"]["cache_n"] > 256
+        assert not [each for each in cache.rglob("*") if each.is_file() and each.name != TAG]
         ask(running, "Short.")
     assert len(files(cache)) == 1
     assert [each for each in cache.glob("n??/*") if each.stat().st_size > 100] == []

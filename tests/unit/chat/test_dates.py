@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import datetime
 import threading
+from pathlib import Path
 
 import pytest
 
 from sheily_server.chat.dates import ConversationDates
+from sheily_server.kvstore.folder import Folder
+from sheily_server.kvstore.notes import Notes
 from sheily_server.templates.base import Message
 
 MONDAY = datetime.date(2025, 3, 3)
@@ -69,6 +72,16 @@ def test_only_the_last_used_stay() -> None:
     dates.date_for(opening("c"), TUESDAY)
     assert dates.date_for(continued("a"), WEDNESDAY) == MONDAY
     assert dates.date_for(continued("b"), WEDNESDAY) == WEDNESDAY
+
+
+@pytest.mark.parametrize("noted", [True, False])
+def test_dates_are_noted_where_they_may_be(tmp_path: Path, noted: bool) -> None:
+    notes = Notes(Folder(tmp_path / "cache"), "date", 16)
+    dates = ConversationDates(notes=notes)
+    assert dates.date_for(opening("a"), MONDAY, noted=noted) == MONDAY
+    assert dates.date_for(continued("a"), TUESDAY, noted=noted) == MONDAY
+    later = ConversationDates(notes=notes)
+    assert later.date_for(continued("a"), TUESDAY) == (MONDAY if noted else TUESDAY)
 
 
 def test_there_is_room_for_one_at_least() -> None:

@@ -183,6 +183,7 @@ class TierMachine(RuleBasedStateMachine):
         super().__init__()
         self.path = Path(tempfile.mkdtemp())
         self.engine = Engine(self.path / "cache")
+        self.asked: list[tuple[list[int], str]] = []
 
     def teardown(self) -> None:
         self.engine.to_end()
@@ -201,6 +202,18 @@ class TierMachine(RuleBasedStateMachine):
     def ask(self, parts: list[tuple[int, int]], n: int, scope: str, max_tokens: int) -> None:
         prompt = [token for first, length in parts for token in prompt_of(length, first)]
         self.engine.add(prompt[: CONTEXT - max_tokens], max_tokens, n, scope)
+        self.asked.append((prompt[: CONTEXT - 40], scope))
+
+    @rule(pick=st.integers(0, 100), more=parts)
+    def go_on(self, pick: int, more: tuple[int, int]) -> None:
+        if self.asked:
+            prompt, scope = self.asked[pick % len(self.asked)]
+            first, length = more
+            self.engine.add((prompt + prompt_of(length, first))[: CONTEXT - 5], 5, 1, scope)
+
+    @rule()
+    def finish(self) -> None:
+        self.engine.to_end()
 
     @rule(n=st.integers(1, 12), wait=st.booleans())
     def steps(self, n: int, wait: bool) -> None:
@@ -219,21 +232,26 @@ class TierMachine(RuleBasedStateMachine):
         for load in self.engine.tier._loads.values():
             load.due = 0.0
 
-    @rule()
-    def fail(self) -> None:
-        self.engine.fail()
+    @rule(really=st.integers(0, 5))
+    def fail(self, really: int) -> None:
+        if not really:
+            self.engine.fail()
 
     @rule()
     def lose_a_file(self) -> None:
         for path in sorted(self.path.glob("cache/??/*.kv"))[:1]:
             path.unlink(missing_ok=True)
 
-    @rule(n_slots=st.integers(1, 3))
-    def restart(self, n_slots: int) -> None:
+    @rule(n_slots=st.integers(1, 3), wait=st.booleans())
+    def restart(self, n_slots: int, wait: bool) -> None:
+        if wait:
+            self.engine.to_end()
         for sequence in list(self.engine.live):
             self.engine.close(sequence)
         self.engine.tier.flush()
         self.engine = Engine(self.path / "cache", n_slots)
+        for prompt, scope in self.asked[-4:]:
+            self.engine.add(prompt, 5, 1, scope)
 
     @invariant()
     def cells_are_those_of_the_tokens(self) -> None:
