@@ -18,8 +18,8 @@
 // is less than in the sample before, the server was started anew.
 //   "tokens"       tokens as they come; tokens drafted ahead of the model come several at once,
 //                  and count as one here
-//   "generated", "prompt", "cached"   tokens of the answers that have ended: made, read, and of
-//                  those read the ones that the cache had
+//   "generated", "prompt", "cached", "disk"   tokens of the answers that have ended: made, read, of
+//                  those read the ones that the cache had, and of these the ones from its disk tier
 //   "drafted", "accepted"   tokens drafted ahead, and those of them that the model took
 //   "requests"     {"ok": 3, "invalid": 1, …}: requests for answers that have ended, by outcome;
 //                  one for an answer in the background has ended as soon as that was accepted
@@ -115,6 +115,7 @@ function sampleOf(series, times) {
     generated: count("generated_tokens"),
     prompt: count("prompt_tokens"),
     cached: count("cached_tokens"),
+    disk: count("disk_cached_tokens"),
     drafted: count("drafted_tokens"),
     accepted: count("accepted_tokens"),
     requests: outcomes(series.get("sheily_requests_total") ?? []),

@@ -21,6 +21,7 @@ function sample(t, fields = {}) {
     generated: 0,
     prompt: 0,
     cached: 0,
+    disk: 0,
     requests: {},
     restarts: 0,
     first_token: { count: 0, sum_s: 0, buckets: [0, 0, 0] },
@@ -126,6 +127,7 @@ const BUSY = [
     tokens: 40,
     prompt: 90,
     cached: 30,
+    disk: 12,
     requests: { ok: 1000, queue_full: 1, engine_crashed: 2, of_a_new_kind: 1 },
     first_token: { count: 3, sum_s: 1, buckets: [1, 2, 2] },
     running: 2,
@@ -161,7 +163,7 @@ test("what the panels say", () => {
   const plain = (said) => said.map((each) => each.replaceAll("\u00a0", " "));
   assert.deepEqual(plain(says(BUSY, "en")), [
     "20.0 tokens/s now; from 20.0 to 20.0 in this time.",
-    "90 tokens read; the cache had 30 of them (33%).",
+    "90 tokens read; the cache had 30 of them (33%). 12 of these came from its disk.",
     "3 answers: half began within 0.55 s, 95 of 100 after more than 10 s.",
     "70 of 100 in use now, at most 70; 0 keep prefixes for later.",
     "2 at work now, at most 2; 1 waiting, at most 1.",
@@ -169,7 +171,7 @@ test("what the panels say", () => {
   ]);
   assert.deepEqual(plain(says(BUSY, "es")).slice(0, 3), [
     "20,0 tokens/s ahora; entre 20,0 y 20,0 en este tiempo.",
-    "90 tokens leídos; 30 ya estaban en la caché (33 %).",
+    "90 tokens leídos; 30 ya estaban en la caché (33 %). 12 de ellos vinieron de su disco.",
     "3 respuestas: la mitad empezó en menos de 0,55 s; 95 de cada 100, tras más de 10 s.",
   ]);
   assert.deepEqual(says([sample(0), away(2)], "en"), [

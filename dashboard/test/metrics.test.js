@@ -37,6 +37,7 @@ test("a sample has what the server counts and what it does now", async (t) => {
       generated: 12,
       prompt: 33,
       cached: 0,
+      disk: 0,
       drafted: 0,
       accepted: 0,
       requests: { ok: 1, invalid: 1 }, // those for /health are none for an answer

@@ -43,6 +43,7 @@ export const WORDS = {
       generated: "tokens/s",
       computed: "computed",
       cached: "from the cache",
+      disk: "from its disk",
       answers: "answers",
       used: "in use",
       kept: "prefixes kept",
@@ -62,6 +63,7 @@ export const WORDS = {
         `${now === null ? "" : `${now} tokens/s now; `}from ${least} to ${most} in this time.`,
       prompt: (all, cached, share) =>
         `${all} tokens read; the cache had ${cached} of them (${share}).`,
+      promptDisk: (n) => `${n} of these came from its disk.`,
       promptNone: "No prompt was read in this time.",
       first: (n, one, median, p95) =>
         `${n} ${one ? "answer" : "answers"}: half began ${median}, 95 of 100 ${p95}.`,
@@ -122,6 +124,7 @@ export const WORDS = {
       generated: "tokens/s",
       computed: "calculados",
       cached: "de la caché",
+      disk: "de su disco",
       answers: "respuestas",
       used: "en uso",
       kept: "prefijos guardados",
@@ -141,6 +144,7 @@ export const WORDS = {
         `${now === null ? "" : `${now} tokens/s ahora; `}entre ${least} y ${most} en este tiempo.`,
       prompt: (all, cached, share) =>
         `${all} tokens leídos; ${cached} ya estaban en la caché (${share}).`,
+      promptDisk: (n) => `${n} de ellos vinieron de su disco.`,
       promptNone: "No se ha leído ningún prompt en este tiempo.",
       first: (n, one, median, p95) =>
         `${n} ${one ? "respuesta" : "respuestas"}: la mitad empezó ${median}; ` +
