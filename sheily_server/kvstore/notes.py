@@ -5,12 +5,18 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import time
 
 from .folder import Folder
 
 log = logging.getLogger(__name__)
 
 CHECKSUM = 8
+SLOW_S = 0.25
+REST = 50
+MOST_REST_S = 60.0
+"""After a look that took longer than SLOW_S nothing is looked for during REST times as long, but
+for at most MOST_REST_S: others wait for who looks."""
 
 
 class Notes:
@@ -22,10 +28,20 @@ class Notes:
         self._kind = kind
         self._most = most
         self._told = False
+        self._rests_until = 0.0
 
     def get(self, *key: bytes) -> bytes | None:
-        """Returns what was put under a key; None for nothing."""
-        place = self._place(key)
+        """Returns what was put under a key; None for nothing, and while the folder is too slow."""
+        began = time.monotonic()
+        if began < self._rests_until:
+            return None
+        found = self._get(self._place(key))
+        took = time.monotonic() - began
+        if took > SLOW_S:
+            self._rests_until = began + took + min(REST * took, MOST_REST_S)
+        return found
+
+    def _get(self, place: tuple[str, str]) -> bytes | None:
         try:
             data = self._folder.read(*place, self._most + CHECKSUM)
             self._folder.touch(*place)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sheily_server.kvstore.folder import OLD_S, Folder, UnsafeFolderError
-from sheily_server.kvstore.notes import Notes
+from sheily_server.kvstore.notes import MOST_REST_S, Notes
 from sheily_server.kvstore.owners import Owners, owner_of
 from sheily_server.kvstore.room import Room
 
@@ -204,6 +205,27 @@ def test_notes_come_back_and_doubtful_ones_do_not(folder: Folder) -> None:
     assert notes.get(b"a", b"b") is None
     path.write_bytes(bytes(1000))
     assert notes.get(b"a", b"b") is None
+
+
+def test_a_slow_folder_is_not_looked_into_for_a_while(
+    folder: Folder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes, clock, looks = Notes(folder, "date", 16), [1000.0], []
+    notes.put(b"a", data=b"x")
+    read = folder.read
+
+    def slow(*given: Any) -> bytes:
+        looks.append(given)
+        clock[0] += 1.0
+        return read(*given)
+
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(folder, "read", slow)
+    assert notes.get(b"a") == b"x"
+    assert notes.get(b"a") is None
+    assert len(looks) == 1
+    clock[0] += MOST_REST_S
+    assert notes.get(b"a") == b"x"
 
 
 def _path(folder: Folder, name: str) -> Path:
