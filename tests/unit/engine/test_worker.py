@@ -10,6 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import cast
 
 import msgspec
 import pytest
@@ -17,6 +18,7 @@ import pytest
 from sheily_native import NativeError
 from sheily_server.engine import worker
 from sheily_server.engine.admission import Job
+from sheily_server.engine.disk.tier import Tier
 from sheily_server.engine.grammar.compiler import Verdict
 from sheily_server.engine.grammar.follower import Follower
 from sheily_server.engine.inbox import Inbox, Indexed
@@ -114,6 +116,33 @@ class Steady(Scheduler):
         super().commit(plan, sampled, 0.1 + 0.002 * n)
 
 
+class OneCopy:
+    """A disk tier that puts off one copy for as long as answers stream."""
+
+    def __init__(self) -> None:
+        self.copied = threading.Event()
+        self.has_put_off = False
+
+    def work(self, streaming: bool) -> None:
+        if self.has_put_off and not streaming:
+            self.copied.set()
+        self.has_put_off = streaming and not self.copied.is_set()
+
+    def begin(self, sequences: Sequence[TokenSequence], root: bytes) -> None:
+        pass
+
+    def started(self, sequence: TokenSequence) -> None:
+        pass
+
+    ended = started
+
+    def finished(self, tokens: list[int], root: bytes, owner: str, note: object) -> None:
+        pass
+
+    def flush(self) -> None:
+        pass
+
+
 def is_same(event: Event, wanted: Event | type[Event]) -> bool:
     """However many tokens a text has."""
     if isinstance(wanted, type):
@@ -126,7 +155,13 @@ def is_same(event: Event, wanted: Event | type[Event]) -> bool:
 class Running:
     """An engine at work, and the server process's end of its channel."""
 
-    def __init__(self, says: dict[str, str], paths: dict[str, Path], n_slots: int = 3) -> None:
+    def __init__(
+        self,
+        says: dict[str, str],
+        paths: dict[str, Path],
+        n_slots: int = 3,
+        tier: OneCopy | None = None,
+    ) -> None:
         self._ours, theirs = socket.socketpair()
         self._ours.settimeout(PATIENCE_S)
         self.channel = Channel(self._ours)
@@ -146,6 +181,7 @@ class Running:
             grammars=self.grammars,
             inbox=self.inbox,
             vitals=self.vitals,
+            tier=cast(Tier | None, tier),
         )
 
         def run() -> None:
@@ -244,8 +280,10 @@ def path_of(text: str, *gates: int, fails: int | None = None) -> Path:
 
 
 @contextlib.contextmanager
-def running(says: dict[str, str], *, n_slots: int = 3, **paths: Path) -> Iterator[Running]:
-    engine = Running(says, paths, n_slots)
+def running(
+    says: dict[str, str], *, n_slots: int = 3, tier: OneCopy | None = None, **paths: Path
+) -> Iterator[Running]:
+    engine = Running(says, paths, n_slots, tier)
     try:
         yield engine
     finally:
@@ -600,6 +638,14 @@ def test_a_step_that_fails_fails_what_runs_and_nothing_after_it() -> None:
         engine.inbox.put(job(3, "b"))
         assert isinstance(engine.ended(3)[3], Finished)
         assert engine.text(3) == SAYS["b"]
+
+
+def test_what_was_put_off_while_an_answer_streamed_is_done_behind_it() -> None:
+    tier = OneCopy()
+    with running(SAYS, tier=tier) as engine:
+        engine.inbox.put(job(1, "a"))
+        engine.ended(1)
+        assert tier.copied.wait(PATIENCE_S)  # and not with the next request
 
 
 def test_how_far_a_prompt_is() -> None:
