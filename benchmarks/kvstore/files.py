@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
@@ -10,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _PIECE = 1 << 20
+_STILL_S = 3.0
 
 
 @contextmanager
@@ -23,6 +25,24 @@ def scratch(parent: Path) -> Iterator[Path]:
 def inside(folder: Path) -> set[Path]:
     """All files below it."""
     return {path for path in folder.rglob("*") if path.is_file()}
+
+
+def wait_until_still(folder: Path) -> None:
+    """Until nothing has come for some seconds, as a busy machine writes slowly."""
+    before, found = set[Path](), inside(folder)
+    while before != found:
+        time.sleep(_STILL_S)
+        before, found = found, inside(folder)
+
+
+def replace(folder: Path, by: Path) -> None:
+    """Gives a folder the content of another one."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    shutil.copytree(by, folder, dirs_exist_ok=True)
 
 
 def total_bytes(files: Iterable[Path]) -> int:

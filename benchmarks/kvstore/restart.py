@@ -45,17 +45,23 @@ class _Seen:
 def measure(model: Path, rounds: int, n_tokens: int, parent: Path) -> Findings:
     """Raises BenchmarkError."""
     seen = _Seen()
-    with files.scratch(parent) as folder, token_counter(model) as count:
+    with (
+        files.scratch(parent) as folder,
+        files.scratch(parent) as before,
+        token_counter(model) as count,
+    ):
         without = ours_with(model)
         tier = ours_with(model, cache_dir=folder, cache_gb=CACHE_GB)
         for seed in tqdm(range(rounds), disable=None, leave=False):
             choose = random.Random(seed)
-            history = _begin(tier, choose, count, n_tokens)
+            history = _begin(tier, folder, choose, count, n_tokens)
+            files.replace(before, by=folder)
             kept = sorted(files.inside(folder))
             if not kept:
                 raise BenchmarkError("the tier wrote nothing")
             files.read(kept)
             seen.warm.append(_go_on(tier, history, choose))
+            files.replace(folder, by=before)  # that turn may have taken the place of a tail
             files.forget(kept)
             seen.n_bytes.append(files.total_bytes(kept))
             seen.disk_s.append(files.read(kept))
@@ -66,12 +72,15 @@ def measure(model: Path, rounds: int, n_tokens: int, parent: Path) -> Findings:
     return _findings(seen)
 
 
-def _begin(tier: Recipe, choose: random.Random, count: Count, n_tokens: int) -> list[Message]:
+def _begin(
+    tier: Recipe, folder: Path, choose: random.Random, count: Count, n_tokens: int
+) -> list[Message]:
     """The conversation so far, which the tier has when the server has ended."""
     text = sized(choose, count, n_tokens - _ANSWER_TOKENS, "Which of these words are rare?")
     with Server(tier) as server:
         history = [user(text)]
         (answer,) = ask_all(server.address, [Ask(history, _ANSWER_TOKENS)], tier.extra)
+        files.wait_until_still(folder)
         server.stop(_STOP_S)
     return [*history, {"role": "assistant", "content": answer.text}]
 

@@ -77,6 +77,16 @@ def test_files_are_read_and_forgotten(tmp_path: Path) -> None:
     assert not folder.exists()
 
 
+def test_a_folder_gets_the_content_of_another(tmp_path: Path) -> None:
+    one, other = tmp_path / "one", tmp_path / "other"
+    (one / "a").mkdir(parents=True)
+    (one / "a" / "new").write_bytes(b"1")
+    (other / "b").mkdir(parents=True)
+    (other / "old").write_bytes(b"2")
+    files.replace(other, by=one)
+    assert [path.relative_to(other) for path in files.inside(other)] == [Path("a/new")]
+
+
 def test_the_table_has_what_was_asked_beside_what_was_seen() -> None:
     verdicts = [
         own.asked("ratio", 1.5, [1.0, 2.0, 3.0], at_least=True),
