@@ -35,6 +35,10 @@ class Fairness:
         if len(self._had) > MOST_KNOWN:
             self._forget(now)
 
+    def had(self, client: Client, now: float) -> tuple[float, ...]:
+        """Returns what a client had, its key first."""
+        return tuple(self._now(part, now) for part in parts(client))
+
     def next(
         self,
         waiting: Sequence[TokenSequence],

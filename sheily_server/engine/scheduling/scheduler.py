@@ -70,10 +70,10 @@ class Scheduler:
     `TOGETHER` chunks of prompts are computed whole, since that would take longer beside a stream;
     then all streams continue in one step.
 
-    The client that had least lately starts next (`Fairness`). Of its prompts, and of those that
-    run, the one with the least left goes first, but each second that a prompt has waited counts as
-    a second of computing it. So the longest is delayed by no more than its own length. Prompts with
-    a common beginning wait for the first of them to compute it, and share it.
+    The client that had least lately starts next (`Fairness`), and its prompts are computed first.
+    Of them the one with the least left goes first, but each second that a prompt has waited counts
+    as a second of computing it. So the longest is delayed by no more than its own length. Prompts
+    with a common beginning wait for the first of them to compute it, and share it.
 
     Time is the sum of the seconds that steps took.
     """
@@ -323,8 +323,14 @@ class Scheduler:
             if self._n_available < max(len(streams), min(len(prompts), 1)):
                 chosen = victim(self._running)
             if chosen is None:
-                return streams, sorted(prompts, key=self._urgency), set_aside
+                return streams, self._in_order(prompts), set_aside
             set_aside.append((chosen, self._set_aside(chosen)))
+
+    def _in_order(self, prompts: list[TokenSequence]) -> list[TokenSequence]:
+        """Returns prompts by what their clients had, least first, and then the most urgent first:
+        one client's many short prompts do not go before another's long one."""
+        had = {each.client: self._fairness.had(each.client, self._now) for each in prompts}
+        return sorted(prompts, key=lambda each: (had[each.client], self._urgency(each)))
 
     def _set_aside(self, sequence: TokenSequence) -> list[int]:
         """Puts a running sequence back into the queue. Returns the tokens that its cells had."""

@@ -487,6 +487,25 @@ def test_what_is_set_aside_is_the_youngest_of_who_has_most() -> None:
     assert sequence.n_cached == 0  # what it had itself does not count
 
 
+def test_a_flood_of_short_prompts_does_not_go_before_a_long_one_of_another() -> None:
+    run = Run(8, context_size=200, chunk=16)
+    n = 0
+    for _ in range(20):
+        run.scheduler.add(TokenSequence(n, [n % 5, n % 3, *[1] * 10], 1, client=("flood",)))
+        n += 1
+        run.step()
+    person = TokenSequence(1000, [4, *[2] * 99], 1, client=("person",))
+    run.scheduler.add(person)
+    steps = 0
+    while not person.generated and steps < 100:
+        for _ in range(3):  # more than a step can compute
+            run.scheduler.add(TokenSequence(n, [n % 5, n % 7, *[3] * 10], 1, client=("flood",)))
+            n += 1
+        run.step()
+        steps += 1
+    assert steps <= 100 // 16 + 3
+
+
 def test_what_fits_beside_what_runs_starts_and_what_does_not_waits() -> None:
     run = Run(8, n_cells=CONTEXT * 2)
     for i in range(8):
