@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 ENGINE_COMMAND = (sys.executable, "-m", "sheily_server.engine")
 _NUMBER = re.compile(r"[\d,.]+")
-KEEPING_S = 8.0
+KEEPING_S = 14.0
 """How long the engine may take to write to the disk what it has, when it ends."""
 MOST_REASON = 2000
 """Maximum characters of a reason, which may contain the engine's own words."""

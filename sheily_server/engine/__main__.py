@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 SHARES = 8
 LEAST_LEXER_STATES, MOST_LEXER_STATES, ALL_LEXER_STATES = 2_000, 20_000, 60_000
 """Each state takes 1 to 2 kB."""
-LEAVE_S = 6.0
+LEAVE_S = 12.0
 """How long the engine may take to end when the server process is gone."""
 _NATIVE_LOG_LEVELS = {"debug": 4, "info": 2, "warning": 2, "error": 1}
 

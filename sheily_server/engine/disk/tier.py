@@ -31,7 +31,7 @@ COPY_SHARE = 0.02
 """Part of the time that copies for the disk may take while answers stream."""
 LEAST_WAIT_S = 2.0
 """A file that takes less time than this is never given up."""
-LAST_S = 3.0
+LAST_S = 8.0
 """What is not written then stays unwritten when the engine ends."""
 
 
