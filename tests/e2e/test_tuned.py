@@ -37,7 +37,7 @@ def test_a_tuned_file_is_used(tmp_path: Path) -> None:
     with RealServer(models.tiny_llama3(), tuned=tuned(tmp_path), context_size=512) as server:
         server.wait_for_state("ready")
         line = ready_line(server)
-        for words in ("of 512 tokens at once, in q8_0", "1 threads", "chunks of 17", "kernel off"):
+        for words in ("in q8_0", "all of 512 tokens", "1 threads", "chunks of 17", "kernel off"):
             assert words in line
         assert "WARNING" not in server.log
         assert server.health()["kernel"] is None
@@ -58,7 +58,7 @@ def test_a_file_for_another_cpu_is_not_used_and_warned_of(tmp_path: Path) -> Non
     file = tuned(tmp_path, cpu="Another CPU")
     with RealServer(models.tiny_llama3(), tuned=file, threads=1) as server:
         server.wait_for_state("ready")
-        for words in ("of 4096 tokens at once, in f16", "1 threads", "chunks of 128"):
+        for words in ("in f16", "all of 4096 tokens", "1 threads", "chunks of 128"):
             assert words in ready_line(server)
         [warning] = [line for line in server.lines if "WARNING" in line]
         assert "Another CPU" in warning

@@ -59,6 +59,9 @@ def test_an_answer(server: Server) -> None:
             "predicted_per_second": 200.0,
             "draft_n": 0,
             "draft_n_accepted": 0,
+            "cache_n": 1,
+            "cache_disk_n": 0,
+            "preempted": 0,
         },
         "usage": {
             "prompt_tokens": n_prompt,

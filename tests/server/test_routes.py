@@ -41,7 +41,7 @@ def test_health(server: Server) -> None:
         "context_size": 256,
         "reason": None,
         "progress": None,
-        "parallel": 4,
+        "parallel": 16,
         "queue": 64,
         "active_requests": 0,
         "queued": 0,
@@ -53,6 +53,7 @@ def test_health(server: Server) -> None:
         "kv_cells_cached": 7,
         "kernel": None,
         "store": "memory",
+        "cache_disk": None,
         "tokens_per_second": 0.0,
         "sampling": OPENAI_SAMPLING,
     }

@@ -123,7 +123,7 @@ def test_a_response_that_cannot_begin_leaves_nothing(
     server.wait_for("ready")
     jobs = server.app._service.jobs
 
-    def full(job: Job, work: object) -> None:
+    def full(job: Job, work: object, client: object) -> None:
         raise QueueFullError(1, 0, 2)
 
     def broken(id: str, owner: str) -> bool:

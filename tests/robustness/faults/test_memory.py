@@ -30,7 +30,8 @@ def failed(server: RealServer) -> str:
 
 
 def test_a_context_that_does_not_fit() -> None:
-    limited = RealServer(models.tiny_llama3(), 2 * GIB, context_size=100_000, parallel=64)
+    sizes = {"context_size": 100_000, "kv_tokens": 6_400_000, "parallel": 64}
+    limited = RealServer(models.tiny_llama3(), 2 * GIB, **sizes)
     with limited as server:
         reason = failed(server)
     assert "memory" in reason or "cells" in reason
