@@ -436,8 +436,7 @@ class Engine:
     def _close(self, running: Running, choice: Choice) -> None:
         """Frees a choice's slot."""
         sequence = choice.sequence
-        computed = (sequence.prompt + sequence.generated)[: sequence.n_computed]
-        self._scheduler.remove(sequence)
+        computed = self._scheduler.remove(sequence)
         self._runner.end(sequence.id)
         if self._tier is not None:
             self._tier.ended(sequence)

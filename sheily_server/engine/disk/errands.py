@@ -77,7 +77,7 @@ class Finished:
 
 @dataclass(frozen=True, slots=True)
 class Want:
-    """Cells that are to be written; the engine thread puts them, or None, into `into`."""
+    """Cells that are to be written; `Writer.answer` gets them, or None."""
 
     finished: Finished
     span: Span

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 
 from ...kvstore.blocks import Blocks
-from ...kvstore.keys import Span, whole_blocks
+from ...kvstore.keys import BLOCK, Span, whole_blocks
 from .buffers import Buffers
 from .errands import Arrived, Cells, Load, Probed, Ready
 
@@ -45,7 +45,7 @@ class Reader:
         self._size_of = size_of
         self._token_s = token_s
         self._ready = ready
-        self.buffers = Buffers(AHEAD, size_of(256))
+        self.buffers = Buffers(AHEAD, size_of(BLOCK))
         self._loads: queue.SimpleQueue[Load] = queue.SimpleQueue()
         self._seconds_a_byte: deque[float] = deque(maxlen=9)
         self._n_slow = 0

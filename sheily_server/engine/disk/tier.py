@@ -129,9 +129,9 @@ class Tier:
         self._give_up()
         wants, self._put_off = self._put_off, []
         for want in wants:
-            streaming = self._handle(want, streaming)
+            self._handle(want, streaming)
         while not self._ready.empty():
-            streaming = self._handle(self._ready.get_nowait(), streaming)
+            self._handle(self._ready.get_nowait(), streaming)
 
     @property
     def has_put_off(self) -> bool:
@@ -159,19 +159,15 @@ class Tier:
         self._ready.put(ready)
         self._wake()
 
-    def _handle(self, ready: Ready, streaming: bool) -> bool:
-        """Returns whether the next copy must wait."""
+    def _handle(self, ready: Ready, streaming: bool) -> None:
         if isinstance(ready, Probed):
             self._probed(ready.load)
-            return streaming
-        if isinstance(ready, Arrived):
+        elif isinstance(ready, Arrived):
             self._arrived(ready)
-            return streaming
-        if streaming and time.monotonic() < self._next_copy:
+        elif streaming and time.monotonic() < self._next_copy:
             self._put_off.append(ready)
-            return streaming
-        self._copy_for(ready)
-        return streaming
+        else:
+            self._copy_for(ready)
 
     def _probed(self, load: Load) -> None:
         load.probed = True

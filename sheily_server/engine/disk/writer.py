@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 
 from ...kvstore.blocks import LEAST_TAIL, Blocks
-from ...kvstore.keys import Span, tail, whole_blocks
+from ...kvstore.keys import BLOCK, Span, tail, whole_blocks
 from ...kvstore.notes import Notes
 from ...kvstore.owners import Owners
 from ...kvstore.room import Room
@@ -50,7 +50,7 @@ class Writer:
         self._owners = owners
         self._notes = notes
         self._ready = ready
-        self.buffers = Buffers(IN_FLIGHT, size_of(256))
+        self.buffers = Buffers(IN_FLIGHT, size_of(BLOCK))
         self._errands: queue.SimpleQueue[_Errand] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[Cells | None] = queue.SimpleQueue()
         self._waiting: list[Finished] = []

@@ -199,15 +199,15 @@ class Scheduler:
             sequence.order = self._n_added
             self._waiting.append(sequence)
 
-    def remove(self, sequence: TokenSequence) -> None:
-        """Removes a sequence, finished or not; what it computed stays as a prefix for others. Does
-        nothing if it is already removed."""
+    def remove(self, sequence: TokenSequence) -> list[int]:
+        """Removes a sequence, finished or not; what it computed stays as a prefix for others.
+        Returns the tokens of that. Does nothing if it is already removed."""
         if sequence.slot is None:
             self._waiting = [other for other in self._waiting if other is not sequence]
-            return
+            return []
         if sequence.generated:
             self._lengths.add(len(sequence.generated))
-        self._leave(sequence)
+        return self._leave(sequence)
 
     def _leave(self, sequence: TokenSequence) -> list[int]:
         """Gives up a sequence's slot; its cells stay as a prefix. Returns their tokens."""
